@@ -1,0 +1,45 @@
+//! What can be set for a shard.
+
+use std::time::Duration;
+
+/// When the slot that gathered behind a commit leaves (5.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pacing {
+    /// As soon as that commit ends: under load the commit itself is the window. Lowest latency.
+    #[default]
+    Commit,
+    /// When the slot's own window has passed: fewer and larger commits, later replies.
+    Window,
+}
+
+/// The limits and habits of one shard.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Most commands in one commit of a namespace lane. Larger batches share a sync among more
+    /// writes and hold the log longer; `Some(0)` commits each write alone, `None` has no limit.
+    pub namespace_max: Option<u64>,
+    /// The same for the generic, the put and the delete lane, in items.
+    pub hot_max: Option<u64>,
+    /// When a slot behind a commit leaves.
+    pub pacing: Pacing,
+    /// Most items that the shard holds, queued and in flight (6.5). Bounds memory and the time
+    /// that a new write can wait; what comes above is refused at once.
+    pub max_items: u64,
+    /// The same in bytes.
+    pub max_bytes: u64,
+    /// How long queued writes wait for a new owner when theirs has died (10.4).
+    pub adoption_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            namespace_max: Some(10_000),
+            hot_max: Some(10_000),
+            pacing: Pacing::Commit,
+            max_items: 1_000_000,
+            max_bytes: 1 << 30,
+            adoption_timeout: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The engine of the write batcher: windows, lanes and limits, and nothing else.
+//!
+//! Plain Rust without a thread, a lock, a clock or I/O: every input takes the time at which it
+//! happens, every output is polled. What a write *is* stays outside; the engine keeps it in a
+//! contents value of the caller's choice, one per slot, so that a test can use a `Vec<u32>` and
+//! the shared library an arena of terms.
+//!
+//! Start with [`Shard`], whose documentation gives the order of driving. Clause numbers refer to
+//! `docs/contract.md`.
+
+#![forbid(unsafe_code)]
+
+mod barrier;
+mod config;
+mod lane;
+mod lanes;
+mod shard;
+mod slot;
+
+pub use barrier::BarrierId;
+pub use config::{Config, Pacing};
+pub use lane::{LaneId, LaneKey, LaneRef, LaneView};
+pub use shard::{Accepted, Commit, Group, Phase, Refused, Shard};
+pub use slot::{Reason, Slot};

@@ -1,0 +1,393 @@
+//! The shard: all its lanes, what is due, what is in flight, who waits for a barrier.
+
+use crate::barrier::{BarrierId, Barriers};
+use crate::config::{Config, Pacing};
+use crate::lane::{LaneId, LaneKey, LaneRef, LaneView, State};
+use crate::lanes::Lanes;
+use crate::slot::{Reason, Slot};
+use std::collections::{BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+/// One call's writes, as far as the engine cares.
+#[derive(Clone, Copy, Debug)]
+pub struct Group {
+    /// What it counts against the maximum of its lane (6.1).
+    pub weight: u64,
+    /// Its size in memory (6.5).
+    pub bytes: u64,
+}
+
+/// An accepted group.
+#[derive(Debug)]
+pub struct Accepted<'a, B> {
+    /// The group's number; they grow within a shard.
+    pub ticket: u64,
+    /// The slot that it joined: the driver puts the writes in here.
+    pub contents: &'a mut B,
+}
+
+/// Why an offer was refused. Nothing was queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// No batcher runs (10.1).
+    NotRunning,
+    /// It is being stopped (10.3).
+    ShuttingDown,
+    /// It holds as much as it may (6.5).
+    Overloaded,
+}
+
+/// A batch that is to be committed now.
+#[derive(Debug)]
+pub struct Commit<'a, B> {
+    /// Its lane, to be named when the commit has ended.
+    pub lane: LaneId,
+    /// The lane's name.
+    pub key: &'a LaneKey,
+    /// The batch.
+    pub slot: &'a mut Slot<B>,
+    /// Why it leaves now.
+    pub reason: Reason,
+}
+
+/// The life of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// No batcher runs. Commits that were in flight may still end.
+    Closed,
+    /// An owner is there.
+    Running,
+    /// The owner is there and wants everything committed; nothing new is taken.
+    Stopping,
+    /// The owner has died; what is queued waits for another one until this time (10.4).
+    Orphaned(Instant),
+}
+
+/// One shard: lanes, their slots, what is in flight, barriers and limits.
+///
+/// `B` is what the driver keeps in a slot.
+///
+/// # Driving
+///
+/// 1. Feed inputs as they happen, each with the time: [`open`](Self::open),
+///    [`offer`](Self::offer), [`handle_flush`](Self::handle_flush),
+///    [`handle_stop`](Self::handle_stop), [`handle_commit_done`](Self::handle_commit_done),
+///    [`handle_owner_down`](Self::handle_owner_down), [`close`](Self::close), and
+///    [`handle_timeout`](Self::handle_timeout) once [`next_deadline`](Self::next_deadline) has come.
+/// 2. After each input, while somebody can commit, take [`poll_commit`](Self::poll_commit); each
+///    batch taken must come back once through `handle_commit_done`, after its callers were answered.
+/// 3. Then empty [`poll_abandoned`](Self::poll_abandoned) (answer these with an error) and
+///    [`poll_barrier`](Self::poll_barrier) (tell who waits), in this order.
+/// 4. Sleep until `next_deadline`.
+///
+/// # Invariant
+///
+/// Every accepted group is in exactly one place: a queued slot, a commit in flight, or abandoned;
+/// and a lane with queued slots is waiting for a deadline, due, or busy.
+#[derive(Debug)]
+pub struct Shard<B> {
+    config: Config,
+    phase: Phase,
+    lanes: Lanes<B>,
+    timers: BTreeSet<(Instant, LaneId)>,
+    due: VecDeque<LaneId>,
+    barriers: Barriers,
+    abandoned: VecDeque<Slot<B>>,
+    next_ticket: u64,
+    in_flight: usize,
+    items: u64,
+    bytes: u64,
+}
+
+impl<B: Default> Default for Shard<B> {
+    fn default() -> Self {
+        Shard {
+            config: Config::default(),
+            phase: Phase::Closed,
+            lanes: Lanes::default(),
+            timers: BTreeSet::new(),
+            due: VecDeque::new(),
+            barriers: Barriers::default(),
+            abandoned: VecDeque::new(),
+            next_ticket: 0,
+            in_flight: 0,
+            items: 0,
+            bytes: 0,
+        }
+    }
+}
+
+impl<B: Default> Shard<B> {
+    /// An owner takes the shard over, with whatever is queued or still in flight (10.4).
+    pub fn open(&mut self, now: Instant, config: Config) {
+        self.config = config;
+        self.phase = Phase::Running;
+        for id in self.lanes.ids() {
+            self.reschedule(now, id, None);
+        }
+    }
+
+    /// A call's writes arrive. `window` counts if they open a slot (5.1).
+    ///
+    /// The driver must put the writes into [`Accepted::contents`] before it polls.
+    pub fn offer(
+        &mut self,
+        now: Instant,
+        lane: LaneRef<'_>,
+        group: Group,
+        window: Duration,
+    ) -> Result<Accepted<'_, B>, Refused> {
+        self.admit(group)?;
+        let max = match lane {
+            LaneRef::Prefix(_) => self.config.namespace_max,
+            _ => self.config.hot_max,
+        };
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.items += items(group);
+        self.bytes += group.bytes;
+
+        let id = self.lanes.find_or_open(lane);
+        let queue = &mut self.lanes.lane(id).expect("just found or opened").queue;
+        let fits = |slot: &Slot<B>| {
+            !slot.sealed && max.is_none_or(|max| slot.weight.saturating_add(group.weight) <= max)
+        };
+        let opens = !queue.back().is_some_and(fits);
+        if opens {
+            if let Some(full) = queue.back_mut() {
+                full.sealed = true;
+            }
+            queue.push_back(Slot::open(now, window, ticket));
+        }
+        let slot = queue.back_mut().expect("just opened or found to fit");
+        slot.weight += group.weight;
+        slot.groups += 1;
+        slot.bytes += group.bytes;
+        slot.items += items(group);
+        slot.sealed = max.is_some_and(|max| slot.weight >= max);
+
+        if opens || slot.sealed || window.is_zero() {
+            self.reschedule(now, id, window.is_zero().then_some(Reason::Immediate));
+        }
+        let queue = &mut self.lanes.lane(id).expect("lanes with slots stay").queue;
+        let contents = &mut queue.back_mut().expect("as above").contents;
+        Ok(Accepted { ticket, contents })
+    }
+
+    fn admit(&self, group: Group) -> Result<(), Refused> {
+        match self.phase {
+            Phase::Closed => return Err(Refused::NotRunning),
+            Phase::Stopping => return Err(Refused::ShuttingDown),
+            Phase::Running | Phase::Orphaned(_) => {}
+        }
+        let items = self.items.saturating_add(items(group));
+        let bytes = self.bytes.saturating_add(group.bytes);
+        let over = items > self.config.max_items || bytes > self.config.max_bytes;
+        if over && self.items > 0 { Err(Refused::Overloaded) } else { Ok(()) }
+    }
+
+    /// Everything accepted so far is to be committed, windows aside. The barrier is done when all
+    /// of it has been answered; later writes neither delay it nor are hurried by it (11.1).
+    pub fn handle_flush(&mut self, now: Instant) -> BarrierId {
+        let barrier = self.barriers.open();
+        let last_ticket = self.next_ticket.checked_sub(1);
+        for id in self.lanes.ids() {
+            let Some(lane) = self.lanes.lane(id) else { continue };
+            lane.flush_through = last_ticket;
+            if let Some(last) = lane.last_mut() {
+                last.sealed = true;
+                last.barriers.push(barrier);
+                self.barriers.wait_for_one(barrier);
+            }
+            self.reschedule(now, id, None);
+        }
+        self.barriers.settle(barrier);
+        barrier
+    }
+
+    /// The owner wants to end: nothing new is taken, everything leaves. The barrier tells when the
+    /// shard is drained (11.3).
+    pub fn handle_stop(&mut self, now: Instant) -> BarrierId {
+        if self.phase == Phase::Running {
+            self.phase = Phase::Stopping;
+        }
+        self.handle_flush(now)
+    }
+
+    /// The owner is gone without a word. What is queued waits for a successor (10.4).
+    pub fn handle_owner_down(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Running | Phase::Stopping) {
+            self.phase = Phase::Orphaned(now + self.config.adoption_timeout);
+        }
+    }
+
+    /// No batcher runs any more: what is still queued is abandoned, what is in flight may end.
+    pub fn close(&mut self) {
+        self.phase = Phase::Closed;
+        self.due.clear();
+        self.timers.clear();
+        for id in self.lanes.ids() {
+            let Some(lane) = self.lanes.lane(id) else { continue };
+            if lane.state != State::Busy {
+                lane.state = State::Idle;
+            }
+            for slot in lane.queue.drain(..) {
+                self.items -= slot.items;
+                self.bytes -= slot.bytes;
+                self.abandoned.push_back(slot);
+            }
+            self.lanes.rest(id);
+        }
+    }
+
+    /// The commit of this lane has ended and its callers have been answered.
+    ///
+    /// Returns what the driver kept in the batch; `None` if nothing was in flight there.
+    pub fn handle_commit_done(&mut self, now: Instant, id: LaneId) -> Option<B> {
+        let lane = self.lanes.lane(id)?;
+        let slot = lane.in_flight.take()?;
+        lane.state = State::Idle;
+        self.in_flight -= 1;
+        self.items -= slot.items;
+        self.bytes -= slot.bytes;
+        self.barriers.passed(&slot.barriers);
+        let paced = self.config.pacing == Pacing::Commit;
+        self.reschedule(now, id, paced.then_some(Reason::Commit));
+        self.lanes.rest(id);
+        Some(slot.contents)
+    }
+
+    /// Time has passed: windows end, and so does the wait for a successor, in which case
+    /// the shard is closed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Orphaned(until) if until <= now) {
+            self.close();
+        }
+        while let Some(&(deadline, id)) = self.timers.first()
+            && deadline <= now
+        {
+            self.set_state(id, State::Due(Reason::Window));
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is wanted next.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let window = self.timers.first().map(|&(deadline, _)| deadline);
+        match self.phase {
+            Phase::Orphaned(until) => Some(window.map_or(until, |window| window.min(until))),
+            _ => window,
+        }
+    }
+
+    /// The next batch to commit; its lane is busy from here on. Nothing while no owner is there.
+    pub fn poll_commit(&mut self) -> Option<Commit<'_, B>> {
+        if self.wanted() == 0 {
+            return None;
+        }
+        let id = self.due.pop_front()?;
+        self.in_flight += 1;
+        let stopping = self.phase == Phase::Stopping;
+        let lane = self.lanes.lane(id).expect("a due lane holds a slot");
+        let reason = match lane.state {
+            _ if stopping => Reason::Stop,
+            State::Due(reason) => reason,
+            _ => unreachable!("the lanes in `due` are due"),
+        };
+        lane.state = State::Busy;
+        let slot = lane.queue.pop_front().expect("a due lane holds a slot");
+        let slot = lane.in_flight.insert(slot);
+        Some(Commit { lane: id, key: &lane.key, slot, reason })
+    }
+
+    /// How many batches [`poll_commit`](Self::poll_commit) would yield now.
+    pub fn wanted(&self) -> usize {
+        match self.phase {
+            Phase::Running | Phase::Stopping => self.due.len(),
+            Phase::Closed | Phase::Orphaned(_) => 0,
+        }
+    }
+
+    /// The next batch that nobody will commit. Its barriers pass.
+    pub fn poll_abandoned(&mut self) -> Option<B> {
+        let slot = self.abandoned.pop_front()?;
+        self.barriers.passed(&slot.barriers);
+        Some(slot.contents)
+    }
+
+    /// The next barrier that is done.
+    pub fn poll_barrier(&mut self) -> Option<BarrierId> {
+        self.barriers.poll()
+    }
+
+    /// The life of the shard.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Commits in flight.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// All lanes.
+    pub fn lanes(&self) -> impl Iterator<Item = LaneView<'_, B>> {
+        self.lanes.iter()
+    }
+
+    /// What the batch in flight in this lane holds.
+    pub fn in_flight_contents(&mut self, id: LaneId) -> Option<&mut B> {
+        let slot = self.lanes.lane(id)?.in_flight.as_mut()?;
+        Some(&mut slot.contents)
+    }
+
+    /// What the slot, queued or in flight, that took this ticket holds.
+    pub fn find(&mut self, lane: LaneRef<'_>, ticket: u64) -> Option<&mut B> {
+        let id = self.lanes.find(lane)?;
+        let slot = self.lanes.lane(id)?.find(ticket)?;
+        Some(&mut slot.contents)
+    }
+
+    /// Decides what an unbusy lane waits for. `ready` is a reason to leave now, if there is one
+    /// beside those that the slot itself carries.
+    fn reschedule(&mut self, now: Instant, id: LaneId, ready: Option<Reason>) {
+        let stopping = self.phase == Phase::Stopping;
+        let Some(lane) = self.lanes.lane(id) else { return };
+        if matches!(lane.state, State::Busy | State::Due(_)) {
+            return;
+        }
+        let flushed = |slot: &Slot<B>| lane.flush_through.is_some_and(|t| slot.first_ticket <= t);
+        let state = match lane.queue.front() {
+            None => State::Idle,
+            Some(_) if stopping => State::Due(Reason::Stop),
+            Some(slot) if flushed(slot) => State::Due(Reason::Flush),
+            Some(slot) => match ready {
+                Some(Reason::Commit) => State::Due(Reason::Commit),
+                _ if slot.sealed => State::Due(Reason::Size),
+                Some(reason) => State::Due(reason),
+                None if slot.deadline() <= now => State::Due(Reason::Window),
+                None => State::Waiting(slot.deadline()),
+            },
+        };
+        self.set_state(id, state);
+    }
+
+    fn set_state(&mut self, id: LaneId, state: State) {
+        let Some(lane) = self.lanes.lane(id) else { return };
+        if let State::Waiting(deadline) = lane.state {
+            self.timers.remove(&(deadline, id));
+        }
+        lane.state = state;
+        match state {
+            State::Waiting(deadline) => {
+                self.timers.insert((deadline, id));
+            }
+            State::Due(_) => self.due.push_back(id),
+            State::Idle | State::Busy => {}
+        }
+    }
+}
+
+/// An empty group takes room too.
+fn items(group: Group) -> u64 {
+    group.weight.max(1)
+}
