@@ -1,0 +1,217 @@
+//! The callers of one batch and what each is told.
+//!
+//! Invariant: `next` only grows; who stands before it has been answered or had given up, who
+//! stands behind it has not been sent anything.
+
+use crate::arena::{Arena, Elements, Kept, list_of};
+use crate::atoms;
+use rustler::{Atom, Encoder, Env, Error, LocalPid, NifResult, Term};
+
+/// How many callers are answered in one call from the BEAM: some 50 us.
+const CHUNK: usize = 256;
+/// A reply of more items is sent from a dirty scheduler, since it is copied in one go.
+const LARGE: u64 = 2_000;
+
+/// A `GenServer.from`, as it arrives.
+#[derive(Clone, Copy)]
+pub(crate) enum Caller<'a> {
+    /// A local pid and a plain tag: answered by the library.
+    Direct(LocalPid, Term<'a>),
+    /// A remote pid, or a tag with a call alias: answered by a process, with `GenServer.reply`.
+    Courier(Term<'a>),
+}
+
+impl<'a> Caller<'a> {
+    /// Reads a `GenServer.from`.
+    pub(crate) fn of(from: Term<'a>) -> NifResult<Self> {
+        let pair = Elements::of(from).filter(|pair| pair.len() == 2).ok_or(Error::BadArg)?;
+        Ok(match (pair.at(0).decode(), pair.at(1)) {
+            // Tags that `GenServer.reply` looks into are lists.
+            (Ok(local), tag) if !tag.is_list() => Caller::Direct(local, tag),
+            _ => Caller::Courier(from),
+        })
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Route {
+    Direct(LocalPid),
+    Courier,
+}
+
+/// Who waits for a group's reply.
+struct Waiting {
+    route: Route,
+    /// The tag; for a courier the whole `from`.
+    tag: Kept,
+    ticket: u64,
+    /// How many replies of the batch are its (6.2).
+    replies: u64,
+    /// Gets its reply bare, not as `{:ok, slice}` (9.1).
+    bare: bool,
+    given_up: bool,
+}
+
+/// The callers of one batch, in queue order.
+#[derive(Default)]
+pub(crate) struct Answers {
+    tags: Arena,
+    callers: Vec<Waiting>,
+    next: usize,
+}
+
+/// How far a call to answer came.
+pub(crate) enum Progress<'a> {
+    Done,
+    /// Call again, with the rest of the replies.
+    More(Term<'a>),
+    /// The next caller's slice is this long: answer it with [`Answers::one`].
+    Large(u64, Term<'a>),
+}
+
+/// Replies that the calling process has to send: `[{from, reply}]`.
+pub(crate) type Couriered<'a> = Vec<Term<'a>>;
+
+impl Answers {
+    pub(crate) fn add(&mut self, caller: Caller<'_>, ticket: u64, replies: u64, bare: bool) {
+        let (route, tag) = match caller {
+            Caller::Direct(pid, tag) => (Route::Direct(pid), self.tags.keep(tag)),
+            Caller::Courier(from) => (Route::Courier, self.tags.keep(from)),
+        };
+        self.callers.push(Waiting { route, tag, ticket, replies, bare, given_up: false });
+    }
+
+    /// The caller of this ticket gives up. False if it has been answered.
+    pub(crate) fn cancel(&mut self, ticket: u64) -> bool {
+        let index = self.callers.partition_point(|caller| caller.ticket < ticket);
+        match self.callers.get_mut(index) {
+            Some(caller) if caller.ticket == ticket && index >= self.next => {
+                caller.given_up = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The next callers get their slices of `replies`, which must be as many as all callers that
+    /// are left need together.
+    pub(crate) fn slices<'a>(
+        &mut self,
+        sender: Env<'a>,
+        mut replies: Term<'a>,
+        couriered: &mut Couriered<'a>,
+    ) -> NifResult<Progress<'a>> {
+        let mut items = 0;
+        let end = self.callers.len().min(self.next + CHUNK);
+        while self.next < end && items < LARGE {
+            let caller = &self.callers[self.next];
+            if caller.replies > LARGE {
+                return Ok(Progress::Large(caller.replies, replies));
+            }
+            items += caller.replies;
+            let reply;
+            if caller.bare {
+                (reply, replies) = replies.list_get_cell()?;
+            } else {
+                let slice;
+                (slice, replies) = split(sender, replies, caller.replies)?;
+                reply = (atoms::ok(), slice).encode(sender);
+            }
+            self.answer_next(sender, reply, couriered);
+        }
+        Ok(self.progress(replies))
+    }
+
+    /// The next callers get this very term.
+    pub(crate) fn each<'a>(
+        &mut self,
+        sender: Env<'a>,
+        reply: Term<'a>,
+        couriered: &mut Couriered<'a>,
+    ) -> Progress<'a> {
+        let end = self.callers.len().min(self.next + CHUNK);
+        while self.next < end {
+            self.answer_next(sender, reply, couriered);
+        }
+        self.progress(reply)
+    }
+
+    /// The next caller gets this slice.
+    pub(crate) fn one<'a>(
+        &mut self,
+        sender: Env<'a>,
+        slice: Term<'a>,
+        couriered: &mut Couriered<'a>,
+    ) {
+        if self.next < self.callers.len() {
+            self.answer_next(sender, (atoms::ok(), slice).encode(sender), couriered);
+        }
+    }
+
+    /// All who are left get `{:error, error}`, from a thread of our own. What only a process can
+    /// send is put into `left`, as `{from, reply}`.
+    pub(crate) fn abandon(&mut self, error: Atom, left: &mut Arena, couriered: &mut Vec<Kept>) {
+        let reply = left.build(|inside| (atoms::error(), error).encode(inside.env()));
+        let tags = &mut self.tags;
+        for caller in self.callers[self.next..].iter().filter(|caller| !caller.given_up) {
+            match caller.route {
+                Route::Direct(pid) => {
+                    left.enter(|inside| tags.reply(None, pid, caller.tag, inside.term(reply)));
+                }
+                Route::Courier => {
+                    let from = tags.enter(|inside| left.keep(inside.term(caller.tag)));
+                    couriered.push(left.build(|inside| {
+                        (inside.term(from), inside.term(reply)).encode(inside.env())
+                    }));
+                }
+            }
+        }
+        self.next = self.callers.len();
+    }
+
+    /// The `from`s in queue order, for a look from outside.
+    pub(crate) fn froms<'a>(&self, env: Env<'a>) -> Vec<Term<'a>> {
+        let from = |caller: &Waiting| {
+            let tag = self.tags.enter(|inside| inside.term(caller.tag).in_env(env));
+            match caller.route {
+                Route::Direct(pid) => (pid, tag).encode(env),
+                Route::Courier => tag,
+            }
+        };
+        self.callers.iter().map(from).collect()
+    }
+
+    fn progress<'a>(&self, rest: Term<'a>) -> Progress<'a> {
+        if self.next == self.callers.len() { Progress::Done } else { Progress::More(rest) }
+    }
+
+    fn answer_next<'a>(&mut self, sender: Env<'a>, reply: Term<'a>, couriered: &mut Couriered<'a>) {
+        let caller = &self.callers[self.next];
+        self.next += 1;
+        match caller.route {
+            _ if caller.given_up => {}
+            Route::Direct(pid) => {
+                // One that has died needs no reply.
+                let _ = self.tags.reply(Some(sender), pid, caller.tag, reply);
+            }
+            Route::Courier => {
+                let from = self.tags.enter(|inside| inside.term(caller.tag).in_env(sender));
+                couriered.push((from, reply).encode(sender));
+            }
+        }
+    }
+}
+
+/// The first `count` elements of a list and the rest of it.
+fn split<'a>(env: Env<'a>, list: Term<'a>, count: u64) -> NifResult<(Term<'a>, Term<'a>)> {
+    let mut first = Vec::with_capacity(count as usize);
+    let mut rest = list;
+    for _ in 0..count {
+        let (head, tail) = rest.list_get_cell()?;
+        first.push(head);
+        rest = tail;
+    }
+    // A batch of one group: its slice is the list itself.
+    let slice = if rest.is_empty_list() { list } else { list_of(env, first.into_iter()) };
+    Ok((slice, rest))
+}

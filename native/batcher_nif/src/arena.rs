@@ -1,0 +1,168 @@
+//! Memory for terms outside any process, and the messages made of it: all unsafe code stands here.
+//!
+//! Invariant: a [`Kept`] term is read only through the arena that holds it, while it holds it. The
+//! number that both carry is compared at each reading, so that a mistake is a panic, which is
+//! answered, and never a wild pointer.
+#![allow(unsafe_code)]
+
+use rustler::env::OwnedEnv;
+use rustler::sys::{
+    ErlNifTerm, enif_get_tuple, enif_make_list_from_array, enif_make_tuple_from_array, enif_send,
+};
+use rustler::{Env, LocalPid, Term};
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+static NEXT_ARENA: AtomicU64 = AtomicU64::new(0);
+
+/// A process-independent environment.
+pub(crate) struct Arena {
+    env: OwnedEnv,
+    number: u64,
+}
+
+/// A term that lives in an arena.
+#[derive(Clone, Copy)]
+pub(crate) struct Kept {
+    term: ErlNifTerm,
+    arena: u64,
+}
+
+/// The inside of an arena, for as long as it is entered.
+#[derive(Clone, Copy)]
+pub(crate) struct Inside<'a> {
+    env: Env<'a>,
+    number: u64,
+}
+
+impl<'a> Inside<'a> {
+    pub(crate) fn env(self) -> Env<'a> {
+        self.env
+    }
+
+    /// A term that was kept here.
+    pub(crate) fn term(self, kept: Kept) -> Term<'a> {
+        assert_eq!(kept.arena, self.number, "a kept term is read through its own arena");
+        // SAFETY: the numbers agree, so the term was copied into this environment, which is
+        // neither cleared nor sent as long as its arena exists.
+        unsafe { Term::new(self.env, kept.term) }
+    }
+}
+
+impl Default for Arena {
+    fn default() -> Self {
+        Arena { env: OwnedEnv::new(), number: NEXT_ARENA.fetch_add(1, Ordering::Relaxed) }
+    }
+}
+
+impl Arena {
+    /// Copies a term into the arena.
+    pub(crate) fn keep(&mut self, term: Term<'_>) -> Kept {
+        let term = self.env.run(|env| term.in_env(env).as_c_arg());
+        Kept { term, arena: self.number }
+    }
+
+    /// Builds a term in the arena.
+    pub(crate) fn build(&mut self, build: impl for<'a> FnOnce(Inside<'a>) -> Term<'a>) -> Kept {
+        let term = self.enter(|inside| build(inside).as_c_arg());
+        Kept { term, arena: self.number }
+    }
+
+    /// Reads terms in the arena, or builds some that nobody keeps.
+    pub(crate) fn enter<R>(&self, visit: impl for<'a> FnOnce(Inside<'a>) -> R) -> R {
+        self.env.run(|env| visit(Inside { env, number: self.number }))
+    }
+
+    /// Moves the whole arena to a process, with one message built in it: nothing is copied.
+    /// `sender` is the environment of the calling process, `None` on a thread of our own.
+    /// False if the process is gone.
+    pub(crate) fn send(
+        self,
+        sender: Option<Env<'_>>,
+        to: LocalPid,
+        build: impl for<'a> FnOnce(Inside<'a>) -> Term<'a>,
+    ) -> bool {
+        self.env.run(|env| {
+            let message = build(Inside { env, number: self.number });
+            // SAFETY: the message lives in `env`, which is process-independent; the type of
+            // `build` lets no term of another environment through. Afterwards nobody reads the
+            // arena: `self` is consumed here and its environment freed.
+            let sent = unsafe {
+                enif_send(raw(sender), to.as_c_arg(), env.as_c_arg(), message.as_c_arg())
+            };
+            sent == 1
+        })
+    }
+
+    /// Sends `{tag, reply}`, as a `GenServer` replies. The reply may live anywhere: it is copied.
+    /// False if the process is gone.
+    pub(crate) fn reply(
+        &mut self,
+        sender: Option<Env<'_>>,
+        to: LocalPid,
+        tag: Kept,
+        reply: Term<'_>,
+    ) -> bool {
+        self.enter(|inside| {
+            let pair = [inside.term(tag).as_c_arg(), reply.as_c_arg()];
+            // SAFETY: for the time of this call the pair points at a reply outside the arena. The
+            // reply is alive, no process collects garbage during a call into the library, and
+            // without an environment of its own the message is copied before `enif_send` returns.
+            // The pair is never read again.
+            let sent = unsafe {
+                let message = enif_make_tuple_from_array(inside.env.as_c_arg(), pair.as_ptr(), 2);
+                enif_send(raw(sender), to.as_c_arg(), ptr::null_mut(), message)
+            };
+            sent == 1
+        })
+    }
+}
+
+fn raw(env: Option<Env<'_>>) -> *mut rustler::sys::ErlNifEnv {
+    env.map_or(ptr::null_mut(), Env::as_c_arg)
+}
+
+/// The elements of a tuple, without a vector in between.
+#[derive(Clone, Copy)]
+pub(crate) struct Elements<'a> {
+    env: Env<'a>,
+    terms: &'a [ErlNifTerm],
+}
+
+impl<'a> Elements<'a> {
+    pub(crate) fn of(tuple: Term<'a>) -> Option<Self> {
+        let env = tuple.get_env();
+        let mut arity = 0;
+        let mut terms = MaybeUninit::uninit();
+        // SAFETY: both out-pointers are valid for writing; they are read only on success.
+        let is_tuple = unsafe {
+            enif_get_tuple(env.as_c_arg(), tuple.as_c_arg(), &mut arity, terms.as_mut_ptr()) == 1
+        };
+        is_tuple.then(|| {
+            // SAFETY: on success the pointer leads to `arity` terms inside the tuple, which stays
+            // where it is as long as its environment is borrowed.
+            let terms = unsafe { std::slice::from_raw_parts(terms.assume_init(), arity as usize) };
+            Elements { env, terms }
+        })
+    }
+
+    pub(crate) fn len(self) -> usize {
+        self.terms.len()
+    }
+
+    pub(crate) fn at(self, index: usize) -> Term<'a> {
+        // SAFETY: an element lives in the environment of its tuple.
+        unsafe { Term::new(self.env, self.terms[index]) }
+    }
+}
+
+/// A list of terms of one environment.
+pub(crate) fn list_of<'a>(env: Env<'a>, terms: impl Iterator<Item = Term<'a>>) -> Term<'a> {
+    let terms: Vec<ErlNifTerm> = terms.map(|term| term.as_c_arg()).collect();
+    // SAFETY: the lifetime says that all terms belong to `env`.
+    unsafe {
+        let list = enif_make_list_from_array(env.as_c_arg(), terms.as_ptr(), terms.len() as u32);
+        Term::new(env, list)
+    }
+}

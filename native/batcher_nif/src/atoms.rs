@@ -1,0 +1,70 @@
+//! Atoms, and the words of the engine turned into them: the one place where this is done.
+
+use batcher_core::{LaneKey, Reason, Refused};
+use rustler::Atom;
+
+rustler::atoms! {
+    alias,
+    batch,
+    batcher_down,
+    batcher_overloaded,
+    cancelled,
+    commit,
+    count,
+    delete,
+    delete_batch,
+    deliver,
+    done,
+    error,
+    exit,
+    flush,
+    immediate,
+    in_flight,
+    large,
+    more,
+    not_running,
+    ok,
+    part,
+    put,
+    put_batch,
+    sent,
+    shutting_down,
+    size,
+    spawn_committers,
+    stop,
+    window,
+    commit_batch = "__commit_batch_direct__",
+    commit_put_batch = "__commit_put_batch_direct__",
+    commit_delete_batch = "__commit_delete_batch_direct__",
+}
+
+/// What the caller hears of a refused offer.
+pub(crate) fn refused(refused: Refused) -> Atom {
+    match refused {
+        Refused::NotRunning => not_running(),
+        Refused::ShuttingDown => shutting_down(),
+        Refused::Overloaded => batcher_overloaded(),
+    }
+}
+
+/// Why a batch left (13.5).
+pub(crate) fn reason(reason: Reason) -> Atom {
+    match reason {
+        Reason::Window => window(),
+        Reason::Size => size(),
+        Reason::Commit => commit(),
+        Reason::Immediate => immediate(),
+        Reason::Flush => flush(),
+        Reason::Stop => stop(),
+    }
+}
+
+/// The name of a hot lane.
+pub(crate) fn hot_lane(key: &LaneKey) -> Option<Atom> {
+    match key {
+        LaneKey::Prefix(_) => None,
+        LaneKey::Generic => Some(batch()),
+        LaneKey::Put => Some(put_batch()),
+        LaneKey::Delete => Some(delete_batch()),
+    }
+}

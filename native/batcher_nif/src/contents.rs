@@ -1,0 +1,176 @@
+//! What the library keeps in a slot: commands, and who waits for them.
+//!
+//! Invariant: the items of all parts, one after the other, are the groups in queue order, and
+//! `answers` has one caller for each of them.
+
+use crate::answers::{Answers, Caller};
+use crate::arena::{Arena, Elements, Kept, list_of};
+use crate::atoms;
+use batcher_core::LaneKey;
+use parking_lot::Mutex;
+use rustler::{Atom, Encoder, Env, Term, TermType};
+use std::sync::Arc;
+
+/// Some groups in one arena. A slot has one part, unless a long list came with its own.
+#[derive(Default)]
+pub(crate) struct Part {
+    arena: Arena,
+    items: Vec<Kept>,
+}
+
+impl Part {
+    pub(crate) fn of(item: Term<'_>) -> Self {
+        let mut part = Part::default();
+        part.push(item);
+        part
+    }
+
+    fn push(&mut self, item: Term<'_>) {
+        self.items.push(self.arena.keep(item));
+    }
+
+    pub(crate) fn into_parts(self) -> (Arena, Vec<Kept>) {
+        (self.arena, self.items)
+    }
+}
+
+/// Which commit function fits a command, or all commands of a slot (7.2).
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Shape {
+    #[default]
+    Empty,
+    Put,
+    Delete,
+    Mixed,
+}
+
+impl Shape {
+    /// `{:put, k, v, exp}` with binary `k` and `v` and integer `exp`; `{:delete, k}` with binary `k`.
+    pub(crate) fn of(command: Term<'_>) -> Self {
+        let Some(elements) = Elements::of(command) else {
+            return Shape::Mixed;
+        };
+        let named = |name: Atom| elements.at(0).as_c_arg() == name.as_c_arg();
+        match elements.len() {
+            4 if named(atoms::put())
+                && elements.at(1).is_binary()
+                && elements.at(2).is_binary()
+                && elements.at(3).get_type() == TermType::Integer =>
+            {
+                Shape::Put
+            }
+            2 if named(atoms::delete()) && elements.at(1).is_binary() => Shape::Delete,
+            _ => Shape::Mixed,
+        }
+    }
+
+    fn and(self, other: Shape) -> Shape {
+        if self == Shape::Empty || self == other { other } else { Shape::Mixed }
+    }
+
+    /// What goes to the backend of a command in a slot of this shape.
+    fn entry<'a>(self, env: Env<'a>, command: Term<'a>) -> Term<'a> {
+        let Some(elements) = Elements::of(command) else {
+            return command;
+        };
+        match self {
+            Shape::Put => (elements.at(1), elements.at(2), elements.at(3)).encode(env),
+            Shape::Delete => elements.at(1),
+            Shape::Empty | Shape::Mixed => command,
+        }
+    }
+}
+
+/// A group on its way into a slot.
+pub(crate) enum Item<'a> {
+    /// To be copied into the slot's arena.
+    Term(Term<'a>),
+    /// Copied beforehand, because copying takes long.
+    Part(Part),
+}
+
+/// The contents of a slot.
+#[derive(Default)]
+pub(crate) struct Contents {
+    parts: Vec<Part>,
+    pub(crate) shape: Shape,
+    /// Replies that the backend must give (6.2).
+    pub(crate) replies: u64,
+    pub(crate) bytes: u64,
+    answers: Answers,
+    /// Where the answers went when the batch left.
+    departed: Option<Arc<Mutex<Answers>>>,
+}
+
+impl Contents {
+    pub(crate) fn push(&mut self, item: Item<'_>, shape: Shape, bytes: u64) {
+        match (item, self.parts.last_mut()) {
+            (Item::Term(term), Some(part)) => part.push(term),
+            (Item::Term(term), None) => self.parts.push(Part::of(term)),
+            (Item::Part(part), _) => self.parts.push(part),
+        }
+        self.shape = self.shape.and(shape);
+        self.bytes += bytes;
+    }
+
+    pub(crate) fn expect(&mut self, caller: Caller<'_>, ticket: u64, replies: u64, bare: bool) {
+        self.answers.add(caller, ticket, replies, bare);
+        self.replies += replies;
+    }
+
+    /// The commands go to a committer, which shares the answers from here on.
+    pub(crate) fn depart(&mut self) -> (Vec<Part>, Arc<Mutex<Answers>>) {
+        let answers = Arc::new(Mutex::new(std::mem::take(&mut self.answers)));
+        self.departed = Some(Arc::clone(&answers));
+        (std::mem::take(&mut self.parts), answers)
+    }
+
+    /// For a batch that never left.
+    pub(crate) fn into_answers(self) -> Answers {
+        self.answers
+    }
+
+    pub(crate) fn cancel(&mut self, ticket: u64) -> bool {
+        match &self.departed {
+            Some(answers) => answers.lock().cancel(ticket),
+            None => self.answers.cancel(ticket),
+        }
+    }
+
+    /// The queued groups, for a look from outside.
+    pub(crate) fn items<'a>(&self, env: Env<'a>) -> Vec<Term<'a>> {
+        let copy = |part: &Part| -> Vec<Term<'a>> {
+            let items = part.items.iter();
+            part.arena.enter(|inside| items.map(|&kept| inside.term(kept).in_env(env)).collect())
+        };
+        self.parts.iter().flat_map(copy).collect()
+    }
+
+    pub(crate) fn froms<'a>(&self, env: Env<'a>) -> Vec<Term<'a>> {
+        self.answers.froms(env)
+    }
+}
+
+/// The function that commits a slot of this lane and shape (7.2, 7.3).
+pub(crate) fn commit_function(lane: &LaneKey, shape: Shape) -> Atom {
+    match (lane, shape) {
+        (LaneKey::Put, _) | (LaneKey::Prefix(_), Shape::Put) => atoms::commit_put_batch(),
+        (LaneKey::Delete, _) | (LaneKey::Prefix(_), Shape::Delete) => atoms::commit_delete_batch(),
+        (LaneKey::Generic | LaneKey::Prefix(_), _) => atoms::commit_batch(),
+    }
+}
+
+/// One part as the committer gets it: entries of a namespace lane, groups of a hot lane.
+pub(crate) fn entries<'a>(
+    inside: crate::arena::Inside<'a>,
+    items: &[Kept],
+    lane: &LaneKey,
+    shape: Shape,
+) -> Term<'a> {
+    let env = inside.env();
+    let terms = items.iter().map(|&kept| inside.term(kept));
+    match lane {
+        LaneKey::Prefix(_) => list_of(env, terms.map(|command| shape.entry(env, command))),
+        _ => list_of(env, terms),
+    }
+}

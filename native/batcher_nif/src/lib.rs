@@ -1,0 +1,333 @@
+//! The write batcher as the BEAM loads it: the functions of
+//! `Ferricstore.Raft.WARaftBackend.Batcher.Native`, whose documentation says what each is for.
+//!
+//! Nothing is decided here: windows, lanes and limits are `batcher_core`'s. This crate locks,
+//! copies, sends and wakes.
+
+#![deny(unsafe_code)]
+
+mod answers;
+mod arena;
+mod atoms;
+mod committer;
+mod contents;
+mod measure;
+mod registry;
+mod shard;
+mod snapshot;
+mod thread;
+
+use answers::{Answers, Caller, Couriered, Progress};
+use arena::list_of;
+use batcher_core::{BarrierId, Config, Group, LaneRef, Pacing};
+use committer::Committer;
+use contents::{Item, Part, Shape};
+use rustler::{Atom, Binary, Decoder, Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
+use shard::{Shard, Waiter};
+use std::time::{Duration, Instant};
+
+rustler::init!("Elixir.Ferricstore.Raft.WARaftBackend.Batcher.Native");
+
+/// The shard of an index, if it was ever opened. Any other term is the index of none.
+#[derive(Clone, Copy)]
+struct Found(Option<&'static Shard>);
+
+impl<'a> Decoder<'a> for Found {
+    fn decode(index: Term<'a>) -> NifResult<Self> {
+        Ok(Found(index.decode().ok().and_then(registry::find)))
+    }
+}
+
+/// Options as the BEAM side has checked them; see `Options.native/1` there.
+type Options = ((Option<u64>, Option<u64>), Option<i64>, bool, (u64, u64), u64);
+
+#[rustler::nif]
+fn open<'a>(env: Env<'a>, shard: u64, options: Options) -> Term<'a> {
+    let ((namespace_max, hot_max), hot_window_ms, paced_by_window, limits, adoption_ms) = options;
+    let config = Config {
+        namespace_max,
+        hot_max,
+        pacing: if paced_by_window { Pacing::Window } else { Pacing::Commit },
+        max_items: limits.0,
+        max_bytes: limits.1,
+        adoption_timeout: Duration::from_millis(adoption_ms),
+    };
+    match registry::find_or_make(shard).open(env, config, hot_window_ms) {
+        Ok(committers) => (atoms::ok(), committers).encode(env),
+        Err(error) => (atoms::error(), error.to_string()).encode(env),
+    }
+}
+
+#[rustler::nif]
+fn close(env: Env<'_>, shard: Found) -> Atom {
+    if let Some(shard) = shard.0 {
+        shard.close(env);
+    }
+    atoms::ok()
+}
+
+#[rustler::nif]
+fn hot_window(shard: Found, window_ms: i64) -> i64 {
+    shard.0.and_then(Shard::hot_window_ms).unwrap_or(window_ms)
+}
+
+#[rustler::nif]
+fn offer<'a>(
+    env: Env<'a>,
+    shard: Found,
+    lane: Term<'a>,
+    item: Term<'a>,
+    count: u64,
+    window_ms: u64,
+    from: Term<'a>,
+) -> NifResult<Term<'a>> {
+    let offer = Offer { shard, lane, count, window_ms, caller: Caller::of(from)? };
+    offer.make(env, item, Item::Term(item))
+}
+
+/// The same for a long list: copied before the lock is taken, on a dirty scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn offer_large<'a>(
+    env: Env<'a>,
+    shard: Found,
+    lane: Term<'a>,
+    item: Term<'a>,
+    count: u64,
+    window_ms: u64,
+    from: Term<'a>,
+) -> NifResult<Term<'a>> {
+    let offer = Offer { shard, lane, count, window_ms, caller: Caller::of(from)? };
+    offer.make(env, item, Item::Part(Part::of(item)))
+}
+
+/// The arguments of an offer.
+struct Offer<'a> {
+    shard: Found,
+    lane: Term<'a>,
+    count: u64,
+    window_ms: u64,
+    caller: Caller<'a>,
+}
+
+impl<'a> Offer<'a> {
+    fn make(self, env: Env<'a>, term: Term<'a>, item: Item<'a>) -> NifResult<Term<'a>> {
+        let Some(shard) = self.shard.0 else {
+            return Ok(atoms::not_running().encode(env));
+        };
+        let prefix = self.lane.decode::<Binary>().ok();
+        let lane = match &prefix {
+            Some(prefix) => LaneRef::Prefix(prefix),
+            None => hot_lane(self.lane)?,
+        };
+        let namespace = prefix.is_some();
+        let bytes = measure::bytes(term);
+        let weight = if namespace { 1 } else { self.count };
+        let shape = if namespace { Shape::of(term) } else { Shape::Mixed };
+        let bare = namespace && self.count == 1;
+        let window = Duration::from_millis(self.window_ms);
+        let now = Instant::now();
+        let ticket = shard.with(Some(env), |state| {
+            let accepted = state.engine.offer(now, lane, Group { weight, bytes }, window)?;
+            accepted.contents.push(item, shape, bytes);
+            accepted.contents.expect(self.caller, accepted.ticket, self.count, bare);
+            Ok(accepted.ticket)
+        });
+        Ok(match ticket {
+            Ok(ticket) => ticket.encode(env),
+            Err(refused) => atoms::refused(refused).encode(env),
+        })
+    }
+}
+
+fn hot_lane(name: Term<'_>) -> NifResult<LaneRef<'static>> {
+    let name: Atom = name.decode()?;
+    let lanes = [
+        (atoms::batch(), LaneRef::Generic),
+        (atoms::put_batch(), LaneRef::Put),
+        (atoms::delete_batch(), LaneRef::Delete),
+    ];
+    let lane = lanes.into_iter().find(|&(atom, _)| atom == name);
+    lane.map(|(_, lane)| lane).ok_or(Error::BadArg)
+}
+
+#[rustler::nif]
+fn cancel(shard: Found, lane: Term<'_>, ticket: u64) -> NifResult<Atom> {
+    let prefix = lane.decode::<Binary>().ok();
+    let lane = match &prefix {
+        Some(prefix) => LaneRef::Prefix(prefix),
+        None => hot_lane(lane)?,
+    };
+    let cancelled = shard.0.is_some_and(|shard| {
+        shard.locked(|state| {
+            let contents = state.engine.find(lane, ticket);
+            contents.is_some_and(|contents| contents.cancel(ticket))
+        })
+    });
+    Ok(if cancelled { atoms::cancelled() } else { atoms::sent() })
+}
+
+#[rustler::nif]
+fn flush<'a>(env: Env<'a>, shard: Found, tag: Term<'a>) -> NifResult<Term<'a>> {
+    barrier(env, shard, tag, |engine, now| engine.handle_flush(now))
+}
+
+#[rustler::nif]
+fn stop<'a>(env: Env<'a>, shard: Found, tag: Term<'a>) -> NifResult<Term<'a>> {
+    barrier(env, shard, tag, |engine, now| engine.handle_stop(now))
+}
+
+fn barrier<'a>(
+    env: Env<'a>,
+    shard: Found,
+    tag: Term<'a>,
+    raise: impl FnOnce(&mut batcher_core::Shard<contents::Contents>, Instant) -> BarrierId,
+) -> NifResult<Term<'a>> {
+    let waiter = Waiter::new(Caller::Direct(env.pid(), tag)).ok_or(Error::BadArg)?;
+    let barrier = shard.0.and_then(|shard| {
+        shard.with(Some(env), |state| {
+            if state.is_closed() {
+                return None;
+            }
+            let barrier = raise(&mut state.engine, Instant::now());
+            state.wait_for(barrier, waiter);
+            Some(barrier)
+        })
+    });
+    Ok(match barrier {
+        Some(BarrierId(number)) => number.encode(env),
+        None => atoms::not_running().encode(env),
+    })
+}
+
+#[rustler::nif]
+fn cancel_flush(shard: Found, barrier: u64) -> Atom {
+    let forgotten =
+        shard.0.is_some_and(|shard| shard.locked(|state| state.forget(BarrierId(barrier))));
+    if forgotten { atoms::cancelled() } else { atoms::sent() }
+}
+
+#[rustler::nif]
+fn join(env: Env<'_>, shard: Found) -> NifResult<Term<'_>> {
+    let shard = shard.0.ok_or(Error::BadArg)?;
+    let committer = Committer::new(env.pid(), shard);
+    shard.with(Some(env), |state| state.join(committer.clone()));
+    Ok(committer.encode(env))
+}
+
+#[rustler::nif]
+fn answer_slices<'a>(
+    env: Env<'a>,
+    committer: ResourceArc<Committer>,
+    replies: Term<'a>,
+) -> NifResult<Term<'a>> {
+    answer(env, &committer, |answers, couriered| answers.slices(env, replies, couriered))
+}
+
+#[rustler::nif]
+fn answer_each<'a>(
+    env: Env<'a>,
+    committer: ResourceArc<Committer>,
+    reply: Term<'a>,
+) -> NifResult<Term<'a>> {
+    answer(env, &committer, |answers, couriered| Ok(answers.each(env, reply, couriered)))
+}
+
+/// One caller's long slice: copied in one go, hence on a dirty scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn answer_large<'a>(
+    env: Env<'a>,
+    committer: ResourceArc<Committer>,
+    slice: Term<'a>,
+) -> NifResult<Term<'a>> {
+    answer(env, &committer, |answers, couriered| {
+        answers.one(env, slice, couriered);
+        Ok(Progress::Done)
+    })
+}
+
+/// `{:done | {:more, rest} | {:large, count, rest}, [{from, reply}]}`
+fn answer<'a>(
+    env: Env<'a>,
+    committer: &Committer,
+    work: impl FnOnce(&mut Answers, &mut Couriered<'a>) -> NifResult<Progress<'a>>,
+) -> NifResult<Term<'a>> {
+    let mut couriered = Vec::new();
+    let progress = match committer.answers() {
+        Some(answers) => work(&mut answers.lock(), &mut couriered)?,
+        None => Progress::Done,
+    };
+    let progress = match progress {
+        Progress::Done => atoms::done().encode(env),
+        Progress::More(rest) => {
+            // Answering a chunk of callers takes about a tenth of a time slice.
+            rustler::schedule::consume_timeslice(env, 10);
+            (atoms::more(), rest).encode(env)
+        }
+        Progress::Large(count, rest) => (atoms::large(), count, rest).encode(env),
+    };
+    Ok((progress, list_of(env, couriered.into_iter())).encode(env))
+}
+
+#[rustler::nif]
+fn next(env: Env<'_>, committer: ResourceArc<Committer>) -> Atom {
+    let serving = committer.serving.lock().take();
+    let (batch, mail, goes_on) = committer.shard.with(Some(env), |state| {
+        let now = Instant::now();
+        let batch = serving.and_then(|serving| state.engine.handle_commit_done(now, serving.lane));
+        let mail = std::mem::take(&mut state.undelivered);
+        // The thread of a shard that is being closed may still need a courier.
+        let goes_on = !state.is_closed() || state.thread_lives;
+        if goes_on {
+            state.idle.push(committer.clone());
+        } else {
+            state.leave(committer.pid);
+        }
+        (batch, mail, goes_on)
+    });
+    // Frees the arenas outside the lock.
+    drop(batch);
+    for (arena, list) in mail {
+        committer::deliver(&committer, Some(env), arena, list);
+    }
+    if goes_on { atoms::ok() } else { atoms::exit() }
+}
+
+#[rustler::nif]
+fn retire(committer: ResourceArc<Committer>, keep: usize) -> bool {
+    committer.shard.locked(|state| {
+        let rests = state.idle.iter().any(|idle| idle.pid == committer.pid);
+        let leaves = rests && state.idle.len() > keep;
+        if leaves {
+            state.leave(committer.pid);
+        }
+        leaves
+    })
+}
+
+/// Answers all callers of a batch whose committer has died: on a dirty scheduler, since they may
+/// be many.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn committer_down<'a>(env: Env<'a>, shard: Found, pid: LocalPid, result: Term<'a>) -> Term<'a> {
+    let mut couriered = Vec::new();
+    if let Some(shard) = shard.0 {
+        let committer = shard.with(Some(env), |state| state.leave(pid));
+        if let Some(serving) = committer.and_then(|committer| committer.serving.lock().take()) {
+            let mut answers = serving.answers.lock();
+            while let Progress::More(_) = answers.each(env, result, &mut couriered) {}
+            drop(answers);
+            let done = |state: &mut shard::State| {
+                state.engine.handle_commit_done(Instant::now(), serving.lane)
+            };
+            drop(shard.with(Some(env), done));
+        }
+    }
+    list_of(env, couriered.into_iter())
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn lanes<'a>(env: Env<'a>, shard: Found) -> Term<'a> {
+    match shard.0 {
+        Some(shard) => shard.locked(|state| snapshot::lanes(env, state)).encode(env),
+        None => atoms::not_running().encode(env),
+    }
+}

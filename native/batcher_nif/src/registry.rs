@@ -1,0 +1,32 @@
+//! Finds a shard by its index.
+//!
+//! Invariant: a shard that was once opened stays at its place for as long as the VM lives, closed
+//! or not. So a lookup takes no lock and counts no reference, and cores do not meet in it.
+
+use crate::shard::Shard;
+use once_cell::sync::{Lazy, OnceCell};
+use parking_lot::RwLock;
+use std::collections::HashMap;
+
+/// Indexes below this are looked up without a lock.
+const NEAR: usize = 4096;
+
+static NEAR_SHARDS: [OnceCell<&'static Shard>; NEAR] = [const { OnceCell::new() }; NEAR];
+static FAR_SHARDS: Lazy<RwLock<HashMap<u64, &'static Shard>>> = Lazy::new(Default::default);
+
+/// The shard of this index, if it was ever opened.
+pub(crate) fn find(index: u64) -> Option<&'static Shard> {
+    match usize::try_from(index).ok().and_then(|near| NEAR_SHARDS.get(near)) {
+        Some(cell) => cell.get().copied(),
+        None => FAR_SHARDS.read().get(&index).copied(),
+    }
+}
+
+/// The shard of this index, made if need be.
+pub(crate) fn find_or_make(index: u64) -> &'static Shard {
+    let make = || -> &'static Shard { Box::leak(Box::new(Shard::new(index))) };
+    match usize::try_from(index).ok().and_then(|near| NEAR_SHARDS.get(near)) {
+        Some(cell) => cell.get_or_init(make),
+        None => FAR_SHARDS.write().entry(index).or_insert_with(make),
+    }
+}
