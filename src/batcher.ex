@@ -1,0 +1,299 @@
+defmodule Ferricstore.Raft.WARaftBackend.Batcher do
+  @moduledoc """
+  Coalesces writes: those that arrive for one namespace of one shard within a window become one
+  commit, and each caller gets its own reply.
+
+  A *shard* is one Raft group, with an index. Writes to it go through *lanes*, serial commit
+  channels: one for each namespace prefix (`write/4`) and three hot ones, for lists of commands
+  (`write_batch/2`), of puts (`write_put_batch/2`) and of deletes (`write_delete_batch/2`). What is
+  queued in a lane, its *slot*, is committed when the window of its first write has passed, when it
+  is full, or when the commit before it ends. One lane has at most one commit in flight; lanes do
+  not wait for each other. Within a lane the order of arrival is kept, across lanes there is none.
+
+  `docs/contract.md` has every promise, clause by clause.
+
+  ## Starting
+
+      children = [
+        {Ferricstore.Raft.WARaftBackend.Batcher, 0},
+        {Ferricstore.Raft.WARaftBackend.Batcher, {1, namespace_batch_max: 500}}
+      ]
+
+  Options; unknown keys are ignored:
+
+  #{Ferricstore.Raft.WARaftBackend.Batcher.Options.docs()}
+
+  ## Results
+
+  A write returns what the backend said of it, or one of these:
+
+    * `{:error, {:batch_result_mismatch, expected, actual}}` - the backend gave another number of
+      replies; whether the write happened is unknown
+    * `{:error, {:backend_exit, reason}}` - the backend exited, or the process that called it was
+      killed; unknown as well
+    * `{:error, {:backend_error, :error | :throw, reason}}` - it raised or threw; unknown as well
+    * `{:error, :invalid_batch_command_list}` - an improper list; nothing was queued
+    * `{:error, :batcher_overloaded}` - the shard holds as much as it may; nothing was queued
+    * `{:error, :shutting_down}` - the batcher is being stopped; not committed
+    * `{:error, :batcher_down}` - its owner was killed and nobody took over; not committed
+
+  A call waits for 30 s and its window, then exits `{:timeout, {#{inspect(__MODULE__)}, function,
+  args}}`; the write is committed all the same. Without a batcher every function commits in the
+  caller.
+  """
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{
+    Async,
+    Commit,
+    Count,
+    Native,
+    Options,
+    Owner,
+    Queue,
+    Settings,
+    Snapshot
+  }
+
+  @max_window_ms Settings.max_window_ms()
+  @max_shard 0xFFFF_FFFF_FFFF_FFFF
+
+  @typedoc "Index of a Raft group."
+  @type shard :: non_neg_integer
+  @typedoc "What `write_put_batch/2` takes: key, value, time of expiry in ms (0: never)."
+  @type entry :: {key :: binary, value :: binary, expire_at_ms :: integer}
+  @typedoc "Of a whole batch: see \"Results\" above, or whatever else the backend returned."
+  @type batch_result :: {:ok, [term]} | {:error, term} | term
+
+  @typedoc "What is queued in a namespace lane. The timer fields are `nil`: the library keeps time."
+  @type slot :: %{
+          commands: [tuple],
+          froms: [GenServer.from()],
+          count: non_neg_integer,
+          timer_ref: reference | nil,
+          timer_token: reference | nil,
+          window_ms: non_neg_integer,
+          created_mono: integer
+        }
+
+  @typedoc "What is queued in a hot lane. `created_mono` is a monotonic time in microseconds."
+  @type hot_slot :: %{
+          groups: [{GenServer.from(), [term]}],
+          count: non_neg_integer,
+          timer_ref: reference | nil,
+          timer_token: reference | nil,
+          window_ms: non_neg_integer,
+          created_mono: integer
+        }
+
+  @typedoc "What a shard holds now."
+  @type snapshot :: %{
+          slots: %{binary => slot},
+          batch_slot: hot_slot | nil,
+          put_slot: hot_slot | nil,
+          delete_slot: hot_slot | nil,
+          in_flight: %{({:prefix, binary} | :batch | :put_batch | :delete_batch) => reference}
+        }
+
+  defguardp is_shard(shard) when is_integer(shard) and shard >= 0
+
+  defguardp is_timeout(timeout)
+            when timeout == :infinity or
+                   (is_integer(timeout) and timeout >= 0 and timeout <= @max_window_ms)
+
+  @doc "The name that the batcher of a shard is registered under (1.1)."
+  @spec name(shard) :: atom
+  def name(shard) when is_integer(shard), do: :"ferricstore_waraft_backend_batcher_#{shard}"
+
+  @doc """
+  Starts the batcher of a shard. Options: see the module.
+
+  `{:error, {:already_started, pid}}` if one runs, `{:error, {:invalid_option, key, value}}` for a
+  bad value, `{:error, {:nif_not_loaded, reason}}` if the shared library could not be loaded (1.2).
+  """
+  @spec start_link(shard, keyword) :: GenServer.on_start()
+  def start_link(shard, opts \\ []) when is_shard(shard) and is_list(opts) do
+    with :ok <- loaded(),
+         :ok <- addressable(shard),
+         {:ok, options} <- Options.check(opts),
+         do: Owner.start_link(shard, options)
+  end
+
+  @doc "For a supervisor: a shard or `{shard, opts}` (1.4, 1.5)."
+  @spec child_spec(shard | {shard, keyword}) :: Supervisor.child_spec()
+  def child_spec({shard, opts}) when is_shard(shard) and is_list(opts) do
+    # A bad value is start_link's to report.
+    drain_ms =
+      case Options.check(opts) do
+        {:ok, options} -> options.drain_timeout
+        {:error, _} -> 0
+      end
+
+    %{
+      id: {__MODULE__, shard},
+      start: {__MODULE__, :start_link, [shard, opts]},
+      type: :worker,
+      restart: :permanent,
+      # Time to drain, and some to answer what could not be drained.
+      shutdown: drain_ms + 1_000
+    }
+  end
+
+  def child_spec(shard) when is_shard(shard), do: child_spec({shard, []})
+
+  @doc """
+  Writes one command through the lane of its namespace and returns the reply to it: bare, or
+  `{:ok, replies}` for a command that counts other than 1 (6.2).
+
+  `window_ms` is how long it may wait for company, if it is the first.
+  """
+  @spec write(shard, prefix :: binary, command :: tuple, window_ms :: pos_integer) :: term
+  def write(shard, prefix, command, window_ms)
+      when is_integer(shard) and is_binary(prefix) and is_tuple(command) and
+             is_integer(window_ms) and window_ms > 0 do
+    if window_ms > @max_window_ms do
+      raise ArgumentError,
+            "the window must be at most #{@max_window_ms} milliseconds, got: #{window_ms}"
+    end
+
+    case Queue.write(shard, prefix, command, Count.command(command), window_ms) do
+      {:reply, reply} -> reply
+      :not_running -> write_directly(shard, command)
+      :timeout -> time_out(:write, [shard, prefix, command, window_ms])
+      error -> error
+    end
+  end
+
+  @doc "Writes a list of commands: one reply for each, as 6.2 counts them."
+  @spec write_batch(shard, [tuple]) :: batch_result
+  def write_batch(shard, commands) when is_integer(shard) and is_list(commands) do
+    count = Count.commands(commands)
+    sync(shard, :batch, commands, count, Settings.generic_window_ms(), :write_batch)
+  end
+
+  @doc "Writes a list of `{key, value, expire_at_ms}`: one reply for each."
+  @spec write_put_batch(shard, [entry]) :: batch_result
+  def write_put_batch(shard, entries) when is_integer(shard) and is_list(entries) do
+    count = Count.items(entries)
+    sync(shard, :put_batch, entries, count, hot_window_ms(shard), :write_put_batch)
+  end
+
+  @doc "Deletes a list of keys: one reply for each."
+  @spec write_delete_batch(shard, [binary]) :: batch_result
+  def write_delete_batch(shard, keys) when is_integer(shard) and is_list(keys) do
+    count = Count.items(keys)
+    sync(shard, :delete_batch, keys, count, hot_window_ms(shard), :write_delete_batch)
+  end
+
+  @doc """
+  Queues a list of entries; what `write_put_batch/2` would return goes to `from`, as with
+  `GenServer.reply/2`.
+
+  `:ok`: exactly one reply reaches `from`, and `sync_token`, unless `nil`, was released by
+  `SyncGate.leave/1` once the write was queued. `{:direct, result}`: it was committed in the
+  caller, who has to reply and to release the token.
+  """
+  @spec write_put_batch_async(shard, [entry], GenServer.from(), term) ::
+          :ok | {:direct, batch_result}
+  def write_put_batch_async(shard, entries, from, sync_token \\ nil)
+      when is_integer(shard) and is_list(entries),
+      do: async(shard, :put_batch, entries, from, sync_token)
+
+  @doc "The same for a list of keys to delete."
+  @spec write_delete_batch_async(shard, [binary], GenServer.from(), term) ::
+          :ok | {:direct, batch_result}
+  def write_delete_batch_async(shard, keys, from, sync_token \\ nil)
+      when is_integer(shard) and is_list(keys),
+      do: async(shard, :delete_batch, keys, from, sync_token)
+
+  @doc """
+  Commits everything that is queued, windows aside, and returns when every write accepted before
+  this call has been answered. `:ok` without a batcher.
+  """
+  @spec flush(shard, timeout) :: :ok | {:error, {:timeout, mfa_call} | term}
+        when mfa_call: {module, atom, list}
+  def flush(shard, timeout \\ 30_000) when is_integer(shard) and is_timeout(timeout) do
+    case Queue.flush(shard, timeout) do
+      {:reply, result} -> result
+      :not_running -> :ok
+      :timeout -> {:error, {:timeout, {__MODULE__, :flush, [shard, timeout]}}}
+    end
+  end
+
+  @doc """
+  Refuses new writes, commits what is queued and ends the batcher. Returns once its name is free;
+  under a supervisor it is then started anew.
+  """
+  @spec stop(shard) :: :ok
+  def stop(shard) when is_integer(shard) do
+    case Process.whereis(name(shard)) do
+      nil ->
+        :ok
+
+      owner ->
+        monitor = Process.monitor(owner)
+        GenServer.cast(owner, :stop)
+
+        receive do
+          {:DOWN, ^monitor, :process, _pid, _reason} -> :ok
+        end
+    end
+  end
+
+  @doc "What the shard holds now; `nil` without a batcher. Copies it all: for a look, not for a loop."
+  @spec snapshot(shard) :: snapshot | nil
+  def snapshot(shard) when is_integer(shard), do: Snapshot.take(shard)
+
+  defp loaded do
+    case Native.loaded() do
+      :ok -> :ok
+      {:error, reason} -> {:error, {:nif_not_loaded, reason}}
+    end
+  end
+
+  defp addressable(shard) when shard <= @max_shard, do: :ok
+  defp addressable(shard), do: {:error, {:invalid_option, :shard, shard}}
+
+  defp hot_window_ms(shard), do: Native.hot_window(shard, Settings.hot_window_ms())
+
+  defp sync(_shard, _lane, _list, :improper, _window_ms, _function),
+    do: {:error, :invalid_batch_command_list}
+
+  defp sync(shard, lane, list, _count, window_ms, _function)
+       when window_ms == :direct or (lane != :batch and window_ms <= 0),
+       do: directly(shard, lane, list)
+
+  defp sync(shard, lane, list, count, window_ms, function) do
+    case Queue.write(shard, lane, list, count, window_ms) do
+      {:reply, reply} -> reply
+      :not_running -> directly(shard, lane, list)
+      :timeout -> time_out(function, [shard, list])
+      error -> error
+    end
+  end
+
+  defp async(shard, lane, list, {pid, _tag} = from, sync_token) when is_pid(pid) do
+    window_ms = hot_window_ms(shard)
+
+    queued =
+      if window_ms > 0,
+        do: Async.write(shard, lane, list, window_ms, from, sync_token),
+        else: :not_running
+
+    if queued == :ok, do: :ok, else: {:direct, directly(shard, lane, list)}
+  end
+
+  defp async(_shard, _lane, _list, from, _sync_token) do
+    raise ArgumentError, "from must be a GenServer.from(), {pid, tag}, got: #{inspect(from)}"
+  end
+
+  defp directly(shard, lane, list), do: Commit.run(shard, Commit.function(lane), list)
+
+  defp write_directly(shard, command) do
+    case Commit.run(shard, Commit.function(:batch), [command]) do
+      {:ok, [reply]} -> reply
+      result -> result
+    end
+  end
+
+  defp time_out(function, args), do: exit({:timeout, {__MODULE__, function, args}})
+end

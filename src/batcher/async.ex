@@ -1,0 +1,54 @@
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Async do
+  @moduledoc false
+  # Writes whose reply goes to a `GenServer.from` of the host's (contract 3.3, 12, 14.2).
+  #
+  # Invariant: `:ok` means that exactly one reply reaches `from` and that the token is released
+  # exactly once; any other outcome leaves both to the caller.
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Count, Queue, Settings}
+
+  @deferred_ms 30_000
+
+  @doc "Queues a list; `:not_running` if there is no batcher to take it."
+  @spec write(integer, :put_batch | :delete_batch, list, pos_integer, GenServer.from(), term) ::
+          :ok | :not_running
+  def write(shard, lane, list, window_ms, from, sync_token) do
+    case {Settings.cast_hook(), Process.whereis(Batcher.name(shard))} do
+      {{:defer, pid}, owner} when is_pid(owner) ->
+        spawn(fn -> deferred(pid, owner, shard, lane, list, window_ms, from, sync_token) end)
+        :ok
+
+      _no_hook ->
+        now(shard, lane, list, window_ms, from, sync_token)
+    end
+  end
+
+  defp now(shard, lane, list, window_ms, from, sync_token) do
+    case Queue.offer(shard, lane, list, Count.items(list), window_ms, from) do
+      {:queued, _ticket} -> Queue.release(sync_token)
+      :not_running -> :not_running
+      {:error, reason} -> refuse(reason, from, sync_token)
+    end
+  end
+
+  defp deferred(pid, owner, shard, lane, list, window_ms, from, sync_token) do
+    ref = make_ref()
+    send(pid, {:waraft_backend_batcher_cast_deferred, ref, self()})
+
+    continued =
+      receive do
+        {^ref, :continue} -> Process.alive?(owner)
+      after
+        @deferred_ms -> false
+      end
+
+    if not continued or now(shard, lane, list, window_ms, from, sync_token) == :not_running,
+      do: refuse(:shutting_down, from, sync_token)
+  end
+
+  defp refuse(reason, from, sync_token) do
+    GenServer.reply(from, {:error, reason})
+    Queue.release(sync_token)
+  end
+end

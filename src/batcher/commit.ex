@@ -1,0 +1,41 @@
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
+  @moduledoc false
+  # The call of the backend, from a committer or straight from a caller (contract 7.1, 10.1, 14.1).
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Settings
+
+  @type function_name ::
+          :__commit_batch_direct__
+          | :__commit_put_batch_direct__
+          | :__commit_delete_batch_direct__
+
+  @hook_timeout_ms 30_000
+
+  @doc "Calls the backend. What it raises, throws or exits with goes on to the caller."
+  @spec run(integer, function_name, list) :: term
+  def run(shard, function, list) do
+    case Settings.call_hook() do
+      {:block, pid} -> block(pid, function)
+      _none -> :ok
+    end
+
+    apply(Settings.backend(), function, [shard, list])
+  end
+
+  @doc "The commit function of a hot lane (7.3)."
+  @spec function(:batch | :put_batch | :delete_batch) :: function_name
+  def function(:batch), do: :__commit_batch_direct__
+  def function(:put_batch), do: :__commit_put_batch_direct__
+  def function(:delete_batch), do: :__commit_delete_batch_direct__
+
+  defp block(pid, function) do
+    ref = make_ref()
+    send(pid, {:waraft_backend_batcher_call, function, ref, self()})
+
+    receive do
+      {^ref, :continue} -> :ok
+    after
+      @hook_timeout_ms -> exit({:backend_call_hook_timeout, function})
+    end
+  end
+end

@@ -1,0 +1,157 @@
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
+  @moduledoc false
+  # A committing process: takes a batch, calls the backend, has the callers answered, takes the
+  # next. Belongs to its shard, not to the owner that started it: it outlives that one.
+  #
+  # Invariant: between two batches its mailbox holds nothing that it will not throw away, and each
+  # batch that it takes is handed to the backend once and answered, whatever the backend does.
+  #
+  # Messages, from the library, `committer` being what `Native.join/1` returned:
+  #
+  #   * `{committer, :part, entries}`: entries of the batch that follows
+  #   * `{{committer, :commit, lane, function}, entries, info}`: the batch; for `info` see `Telemetry`
+  #   * `{committer, :deliver, [{from, reply}]}`: replies that only a process can send
+  #   * `{committer, :exit}`
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Commit, Native, Telemetry}
+
+  # Rests this long before it gives memory back, or leaves if enough others rest.
+  @rest_ms 5_000
+  @resting 2
+
+  defstruct [:shard, :ref, :telemetry?, parts: []]
+
+  @doc "Starts a committer, linked to the calling owner."
+  @spec start_link(integer, boolean) :: pid
+  def start_link(shard, telemetry?),
+    do: :proc_lib.spawn_link(__MODULE__, :init, [shard, telemetry?])
+
+  @doc false
+  def init(shard, telemetry?) do
+    # The owner's end must not end a commit.
+    Process.flag(:trap_exit, true)
+    loop(%__MODULE__{shard: shard, ref: Native.join(shard), telemetry?: telemetry?})
+  end
+
+  @doc false
+  def loop(%__MODULE__{ref: ref} = state) do
+    receive do
+      {{^ref, :commit, lane, function}, entries, info} ->
+        commit(state, lane, function, entries(state, lane, entries), info)
+
+        case Native.next(ref) do
+          :ok -> loop(%{state | parts: []})
+          :exit -> deliver_last(ref)
+        end
+
+      {^ref, :part, entries} ->
+        loop(%{state | parts: [entries | state.parts]})
+
+      {^ref, :deliver, couriered} ->
+        deliver(couriered)
+        loop(state)
+
+      {^ref, :exit} ->
+        deliver_last(ref)
+
+      # Exits of owners, late replies to a backend that has stopped waiting for them.
+      _stranger ->
+        loop(state)
+    after
+      @rest_ms ->
+        if Native.retire(ref, @resting),
+          do: deliver_last(ref),
+          else: :proc_lib.hibernate(__MODULE__, :loop, [state])
+    end
+  end
+
+  defp entries(%{parts: []}, lane, entries), do: flatten(lane, entries)
+
+  defp entries(%{parts: parts}, lane, entries),
+    do: flatten(lane, :lists.append(:lists.reverse(parts, [entries])))
+
+  # A namespace lane comes as entries, a hot one as the callers' lists.
+  defp flatten(lane, entries) when is_binary(lane), do: entries
+  defp flatten(_lane, [group]), do: group
+  defp flatten(_lane, groups), do: :lists.append(groups)
+
+  # The order of effects: contract 8.
+  defp commit(state, lane, function, list, {{expected, _, _, _}, _, _, _} = info) do
+    started = System.monotonic_time(:microsecond)
+    result = run(state.shard, function, list)
+    flush_us = System.monotonic_time(:microsecond) - started
+    {how, reply, outcome} = verdict(result, expected)
+    answer(state.ref, how, reply)
+    if state.telemetry?, do: Telemetry.emit(state.shard, lane, info, flush_us, outcome)
+    # Those just answered run first: their next writes are the next batch.
+    :erlang.yield()
+  end
+
+  # 9.4
+  defp run(shard, function, list) do
+    Commit.run(shard, function, list)
+  catch
+    :exit, reason -> {:error, {:backend_exit, reason}}
+    kind, reason -> {:error, {:backend_error, kind, reason}}
+  end
+
+  # 9.1 to 9.3: how the callers are answered, with what, and what telemetry is told.
+  defp verdict({:ok, list} = result, expected) when is_list(list) do
+    case proper_length(list) do
+      ^expected ->
+        {:slices, list, result}
+
+      nil ->
+        {:each, result, :other}
+
+      actual ->
+        mismatch = {:error, {:batch_result_mismatch, expected, actual}}
+        {:each, mismatch, mismatch}
+    end
+  end
+
+  defp verdict(result, _expected), do: {:each, result, result}
+
+  defp proper_length(list) do
+    length(list)
+  rescue
+    ArgumentError -> nil
+  end
+
+  defp answer(ref, how, reply) do
+    {progress, couriered} = answer_some(ref, how, reply)
+    deliver(couriered)
+
+    case progress do
+      :done ->
+        :ok
+
+      {:more, rest} ->
+        answer(ref, how, rest)
+
+      {:large, count, replies} ->
+        {slice, rest} = Enum.split(replies, count)
+        {:done, couriered} = Native.answer_large(ref, slice)
+        deliver(couriered)
+        answer(ref, how, rest)
+    end
+  end
+
+  defp answer_some(ref, :slices, replies), do: Native.answer_slices(ref, replies)
+  defp answer_some(ref, :each, reply), do: Native.answer_each(ref, reply)
+
+  @doc "Sends replies as a `GenServer` would."
+  @spec deliver(Native.couriered()) :: :ok
+  def deliver(couriered),
+    do: Enum.each(couriered, fn {from, reply} -> GenServer.reply(from, reply) end)
+
+  defp deliver_last(ref) do
+    receive do
+      {^ref, :deliver, couriered} ->
+        deliver(couriered)
+        deliver_last(ref)
+    after
+      0 -> :ok
+    end
+  end
+end

@@ -1,0 +1,39 @@
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Count do
+  @moduledoc false
+  # How many replies a command or a list expects (contract 6.2). The one rule for counting, and so
+  # for splitting. Lists of any length and depth: nothing here holds a scheduler.
+
+  @type count :: non_neg_integer | :improper
+
+  @doc "Of one command."
+  @spec command(tuple) :: count
+  def command({kind, list} = command)
+      when kind in [:put_batch, :delete_batch, :batch] and is_list(list),
+      do: proper(fn -> replies(command) end)
+
+  def command(_command), do: 1
+
+  @doc "Of a list of commands."
+  @spec commands(maybe_improper_list) :: count
+  def commands(list), do: proper(fn -> sum(list, 0) end)
+
+  @doc "Of a list of entries or keys."
+  @spec items(maybe_improper_list) :: count
+  def items(list), do: proper(fn -> length(list) end)
+
+  defp proper(count) do
+    count.()
+  rescue
+    ArgumentError -> :improper
+  end
+
+  defp replies({kind, list}) when kind in [:put_batch, :delete_batch] and is_list(list),
+    do: length(list)
+
+  defp replies({:batch, list}) when is_list(list), do: sum(list, 0)
+  defp replies(_command), do: 1
+
+  defp sum([command | rest], sum), do: sum(rest, sum + replies(command))
+  defp sum([], sum), do: sum
+  defp sum(improper, _sum), do: raise(ArgumentError, "not a list: #{inspect(improper)}")
+end

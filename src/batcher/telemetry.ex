@@ -1,0 +1,67 @@
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Telemetry do
+  @moduledoc false
+  # The events of one commit (contract 13), through `:telemetry` if the host has it.
+
+  @doc "Whether events are emitted: asked when a batcher starts, not when this is compiled."
+  @spec available?() :: boolean
+  def available?, do: Code.ensure_loaded?(:telemetry)
+
+  @typedoc "`{{replies, weight, groups, bytes}, window_ms, wait_us, reason}`, from the library."
+  @type info ::
+          {{non_neg_integer, non_neg_integer, non_neg_integer, non_neg_integer}, non_neg_integer,
+           non_neg_integer, atom}
+
+  @doc "Emits the events of a commit that took `flush_us`. A handler that raises hurts nobody."
+  @spec emit(integer, binary | atom, info, non_neg_integer, term) :: :ok
+  def emit(
+        shard,
+        lane,
+        {{_replies, weight, groups, bytes}, window_ms, wait_us, reason},
+        flush_us,
+        result
+      ) do
+    measurements = %{
+      batch_size: weight,
+      queue_wait_us: wait_us,
+      queue_age_us: wait_us,
+      flush_duration_us: flush_us,
+      duration_us: wait_us + flush_us,
+      total_duration_us: wait_us + flush_us
+    }
+
+    {result, status} = outcome(result)
+    metadata = %{shard_index: shard, window_ms: window_ms, result: result, reason: reason}
+
+    if is_binary(lane) do
+      execute(
+        [:ferricstore, :waraft, :batcher, :slot_flush],
+        measurements,
+        Map.put(metadata, :prefix, lane)
+      )
+    else
+      execute(
+        [:ferricstore, :waraft, :batcher, :hot_flush],
+        Map.put(measurements, :group_count, groups),
+        Map.put(metadata, :kind, lane)
+      )
+    end
+
+    execute(
+      [:ferricstore, :batcher, :quorum_submit],
+      Map.merge(measurements, %{caller_count: groups, command_bytes: bytes}),
+      %{backend: :waraft, shard_index: shard, kind: :batch, status: status, reason: reason}
+    )
+  end
+
+  defp outcome({:ok, list}) when is_list(list), do: {:ok, :ok}
+  defp outcome({:error, reason}), do: {{:error, reason}, :error}
+  defp outcome(_other), do: {:other, :unknown}
+
+  # Called by name at run time: the host decides whether there is a `:telemetry`.
+  defp execute(event, measurements, metadata) do
+    apply(:telemetry, :execute, [event, measurements, metadata])
+    :ok
+  catch
+    _kind, _reason -> :ok
+  end
+end
