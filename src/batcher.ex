@@ -134,7 +134,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
       type: :worker,
       restart: :permanent,
       # Time to drain, and some to answer what could not be drained.
-      shutdown: drain_ms + 1_000
+      shutdown: min(drain_ms + 1_000, @max_window_ms)
     }
   end
 

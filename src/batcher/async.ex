@@ -14,13 +14,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Async do
   @spec write(integer, :put_batch | :delete_batch, list, pos_integer, GenServer.from(), term) ::
           :ok | :not_running
   def write(shard, lane, list, window_ms, from, sync_token) do
-    case {Settings.cast_hook(), Process.whereis(Batcher.name(shard))} do
-      {{:defer, pid}, owner} when is_pid(owner) ->
-        spawn(fn -> deferred(pid, owner, shard, lane, list, window_ms, from, sync_token) end)
-        :ok
-
-      _no_hook ->
-        now(shard, lane, list, window_ms, from, sync_token)
+    case Settings.cast_hook() do
+      {:defer, pid} -> defer(pid, shard, lane, list, window_ms, from, sync_token)
+      _none -> now(shard, lane, list, window_ms, from, sync_token)
     end
   end
 
@@ -29,6 +25,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Async do
       {:queued, _ticket} -> Queue.release(sync_token)
       :not_running -> :not_running
       {:error, reason} -> refuse(reason, from, sync_token)
+    end
+  end
+
+  defp defer(pid, shard, lane, list, window_ms, from, sync_token) do
+    case Process.whereis(Batcher.name(shard)) do
+      nil ->
+        :not_running
+
+      owner ->
+        spawn(fn -> deferred(pid, owner, shard, lane, list, window_ms, from, sync_token) end)
+        :ok
     end
   end
 

@@ -120,11 +120,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   defp drain(state) do
     drained = make_ref()
     deadline = Process.send_after(self(), {drained, :too_late}, state.drain_timeout)
-    Native.stop(state.shard, drained)
-    state = drain(state, drained)
+
+    state =
+      case Native.stop(state.shard, drained) do
+        :not_running -> state
+        _number -> drain(state, drained)
+      end
+
     Process.cancel_timer(deadline)
     Native.close(state.shard)
-    Process.unregister(Batcher.name(state.shard))
+    name = Batcher.name(state.shard)
+    if Process.whereis(name) == self(), do: Process.unregister(name)
     Enum.each(state.stops, &GenServer.reply(&1, :ok))
   end
 

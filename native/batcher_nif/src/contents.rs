@@ -7,7 +7,7 @@ use crate::answers::{Answers, Caller};
 use crate::arena::{Arena, Elements, Kept, list_of};
 use crate::atoms;
 use batcher_core::LaneKey;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rustler::{Atom, Encoder, Env, Term, TermType};
 use std::sync::Arc;
 
@@ -97,9 +97,8 @@ pub(crate) struct Contents {
     /// Replies that the backend must give (6.2).
     pub(crate) replies: u64,
     pub(crate) bytes: u64,
-    answers: Answers,
-    /// Where the answers went when the batch left.
-    departed: Option<Arc<Mutex<Answers>>>,
+    /// Shared with the committer once the batch has left.
+    answers: Arc<Mutex<Answers>>,
 }
 
 impl Contents {
@@ -114,27 +113,17 @@ impl Contents {
     }
 
     pub(crate) fn expect(&mut self, caller: Caller<'_>, ticket: u64, replies: u64, bare: bool) {
-        self.answers.add(caller, ticket, replies, bare);
+        self.answers.lock().add(caller, ticket, replies, bare);
         self.replies += replies;
     }
 
     /// The commands go to a committer, which shares the answers from here on.
     pub(crate) fn depart(&mut self) -> (Vec<Part>, Arc<Mutex<Answers>>) {
-        let answers = Arc::new(Mutex::new(std::mem::take(&mut self.answers)));
-        self.departed = Some(Arc::clone(&answers));
-        (std::mem::take(&mut self.parts), answers)
+        (std::mem::take(&mut self.parts), Arc::clone(&self.answers))
     }
 
-    /// For a batch that never left.
-    pub(crate) fn into_answers(self) -> Answers {
-        self.answers
-    }
-
-    pub(crate) fn cancel(&mut self, ticket: u64) -> bool {
-        match &self.departed {
-            Some(answers) => answers.lock().cancel(ticket),
-            None => self.answers.cancel(ticket),
-        }
+    pub(crate) fn answers(&self) -> MutexGuard<'_, Answers> {
+        self.answers.lock()
     }
 
     /// The queued groups, for a look from outside.
@@ -144,10 +133,6 @@ impl Contents {
             part.arena.enter(|inside| items.map(|&kept| inside.term(kept).in_env(env)).collect())
         };
         self.parts.iter().flat_map(copy).collect()
-    }
-
-    pub(crate) fn froms<'a>(&self, env: Env<'a>) -> Vec<Term<'a>> {
-        self.answers.froms(env)
     }
 }
 

@@ -160,7 +160,7 @@ fn cancel(shard: Found, lane: Term<'_>, ticket: u64) -> NifResult<Atom> {
     let cancelled = shard.0.is_some_and(|shard| {
         shard.locked(|state| {
             let contents = state.engine.find(lane, ticket);
-            contents.is_some_and(|contents| contents.cancel(ticket))
+            contents.is_some_and(|contents| contents.answers().cancel(ticket))
         })
     });
     Ok(if cancelled { atoms::cancelled() } else { atoms::sent() })
@@ -310,7 +310,7 @@ fn retire(committer: ResourceArc<Committer>, keep: usize) -> bool {
 fn committer_down<'a>(env: Env<'a>, shard: Found, pid: LocalPid, result: Term<'a>) -> Term<'a> {
     let mut couriered = Vec::new();
     if let Some(shard) = shard.0 {
-        let committer = shard.with(Some(env), |state| state.leave(pid));
+        let committer = shard.with(Some(env), |state| state.die(pid));
         if let Some(serving) = committer.and_then(|committer| committer.serving.lock().take()) {
             let mut answers = serving.answers.lock();
             while let Progress::More(_) = answers.each(env, result, &mut couriered) {}

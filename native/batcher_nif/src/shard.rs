@@ -214,11 +214,20 @@ impl State {
         self.idle.push(committer);
     }
 
-    /// A committing process is no more.
+    /// A committing process ends.
     pub(crate) fn leave(&mut self, pid: LocalPid) -> Option<ResourceArc<Committer>> {
         self.idle.retain(|committer| committer.pid != pid);
         let index = self.committers.iter().position(|committer| committer.pid == pid)?;
         Some(self.committers.swap_remove(index))
+    }
+
+    /// A committing process was killed, perhaps before it could join.
+    pub(crate) fn die(&mut self, pid: LocalPid) -> Option<ResourceArc<Committer>> {
+        let known = self.leave(pid);
+        if known.is_none() {
+            self.asked_for = self.asked_for.saturating_sub(1);
+        }
+        known
     }
 
     /// The shard is closed: those who rest need not wait for more.

@@ -31,7 +31,7 @@ pub(crate) fn lanes<'a>(env: Env<'a>, state: &State) -> Term<'a> {
 
 fn slot_term<'a>(env: Env<'a>, slot: &Slot<Contents>) -> Term<'a> {
     let items = slot.contents.items(env);
-    let froms = slot.contents.froms(env);
+    let froms = slot.contents.answers().froms(env);
     let age_us = slot.opened.elapsed().as_micros() as u64;
     (items, froms, slot.weight, slot.window.as_millis() as u64, age_us).encode(env)
 }

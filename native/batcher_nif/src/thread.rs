@@ -68,7 +68,7 @@ impl Shard {
         let mut left = Arena::default();
         let mut couriered = Vec::new();
         for contents in abandoned {
-            contents.into_answers().abandon(error, &mut left, &mut couriered);
+            contents.answers().abandon(error, &mut left, &mut couriered);
         }
         if couriered.is_empty() {
             return;
