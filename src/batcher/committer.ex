@@ -39,10 +39,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
       {{^ref, :commit, lane, function}, entries, info} ->
         commit(state, lane, function, entries(state, lane, entries), info)
 
-        case Native.next(ref) do
-          :ok -> loop(%{state | parts: []})
-          :exit -> deliver_last(ref)
-        end
+        :ok = Native.next(ref)
+        loop(%{state | parts: []})
 
       {^ref, :part, entries} ->
         loop(%{state | parts: [entries | state.parts]})
@@ -52,7 +50,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         loop(state)
 
       {^ref, :exit} ->
-        deliver_last(ref)
+        :ok
 
       # Exits of owners, late replies to a backend that has stopped waiting for them.
       _stranger ->

@@ -106,8 +106,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @spec answer_large(reference, list) :: {:done, couriered}
   def answer_large(_committer, _slice), do: :erlang.nif_error(:not_loaded)
 
-  @doc "The committer's batch is done. A next one may come as a message, unless it is to exit."
-  @spec next(reference) :: :ok | :exit
+  @doc "The committer's batch is done. A next one comes as a message."
+  @spec next(reference) :: :ok
   def next(_committer), do: :erlang.nif_error(:not_loaded)
 
   @doc "A committer that rests wants to exit: only if more than `keep` rest."
@@ -117,6 +117,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @doc "A committer has died: all callers of its batch get `result`."
   @spec committer_down(integer, pid, term) :: couriered
   def committer_down(_shard, _pid, _result), do: []
+
+  @doc "Makes the shard's thread fail. Only in a library that was built for tests."
+  @spec panic_thread(integer) :: :ok
+  def panic_thread(_shard), do: :erlang.nif_error(:not_built_for_tests)
 
   @doc "Every lane: its name, its slots, the committer of the batch in flight."
   @spec lanes(integer) :: [{lane, [slot], reference | nil}] | :not_running

@@ -56,7 +56,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     {:noreply, state}
   end
 
+  # The library has failed and has told everybody who waited (10.5).
   @impl true
+  def handle_info({:batcher_crashed, _text} = reason, state), do: {:stop, reason, state}
   def handle_info(message, state), do: {:noreply, handle_message(message, state)}
 
   # A crash leaves the shard to a successor.

@@ -5,7 +5,8 @@
 
 use crate::arena::{Arena, Elements, Kept, list_of};
 use crate::atoms;
-use rustler::{Atom, Encoder, Env, Error, LocalPid, NifResult, Term};
+use crate::failure::Failure;
+use rustler::{Encoder, Env, Error, LocalPid, NifResult, Term};
 
 /// How many callers are answered in one call from the BEAM: some 50 us.
 const CHUNK: usize = 256;
@@ -148,10 +149,10 @@ impl Answers {
         }
     }
 
-    /// All who are left get `{:error, error}`, from a thread of our own. What only a process can
+    /// All who are left are told of a failure, from a thread of our own. What only a process can
     /// send is put into `left`, as `{from, reply}`.
-    pub(crate) fn abandon(&mut self, error: Atom, left: &mut Arena, couriered: &mut Vec<Kept>) {
-        let reply = left.build(|inside| (atoms::error(), error).encode(inside.env()));
+    pub(crate) fn fail(&mut self, failure: &Failure, left: &mut Arena, couriered: &mut Vec<Kept>) {
+        let reply = left.build(|inside| failure.encode(inside.env()));
         let tags = &mut self.tags;
         for caller in self.callers[self.next..].iter().filter(|caller| !caller.given_up) {
             match caller.route {

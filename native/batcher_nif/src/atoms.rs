@@ -4,13 +4,13 @@ use batcher_core::{LaneKey, Reason, Refused};
 use rustler::Atom;
 
 rustler::atoms! {
-    alias,
+    backend_exit,
     batch,
+    batcher_crashed,
     batcher_down,
     batcher_overloaded,
     cancelled,
     commit,
-    count,
     delete,
     delete_batch,
     deliver,
@@ -19,7 +19,7 @@ rustler::atoms! {
     exit,
     flush,
     immediate,
-    in_flight,
+    killed,
     large,
     more,
     not_running,

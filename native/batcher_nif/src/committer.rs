@@ -8,9 +8,10 @@ use crate::arena::{Arena, Kept};
 use crate::atoms;
 use crate::contents::{Part, Shape, commit_function, entries};
 use crate::shard::Shard;
+use crate::thread::Event;
 use batcher_core::{LaneId, LaneKey, Reason};
 use parking_lot::Mutex;
-use rustler::{Encoder, Env, LocalPid, Resource, ResourceArc, Term};
+use rustler::{Encoder, Env, LocalPid, Monitor, Resource, ResourceArc, Term};
 use std::sync::Arc;
 
 /// A committing process.
@@ -28,11 +29,21 @@ pub(crate) struct Serving {
 }
 
 #[rustler::resource_impl(name = "batcher_committer")]
-impl Resource for Committer {}
+impl Resource for Committer {
+    const IMPLEMENTS_DOWN: bool = true;
+
+    fn down<'a>(&'a self, _env: Env<'a>, pid: LocalPid, _monitor: Monitor) {
+        self.shard.notify(Event::CommitterDown(pid));
+    }
+}
 
 impl Committer {
-    pub(crate) fn new(pid: LocalPid, shard: &'static Shard) -> ResourceArc<Committer> {
-        ResourceArc::new(Committer { pid, shard, serving: Mutex::new(None) })
+    /// The calling process as a committer, watched.
+    pub(crate) fn new(env: Env<'_>, shard: &'static Shard) -> ResourceArc<Committer> {
+        let pid = env.pid();
+        let committer = ResourceArc::new(Committer { pid, shard, serving: Mutex::new(None) });
+        committer.monitor(Some(env), &pid);
+        committer
     }
 
     pub(crate) fn answers(&self) -> Option<Arc<Mutex<Answers>>> {

@@ -119,7 +119,11 @@ impl Contents {
 
     /// The commands go to a committer, which shares the answers from here on.
     pub(crate) fn depart(&mut self) -> (Vec<Part>, Arc<Mutex<Answers>>) {
-        (std::mem::take(&mut self.parts), Arc::clone(&self.answers))
+        (std::mem::take(&mut self.parts), self.shared_answers())
+    }
+
+    pub(crate) fn shared_answers(&self) -> Arc<Mutex<Answers>> {
+        Arc::clone(&self.answers)
     }
 
     pub(crate) fn answers(&self) -> MutexGuard<'_, Answers> {

@@ -11,20 +11,25 @@ mod arena;
 mod atoms;
 mod committer;
 mod contents;
+mod failure;
 mod measure;
+mod outbox;
 mod registry;
 mod shard;
 mod snapshot;
+mod state;
 mod thread;
 
 use answers::{Answers, Caller, Couriered, Progress};
 use arena::list_of;
 use batcher_core::{BarrierId, Config, Group, LaneRef, Pacing};
 use committer::Committer;
-use contents::{Item, Part, Shape};
+use contents::{Contents, Item, Part, Shape};
+use outbox::Waiter;
 use rustler::{Atom, Binary, Decoder, Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
-use shard::{Shard, Waiter};
+use shard::Shard;
 use std::time::{Duration, Instant};
+use thread::Event;
 
 rustler::init!("Elixir.Ferricstore.Raft.WARaftBackend.Batcher.Native");
 
@@ -180,7 +185,7 @@ fn barrier<'a>(
     env: Env<'a>,
     shard: Found,
     tag: Term<'a>,
-    raise: impl FnOnce(&mut batcher_core::Shard<contents::Contents>, Instant) -> BarrierId,
+    raise: impl FnOnce(&mut batcher_core::Shard<Contents>, Instant) -> BarrierId,
 ) -> NifResult<Term<'a>> {
     let waiter = Waiter::new(Caller::Direct(env.pid(), tag)).ok_or(Error::BadArg)?;
     let barrier = shard.0.and_then(|shard| {
@@ -189,7 +194,7 @@ fn barrier<'a>(
                 return None;
             }
             let barrier = raise(&mut state.engine, Instant::now());
-            state.wait_for(barrier, waiter);
+            state.waiters.insert(barrier, waiter);
             Some(barrier)
         })
     });
@@ -201,15 +206,16 @@ fn barrier<'a>(
 
 #[rustler::nif]
 fn cancel_flush(shard: Found, barrier: u64) -> Atom {
-    let forgotten =
-        shard.0.is_some_and(|shard| shard.locked(|state| state.forget(BarrierId(barrier))));
+    let forgotten = shard.0.is_some_and(|shard| {
+        shard.locked(|state| state.waiters.remove(&BarrierId(barrier)).is_some())
+    });
     if forgotten { atoms::cancelled() } else { atoms::sent() }
 }
 
 #[rustler::nif]
 fn join(env: Env<'_>, shard: Found) -> NifResult<Term<'_>> {
     let shard = shard.0.ok_or(Error::BadArg)?;
-    let committer = Committer::new(env.pid(), shard);
+    let committer = Committer::new(env, shard);
     shard.with(Some(env), |state| state.join(committer.clone()));
     Ok(committer.encode(env))
 }
@@ -270,26 +276,24 @@ fn answer<'a>(
 
 #[rustler::nif]
 fn next(env: Env<'_>, committer: ResourceArc<Committer>) -> Atom {
+    let shard = committer.shard;
     let serving = committer.serving.lock().take();
-    let (batch, mail, goes_on) = committer.shard.with(Some(env), |state| {
+    let (batch, mail, closed) = shard.with(Some(env), |state| {
         let now = Instant::now();
         let batch = serving.and_then(|serving| state.engine.handle_commit_done(now, serving.lane));
-        let mail = std::mem::take(&mut state.undelivered);
-        // The thread of a shard that is being closed may still need a courier.
-        let goes_on = !state.is_closed() || state.thread_lives;
-        if goes_on {
-            state.idle.push(committer.clone());
-        } else {
-            state.leave(committer.pid);
-        }
-        (batch, mail, goes_on)
+        state.idle.push(committer.clone());
+        (batch, std::mem::take(&mut state.undelivered), state.is_closed())
     });
     // Frees the arenas outside the lock.
     drop(batch);
     for (arena, list) in mail {
         committer::deliver(&committer, Some(env), arena, list);
     }
-    if goes_on { atoms::ok() } else { atoms::exit() }
+    if closed {
+        // The thread dismisses those who rest, and ends with the last commit.
+        shard.notify(Event::Wake);
+    }
+    atoms::ok()
 }
 
 #[rustler::nif]
@@ -310,12 +314,12 @@ fn retire(committer: ResourceArc<Committer>, keep: usize) -> bool {
 fn committer_down<'a>(env: Env<'a>, shard: Found, pid: LocalPid, result: Term<'a>) -> Term<'a> {
     let mut couriered = Vec::new();
     if let Some(shard) = shard.0 {
-        let committer = shard.with(Some(env), |state| state.die(pid));
+        let committer = shard.with(Some(env), |state| state.bury(pid));
         if let Some(serving) = committer.and_then(|committer| committer.serving.lock().take()) {
             let mut answers = serving.answers.lock();
             while let Progress::More(_) = answers.each(env, result, &mut couriered) {}
             drop(answers);
-            let done = |state: &mut shard::State| {
+            let done = |state: &mut state::State| {
                 state.engine.handle_commit_done(Instant::now(), serving.lane)
             };
             drop(shard.with(Some(env), done));
@@ -330,4 +334,14 @@ fn lanes<'a>(env: Env<'a>, shard: Found) -> Term<'a> {
         Some(shard) => shard.locked(|state| snapshot::lanes(env, state)).encode(env),
         None => atoms::not_running().encode(env),
     }
+}
+
+/// Makes the shard's thread panic.
+#[cfg(feature = "seams")]
+#[rustler::nif]
+fn panic_thread(shard: Found) -> Atom {
+    if let Some(shard) = shard.0 {
+        shard.notify(Event::Panic);
+    }
+    atoms::ok()
 }

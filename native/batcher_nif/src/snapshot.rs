@@ -3,7 +3,7 @@
 use crate::atoms;
 use crate::committer::lane_term;
 use crate::contents::Contents;
-use crate::shard::State;
+use crate::state::State;
 use batcher_core::Slot;
 use rustler::types::atom::nil;
 use rustler::{Encoder, Env, Term};

@@ -1,0 +1,231 @@
+//! What the tests share: a virtual clock, and a driver that drives a shard as its documentation
+//! says.
+//!
+//! Invariant: the clock never goes back; after each input the driver takes commits while a
+//! committer is free, then abandoned batches, then barriers, and notes all of it with its time.
+
+// Each test crate uses its part of this file.
+#![allow(dead_code)]
+
+use batcher_core::{Config, Group, LaneId, LaneKey, LaneRef, Reason, Refused, Shard};
+use std::time::{Duration, Instant};
+
+/// Milliseconds.
+pub fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+/// The lane of a namespace.
+pub fn namespace(prefix: &str) -> LaneKey {
+    LaneKey::Prefix(prefix.as_bytes().into())
+}
+
+/// An accepted group, as the driver keeps it in its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Write {
+    pub ticket: u64,
+    pub weight: u64,
+}
+
+/// The numbers of these groups.
+pub fn tickets(writes: &[Write]) -> Vec<u64> {
+    writes.iter().map(|write| write.ticket).collect()
+}
+
+/// What the engine made the driver do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    Commit(Departed),
+    Abandoned { tickets: Vec<u64> },
+    Barrier { id: u64 },
+}
+
+/// A batch that left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Departed {
+    pub lane: LaneKey,
+    pub tickets: Vec<u64>,
+    pub weight: u64,
+    pub reason: Reason,
+    pub opened: Duration,
+    pub window: Duration,
+}
+
+struct InFlight {
+    id: LaneId,
+    lane: LaneKey,
+    tickets: Vec<u64>,
+}
+
+pub struct Driver {
+    pub shard: Shard<Vec<Write>>,
+    /// How many commits may be in flight at once.
+    committers: usize,
+    start: Instant,
+    now: Duration,
+    in_flight: Vec<InFlight>,
+    happened: Vec<(Duration, Event)>,
+}
+
+impl Default for Driver {
+    fn default() -> Self {
+        Driver {
+            shard: Shard::default(),
+            committers: usize::MAX,
+            start: Instant::now(),
+            now: Duration::ZERO,
+            in_flight: Vec::new(),
+            happened: Vec::new(),
+        }
+    }
+}
+
+impl Driver {
+    /// Time since the start.
+    pub fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// A time of the engine's, since the start.
+    pub fn since_start(&self, at: Instant) -> Duration {
+        at.checked_duration_since(self.start).expect("the engine knows no time before the start")
+    }
+
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.shard.next_deadline().map(|at| self.since_start(at))
+    }
+
+    pub fn free_committers(&self) -> usize {
+        self.committers.saturating_sub(self.in_flight.len())
+    }
+
+    /// What has happened since the last call.
+    pub fn take_happened(&mut self) -> Vec<(Duration, Event)> {
+        std::mem::take(&mut self.happened)
+    }
+
+    pub fn set_committers(&mut self, committers: usize) {
+        self.committers = committers;
+        self.settle();
+    }
+
+    pub fn open(&mut self, config: Config) {
+        self.shard.open(self.instant(), config);
+        self.settle();
+    }
+
+    pub fn offer(
+        &mut self,
+        lane: LaneRef<'_>,
+        group: Group,
+        window: Duration,
+    ) -> Result<u64, Refused> {
+        let offered = self.shard.offer(self.instant(), lane, group, window);
+        let ticket = offered.map(|accepted| {
+            accepted.contents.push(Write { ticket: accepted.ticket, weight: group.weight });
+            accepted.ticket
+        });
+        self.settle();
+        ticket
+    }
+
+    /// The commit of this lane has ended; its groups, or `None` if nothing was in flight there.
+    pub fn done(&mut self, lane: LaneRef<'_>) -> Option<Vec<u64>> {
+        let index = self.in_flight.iter().position(|commit| commit.lane.borrow() == lane);
+        let known = self.shard.lanes().find(|view| view.key().borrow() == lane);
+        let id = match index {
+            Some(index) => self.in_flight[index].id,
+            None => known?.id(),
+        };
+        let contents = self.shard.handle_commit_done(self.instant(), id);
+        let ended = contents.map(|writes| tickets(&writes));
+        let expected = index.map(|index| self.in_flight.swap_remove(index).tickets);
+        assert_eq!(ended, expected, "what came back from {lane:?} is not what had left");
+        self.settle();
+        ended
+    }
+
+    pub fn flush(&mut self) -> u64 {
+        let barrier = self.shard.handle_flush(self.instant());
+        self.settle();
+        barrier.0
+    }
+
+    pub fn stop(&mut self) -> u64 {
+        let barrier = self.shard.handle_stop(self.instant());
+        self.settle();
+        barrier.0
+    }
+
+    pub fn owner_down(&mut self) {
+        self.shard.handle_owner_down(self.instant());
+        self.settle();
+    }
+
+    pub fn close(&mut self) {
+        self.shard.close();
+        self.settle();
+    }
+
+    pub fn timeout(&mut self) {
+        self.shard.handle_timeout(self.instant());
+        let overdue = self.next_deadline().filter(|&at| at <= self.now);
+        assert_eq!(overdue, None, "a deadline that is over at {:?} stayed", self.now);
+        self.settle();
+    }
+
+    /// Time passes and nobody looks, as when the shard's thread is late.
+    pub fn drift(&mut self, to: Duration) {
+        assert!(to >= self.now, "the clock is at {:?} and can't go back to {to:?}", self.now);
+        self.now = to;
+    }
+
+    /// Goes to the next deadline and handles it, if there is one until then.
+    pub fn step(&mut self, until: Duration) -> bool {
+        let Some(deadline) = self.next_deadline().filter(|&at| at <= until) else {
+            return false;
+        };
+        self.drift(deadline.max(self.now));
+        self.timeout();
+        true
+    }
+
+    /// Time passes, and each deadline is handled when it comes.
+    pub fn advance(&mut self, to: Duration) {
+        while self.step(to) {}
+        self.drift(to);
+    }
+
+    fn instant(&self) -> Instant {
+        self.start + self.now
+    }
+
+    fn settle(&mut self) {
+        while self.free_committers() > 0
+            && let Some(departed) = self.take_commit()
+        {
+            self.happened.push((self.now, Event::Commit(departed)));
+        }
+        while let Some(writes) = self.shard.poll_abandoned() {
+            self.happened.push((self.now, Event::Abandoned { tickets: tickets(&writes) }));
+        }
+        while let Some(barrier) = self.shard.poll_barrier() {
+            self.happened.push((self.now, Event::Barrier { id: barrier.0 }));
+        }
+    }
+
+    fn take_commit(&mut self) -> Option<Departed> {
+        let commit = self.shard.poll_commit()?;
+        let (id, lane, reason) = (commit.lane, commit.key.clone(), commit.reason);
+        let (weight, opened, window) = (commit.slot.weight, commit.slot.opened, commit.slot.window);
+        let contents = &commit.slot.contents;
+        assert_eq!(weight, contents.iter().map(|write| write.weight).sum::<u64>());
+        assert_eq!(commit.slot.groups, contents.len() as u64);
+        let tickets = tickets(contents);
+        let busy = self.in_flight.iter().any(|commit| commit.id == id || commit.lane == lane);
+        assert!(!busy, "two commits in flight in {lane:?}, the second with {tickets:?}");
+        self.in_flight.push(InFlight { id, lane: lane.clone(), tickets: tickets.clone() });
+        let opened = self.since_start(opened);
+        Some(Departed { lane, tickets, weight, reason, opened, window })
+    }
+}
