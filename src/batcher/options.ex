@@ -69,7 +69,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
       Enum.reduce_while(@table, %{}, fn {key, spec}, options ->
         value = Keyword.get(opts, key, spec[:default])
 
-        if valid?(spec[:type], value) or value == spec[:default],
+        if valid?(spec[:type], value) or value === spec[:default],
           do: {:cont, Map.put(options, key, value)},
           else: {:halt, {:error, {:invalid_option, key, value}}}
       end)

@@ -1,0 +1,38 @@
+# One word for each thing a developer does. Every target that needs tools runs scripts/setup first, which does
+# nothing and says nothing where they are there already.
+
+# Elixir wants UTF-8, whatever the machine says.
+export LANG := C.UTF-8
+export LC_ALL := C.UTF-8
+
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test lint clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install what is missing: Elixir, Erlang, Dialyzer, PropEr, Ra (Debian, as root)
+	@scripts/setup
+
+build: setup ## compile the shared library and the BEAM side
+	mix compile
+
+demo: setup ## run the demo, its options in ARGS="..."
+	mix batcher.demo $(ARGS)
+
+test: setup ## run the tests of the Rust side, then those of the BEAM side
+	cargo test --workspace --locked
+	mix test
+
+lint: setup ## check formatting, warnings (Rust, Elixir) and types (Dialyzer)
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	mix format --check-formatted
+	mix compile --all-warnings --warnings-as-errors
+	MIX_ENV=test mix compile --all-warnings --warnings-as-errors
+	scripts/dialyzer
+
+clean: ## remove what was built, Dialyzer's cache too; what setup fetched stays
+	rm -rf _build priv/native target

@@ -1,0 +1,106 @@
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section09CommitterDeathTest do
+  # Contract 9.5: the committing process is killed.
+  use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: true
+
+  defp put(i), do: {:put, "k#{i}", "v", 0}
+
+  test "9.5 the callers of the batch get the reason and the lane goes on", c do
+    start_batcher(c.shard)
+    backend(c.shard, [:block, :reply])
+    first = call_async(fn -> Batcher.write(c.shard, "a", put(1), 1) end)
+    commit = next_commit(c.shard)
+    second = call_async(fn -> Batcher.write(c.shard, "a", put(2), 1) end)
+    wait_queued(c.shard, "a", 1)
+    Process.exit(commit.pid, :kill)
+    assert await(first) == {:error, {:backend_exit, :killed}}
+    assert await(second) == {:done, {"k2", "v", 0}}
+    assert next_commit(c.shard).list == [{"k2", "v", 0}]
+    assert Batcher.flush(c.shard) == :ok
+    refute_commit(c.shard)
+  end
+
+  test "9.5 hot lanes, call aliases and flush hear of it too", c do
+    start_batcher(c.shard)
+    backend(c.shard, :block)
+    token = TestGate.token()
+    alias_ref = :erlang.alias()
+    from = {self(), [:alias | alias_ref]}
+    assert Batcher.write_put_batch_async(c.shard, [{"k", "v", 0}], from, token) == :ok
+    commit = next_commit(c.shard)
+    flush = call_async(fn -> Batcher.flush(c.shard) end)
+    Process.exit(commit.pid, :oops)
+    # It traps exits: only the backend's own end, or a kill, ends it.
+    Process.exit(commit.pid, :kill)
+    tag = [:alias | alias_ref]
+    assert_receive {^tag, {:error, {:backend_exit, :killed}}}, 5_000
+    assert await(flush) == :ok
+    assert_received {:left, ^token, _}
+  end
+
+  test "9.5 an idle committer that is killed is replaced when it is needed", c do
+    start_batcher(c.shard)
+    {:links, links} = Process.info(Process.whereis(Batcher.name(c.shard)), :links)
+
+    for pid <- links,
+        pid != self(),
+        match?({:current_function, _}, Process.info(pid, :current_function)) do
+      if committer?(pid), do: Process.exit(pid, :kill)
+    end
+
+    for i <- 1..20, do: assert({:done, _} = Batcher.write(c.shard, "a#{i}", put(i), 1))
+  end
+
+  test "9.5 killed again and again: nobody hangs, nothing runs twice", c do
+    start_batcher(c.shard)
+    test = self()
+
+    backend(
+      c.shard,
+      {:run,
+       fn _function, list ->
+         send(test, {:ran, self(), list})
+         if :rand.uniform(4) == 1, do: Process.exit(self(), :kill)
+         {:ok, Enum.map(list, &{:done, &1})}
+       end}
+    )
+
+    callers =
+      for i <- 1..50,
+          do:
+            call_async(fn ->
+              for j <- 1..20,
+                  do:
+                    {"#{i}-#{j}",
+                     Batcher.write(c.shard, "p#{rem(i, 5)}", {:put, "#{i}-#{j}", "v", 0}, 1)}
+            end)
+
+    results = callers |> Task.await_many(30_000) |> List.flatten()
+    assert Batcher.flush(c.shard) == :ok
+    runs = for {key, _, _} <- ran([]), do: key
+    assert runs == Enum.uniq(runs)
+
+    for {key, result} <- results do
+      case result do
+        {:done, {^key, "v", 0}} -> assert key in runs
+        {:error, {:backend_exit, :killed}} -> :ok
+      end
+    end
+  end
+
+  defp ran(lists) do
+    receive do
+      {:ran, _pid, list} -> ran([list | lists])
+    after
+      0 -> List.flatten(lists)
+    end
+  end
+
+  defp committer?(pid) do
+    {:dictionary, dictionary} = Process.info(pid, :dictionary)
+
+    match?(
+      {Ferricstore.Raft.WARaftBackend.Batcher.Committer, :init, _},
+      dictionary[:"$initial_call"]
+    )
+  end
+end

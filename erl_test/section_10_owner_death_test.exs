@@ -1,0 +1,135 @@
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section10OwnerDeathTest do
+  # Contract 10.4 and 10.5: the owner dies, the library fails.
+  use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: true
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Native
+
+  defp put(i), do: {:put, "k#{i}", "v", 0}
+
+  test "10.4 queued writes are committed by the successor, and callers notice nothing", c do
+    owner = start_batcher(c.shard)
+    backend(c.shard, [:block, :reply])
+    first = call_async(fn -> Batcher.write(c.shard, "a", put(1), 1) end)
+    commit = next_commit(c.shard)
+    second = call_async(fn -> Batcher.write(c.shard, "a", put(2), 1) end)
+    third = call_async(fn -> Batcher.write(c.shard, "b", put(3), 60_000) end)
+    wait_queued(c.shard, "a", 1)
+    wait_queued(c.shard, "b", 1)
+
+    Process.exit(owner, :kill)
+    await_successor(c.shard, owner)
+    # In flight across the change, it ends normally; and only then the next of its lane leaves.
+    refute_commit(c.shard)
+    release(commit)
+    assert await(first) == {:done, {"k1", "v", 0}}
+    assert await(second) == {:done, {"k2", "v", 0}}
+    assert queued(c.shard, "b") == 1
+    assert Batcher.flush(c.shard) == :ok
+    assert await(third) == {:done, {"k3", "v", 0}}
+    refute Enum.any?(1..2, fn _ -> next_commit(c.shard).list == commit.list end)
+  end
+
+  test "10.4 a window goes on while nobody owns the shard", c do
+    owner = start_alone(c.shard)
+    write = call_async(fn -> Batcher.write(c.shard, "a", put(1), 200) end)
+    wait_queued(c.shard, "a", 1)
+    Process.exit(owner, :kill)
+    await_death(owner)
+    refute_commit(c.shard, 300)
+    start_alone(c.shard)
+    assert next_commit(c.shard).list == [{"k1", "v", 0}]
+    assert await(write) == {:done, {"k1", "v", 0}}
+  end
+
+  test "10.4 without a successor each gets :batcher_down and was not committed", c do
+    owner = start_alone(c.shard, adoption_timeout: 50)
+    backend(c.shard, :block)
+    first = call_async(fn -> Batcher.write(c.shard, "a", put(1), 1) end)
+    commit = next_commit(c.shard)
+    second = call_async(fn -> Batcher.write(c.shard, "a", put(2), 1) end)
+    third = call_async(fn -> Batcher.write_put_batch(c.shard, [{"k", "v", 0}]) end)
+    wait_queued(c.shard, "a", 1)
+    wait_until(fn -> in_flight(c.shard, :put_batch) end)
+    put_commit = next_commit(c.shard, :__commit_put_batch_direct__)
+    alias_ref = :erlang.alias()
+    tag = [:alias | alias_ref]
+    assert Batcher.write_delete_batch_async(c.shard, ["x"], {self(), tag}) == :ok
+    delete_commit = next_commit(c.shard, :__commit_delete_batch_direct__)
+    alias_2 = :erlang.alias()
+    tag_2 = [:alias | alias_2]
+    assert Batcher.write_delete_batch_async(c.shard, ["y"], {self(), tag_2}) == :ok
+    flush = call_async(fn -> Batcher.flush(c.shard) end)
+
+    Process.exit(owner, :kill)
+    assert await(second) == {:error, :batcher_down}
+    # Those in flight end normally and are answered.
+    for commit <- [commit, put_commit, delete_commit], do: release(commit)
+    assert await(first) == {:done, {"k1", "v", 0}}
+    assert await(third) == {:ok, [{:done, {"k", "v", 0}}]}
+    assert_receive {^tag, {:ok, [{:done, "x"}]}}, 5_000
+    assert_receive {^tag_2, {:error, :batcher_down}}, 5_000
+    assert await(flush) in [:ok, {:error, :batcher_down}]
+    refute_commit(c.shard)
+    # From here on there is no batcher.
+    backend(c.shard, :reply)
+    assert Batcher.write(c.shard, "a", put(9), 1) == {:done, put(9)}
+    assert_receive {:commit, %{pid: pid}}
+    assert pid == self()
+  end
+
+  test "10.4 a committer killed while nobody owns the shard is answered for", c do
+    owner = start_alone(c.shard)
+    backend(c.shard, [:block, :reply])
+    first = call_async(fn -> Batcher.write(c.shard, "a", put(1), 1) end)
+    commit = next_commit(c.shard)
+    Process.exit(owner, :kill)
+    await_death(owner)
+    Process.exit(commit.pid, :kill)
+    assert await(first) == {:error, {:backend_exit, :killed}}
+    second = call_async(fn -> Batcher.write(c.shard, "a", put(2), 1) end)
+    start_alone(c.shard)
+    assert await(second) == {:done, {"k2", "v", 0}}
+  end
+
+  test "10.4 owner and committer killed together", c do
+    owner = start_alone(c.shard)
+    backend(c.shard, [:block, :reply])
+    first = call_async(fn -> Batcher.write(c.shard, "a", put(1), 1) end)
+    commit = next_commit(c.shard)
+    :erlang.suspend_process(owner)
+    Process.exit(commit.pid, :kill)
+    await_death(commit.pid)
+    Process.exit(owner, :kill)
+    assert await(first) == {:error, {:backend_exit, :killed}}
+  end
+
+  @tag :capture_log
+  test "10.5 a panic of the thread: every waiting caller is told, the owner exits, the VM lives",
+       c do
+    owner = start_alone(c.shard)
+    backend(c.shard, :block)
+    queued = call_async(fn -> Batcher.write(c.shard, "a", put(1), 60_000) end)
+    flying = call_async(fn -> Batcher.write(c.shard, "b", put(2), 1) end)
+    commit = next_commit(c.shard)
+    wait_queued(c.shard, "a", 1)
+    flush = call_async(fn -> Batcher.flush(c.shard) end)
+    second = next_commit(c.shard)
+    crash = {:error, {:batcher_crashed, "provoked"}}
+
+    Native.panic_thread(c.shard)
+    assert await(queued) == crash
+    assert await(flying) == crash
+    assert await(flush) == crash
+    assert await_death(owner) == {:batcher_crashed, "provoked"}
+    # The same shard again, and no lane has two commits in flight.
+    start_alone(c.shard)
+    next = call_async(fn -> Batcher.write(c.shard, "b", put(3), 1) end)
+    refute_commit(c.shard)
+    backend(c.shard, :reply)
+    release(commit)
+    release(second)
+    assert await(next) == {:done, {"k3", "v", 0}}
+  end
+
+  defp in_flight(shard, lane), do: Map.has_key?(Batcher.snapshot(shard).in_flight, lane)
+end
