@@ -65,16 +65,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
   @doc "Known options with their defaults, unknown ones left out."
   @spec check(keyword) :: {:ok, t} | {:error, {:invalid_option, atom, term}}
   def check(opts) do
-    checked =
-      Enum.reduce_while(@table, %{}, fn {key, spec}, options ->
-        value = Keyword.get(opts, key, spec[:default])
+    Enum.reduce_while(@table, {:ok, %{}}, fn {key, spec}, {:ok, options} ->
+      case Keyword.fetch(opts, key) do
+        :error ->
+          {:cont, {:ok, Map.put(options, key, spec[:default])}}
 
-        if valid?(spec[:type], value) or value === spec[:default],
-          do: {:cont, Map.put(options, key, value)},
-          else: {:halt, {:error, {:invalid_option, key, value}}}
-      end)
-
-    if is_map(checked), do: {:ok, checked}, else: checked
+        {:ok, value} ->
+          if valid?(spec[:type], value),
+            do: {:cont, {:ok, Map.put(options, key, value)}},
+            else: {:halt, {:error, {:invalid_option, key, value}}}
+      end
+    end)
   end
 
   @doc "As the library wants them: see `Native.open/2`."

@@ -90,15 +90,13 @@ impl Shard {
         hot_window_ms: Option<i64>,
     ) -> Result<Vec<LocalPid>, std::io::Error> {
         let pid = env.pid();
-        self.locked(|state| {
-            if state.thread_lives {
-                return Ok(());
+        self.with(Some(env), |state| {
+            // Under the same lock as the rest: a thread that found the shard closed would end.
+            if !state.thread_lives {
+                thread::spawn(self)?;
+                state.thread_lives = true;
+                state.asleep_until = None;
             }
-            state.thread_lives = true;
-            state.asleep_until = None;
-            thread::spawn(self).inspect_err(|_| state.thread_lives = false)
-        })?;
-        Ok(self.with(Some(env), |state| {
             state.owners += 1;
             let number = state.owners;
             let watch = ResourceArc::new(OwnerWatch { number, events: self.events.0.clone() });
@@ -108,8 +106,8 @@ impl Shard {
             self.hot_window_ms.store(hot_window_ms.unwrap_or(NO_WINDOW), Ordering::Relaxed);
             state.asked_for = 0;
             state.engine.open(Instant::now(), config);
-            state.committers.iter().map(|committer| committer.pid).collect()
-        }))
+            Ok(state.committers.iter().map(|committer| committer.pid).collect())
+        })
     }
 
     /// The owner ends: what is queued is abandoned, by the shard's thread.
