@@ -62,7 +62,7 @@ fn a_wrong_scenario_fails_at_its_line() {
         ("open\nwait 5ms\n", "2: not understood: \"wait 5ms\""),
         ("config hot_min=1\n", "1: unknown setting \"hot_min\""),
         ("open\noffer lane=get window=1ms -> ticket 0\n", "2: unknown lane \"get\""),
-        ("open\noffer lane=put windows=1ms -> ticket 0\n", "2: unknown word \"windows=1ms\""),
+        ("open\noffer lane=put window=1ms m=1\n", "2: unknown word \"m=1\""),
         ("open\noffer lane=put n=1 -> ticket 0\n", "2: window= is missing"),
         ("open\nopen now\n", "2: not understood: \"open now\""),
         ("open\nat 5\n", "2: \"5\" is no time"),

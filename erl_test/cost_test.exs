@@ -1,0 +1,36 @@
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.CostTest do
+  # What a write costs in messages.
+  use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: true
+
+  test "a write sends no message on its way in, and gets one on its way back", c do
+    start_batcher(c.shard)
+    backend(c.shard, {:run, fn _function, list -> {:ok, Enum.map(list, fn _ -> :ok end)} end})
+
+    writer =
+      call_async(fn ->
+        receive do: (:go -> :ok)
+        for i <- 1..100, do: :ok = Batcher.write(c.shard, "a", {:put, "k#{i}", "v", 0}, 1)
+        {:ok, [:ok]} = Batcher.write_put_batch(c.shard, [{"k", "v", 0}])
+        {:ok, [:ok]} = Batcher.write_batch(c.shard, [{:incr, "k", 1}])
+      end)
+
+    # Loading a module is a message to the code server.
+    {:ok, modules} = :application.get_key(:ferricstore_batcher, :modules)
+    Enum.each(modules, &Code.ensure_loaded!/1)
+    :erlang.trace(writer.pid, true, [:send, :receive])
+    send(writer.pid, :go)
+    await(writer)
+    # The task's own reply to this test is the one message that it sends.
+    assert_receive {:trace, _pid, :send, {_ref, {:ok, [:ok]}}, _to}
+    refute_received {:trace, _pid, :send, _message, _to}
+    assert received(0) == 1 + 102
+  end
+
+  defp received(count) do
+    receive do
+      {:trace, _pid, :receive, _message} -> received(count + 1)
+    after
+      0 -> count
+    end
+  end
+end

@@ -1,0 +1,70 @@
+# The behaviour of a backend: what the batcher calls to commit, and how the replies of a commit are counted.
+# Invariant: one reply per command as `reply_count/1` counts, whatever the nesting.
+
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend do
+  @moduledoc """
+  What the batcher needs of a Raft backend: three functions that commit a batch (contract 7.1).
+
+  Each is called once per commit, in a process of the batcher's or, without one, in the caller; it returns
+  when the outcome is known:
+
+    * `{:ok, replies}`: committed. `replies` is a flat list in the order of the batch, one per command as
+      `reply_count/1` counts (contract 6.2, 9.1). An error of one command is its element of the list, such
+      as `{:error, reason}`. A list of another length is a mistake of the backend's, and every caller gets
+      `{:error, {:batch_result_mismatch, expected, actual}}` (contract 9.2).
+    * any other term, such as `{:error, reason}`: every caller of the batch gets that term (contract 9.3).
+
+  Exits, errors and throws are caught by the batcher (contract 9.4). An empty list is committed like any
+  other and answered with `{:ok, []}` (contract 3.5).
+
+  ## Commit straight
+
+  Each function must hand its batch to Raft itself, once, and must not go through the public write
+  functions of the backend: those come back into the batcher and its gate, and wait there for the very
+  lane that is calling. Nor may it retry what Raft may have accepted: the batcher promises that a command
+  is handed over at most once (contract 7.4).
+  """
+
+  @typedoc "What a caller wrote: `{:put, key, value, expire_at_ms}`, `{:batch, commands}` or any other term."
+  @type command :: term()
+
+  @typedoc "Key, value and the moment it expires at, in ms of the Unix clock; 0 is never."
+  @type entry :: {key :: binary(), value :: binary(), expire_at_ms :: integer()}
+
+  @typedoc "`{:ok, replies}`, or a term that every caller of the batch gets."
+  @type result :: {:ok, [reply :: term()]} | {:error, reason :: term()} | term()
+
+  @doc """
+  Commits `commands` of the generic lane, or mixed ones of a namespace lane, in this order (contract 7.2, 7.3).
+  """
+  @callback __commit_batch_direct__(shard :: non_neg_integer(), commands :: [command()]) ::
+              result()
+
+  @doc "Commits puts, one reply per entry. Entries of `write_put_batch` come unchecked (contract 3.2)."
+  @callback __commit_put_batch_direct__(shard :: non_neg_integer(), entries :: [entry()]) ::
+              result()
+
+  @doc "Commits deletes, one reply per key. Keys of `write_delete_batch` come unchecked (contract 3.2)."
+  @callback __commit_delete_batch_direct__(shard :: non_neg_integer(), keys :: [binary()]) ::
+              result()
+
+  @doc """
+  How many replies `commands` get (contract 6.2): `{:put_batch, list}` and `{:delete_batch, list}` one per
+  item, `{:batch, list}` the sum of its members, anything else one. Needs a proper list; an improper one
+  inside a command counts 1.
+  """
+  @spec reply_count([command()]) :: non_neg_integer()
+  def reply_count(commands) when is_list(commands), do: count(commands, [], 0)
+
+  # A stack of its own instead of recursion into members: nesting is the caller's and may be deep.
+  defp count([{:batch, inner} | rest], later, n) when is_list(inner) and length(inner) >= 0,
+    do: count(inner, [rest | later], n)
+
+  defp count([{kind, items} | rest], later, n)
+       when kind in [:put_batch, :delete_batch] and is_list(items) and length(items) >= 0,
+       do: count(rest, later, n + length(items))
+
+  defp count([_command | rest], later, n), do: count(rest, later, n + 1)
+  defp count([], [rest | later], n), do: count(rest, later, n)
+  defp count([], [], n), do: n
+end

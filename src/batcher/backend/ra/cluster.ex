@@ -1,0 +1,262 @@
+# Ra itself: its application, one Ra system for this backend, one server per shard and node.
+# Invariant: nothing is ever deleted. A server is made anew only where Ra knows none of its name, under an id
+# that depends on nothing but the shard, so that data left there is found again.
+
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Cluster do
+  @moduledoc false
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.{Client, Config, Machine}
+
+  @compile {:no_warn_undefined, [:ra, :ra_system]}
+
+  # Ra takes no snapshot sooner than so many log entries after the last; the machine itself decides when one
+  # is due, and its entries are whole batches, so Ra's usual thousands would come too late.
+  @snapshot_interval 16
+
+  # Its name in Ra 2.2, and in later ones; each ignores the other's.
+  @snapshot_intervals [:snapshot_interval, :min_snapshot_interval]
+
+  @doc "Whether Ra can be called here."
+  @spec check_available() :: :ok | {:error, {:ra_not_available, String.t()}}
+  def check_available do
+    cond do
+      not Code.ensure_loaded?(:ra) -> not_available("Ra is not on the code path")
+      not Code.ensure_loaded?(:ra_system) -> not_available("this Ra is older than 2.0")
+      true -> :ok
+    end
+  end
+
+  defp not_available(what) do
+    {:error,
+     {:ra_not_available,
+      "#{what} (node #{node()}). Add {:ra, \"~> 2.0\"} to the dependencies in mix.exs, or put the " <>
+        "ebin folders of ra, gen_batch_server, aten and seshat on the code path (erl -pa)."}}
+  end
+
+  @doc """
+  Starts `spec` on all its nodes and waits for a leader of each shard. Nodes that can't be reached are left
+  out as long as the others are a majority; they join when they start themselves.
+  """
+  @spec start(Config.spec()) :: :ok | {:error, term()}
+  def start(spec) do
+    with :ok <- check_available(),
+         :ok <- start_here(spec),
+         {:ok, created} <- start_members(spec) do
+      elect(spec, created)
+    end
+  end
+
+  # A node that is no member has to call the others all the same.
+  defp start_here(spec) do
+    if node() in spec.nodes do
+      :ok
+    else
+      with :ok <- Config.check_compatible(spec), do: Config.store(spec)
+    end
+  end
+
+  defp start_members(spec) do
+    results = :erpc.multicall(spec.nodes, __MODULE__, :start_member, [spec])
+    results = Enum.zip(spec.nodes, results)
+    down = for {node, {:error, {:erpc, :noconnection}}} <- results, do: node
+
+    failed =
+      for {node, result} <- results,
+          node not in down,
+          not match?({:ok, {:ok, _}}, result),
+          do: {node, result}
+
+    case failed do
+      [] when length(down) * 2 < length(spec.nodes) ->
+        {:ok, for({_node, {:ok, {:ok, servers}}} <- results, server <- servers, do: server)}
+
+      [] ->
+        {:error,
+         {:nodes_unreachable, down, "no majority of the members can be reached; start them first"}}
+
+      [{_node, {:ok, {:error, reason}}} | _] ->
+        {:error, reason}
+
+      [{node, {class, reason}} | _] ->
+        {:error, {:node_failed, node, {class, reason}}}
+    end
+  end
+
+  @doc "Starts this node's member of each shard. Returns those that did not exist before."
+  @spec start_member(Config.spec()) :: {:ok, [Config.server()]} | {:error, term()}
+  def start_member(spec) do
+    # Two callers at once would both find no server, and the second one fail.
+    :global.trans({{__MODULE__, :start}, self()}, fn -> do_start_member(spec) end, [node()])
+  end
+
+  defp do_start_member(spec) do
+    with :ok <- check_available(),
+         :ok <- Config.check_compatible(spec),
+         :ok <- ensure_application(),
+         :ok <- start_system(spec),
+         {:ok, created} <- start_servers(spec) do
+      Config.store(spec)
+      {:ok, created}
+    end
+  end
+
+  defp ensure_application do
+    case Application.ensure_all_started(:ra) do
+      {:ok, _started} ->
+        :ok
+
+      {:error, {app, {~c"no such file or directory", _file}}} ->
+        not_available("#{app} is missing")
+
+      {:error, reason} ->
+        {:error, {:ra_not_started, node(), reason}}
+    end
+  end
+
+  # A system of its own, beside whatever the host runs on Ra, with what durability needs set outright: the
+  # defaults come from Ra's application environment, which is the host's.
+  defp start_system(spec) do
+    dir = Path.join(spec.data_dir, Atom.to_string(node()))
+
+    config =
+      Map.merge(:ra_system.default_config(), %{
+        name: spec.system,
+        names: :ra_system.derive_names(spec.system),
+        data_dir: String.to_charlist(dir),
+        wal_data_dir: String.to_charlist(dir),
+        wal_write_strategy: :default,
+        wal_sync_method: :datasync
+      })
+
+    with :ok <- make_dir(dir) do
+      case :ra_system.start(config) do
+        {:ok, _pid} -> :ok
+        {:error, {:already_started, _pid}} -> :ok
+        {:error, reason} -> {:error, {:ra_system_not_started, node(), dir, reason}}
+      end
+    end
+  end
+
+  defp make_dir(dir) do
+    with {:error, posix} <- File.mkdir_p(dir),
+         do: {:error, {:data_dir, dir, posix, "can't be made: #{:file.format_error(posix)}"}}
+  end
+
+  defp start_servers(spec) do
+    Enum.reduce_while(spec.indexes, {:ok, []}, fn index, {:ok, created} ->
+      server = {Config.cluster(spec, index), node()}
+
+      case start_server(spec, server) do
+        :created -> {:cont, {:ok, [server | created]}}
+        :known -> {:cont, {:ok, created}}
+        {:error, reason} -> {:halt, {:error, {:server_not_started, server, reason}}}
+      end
+    end)
+  end
+
+  defp start_server(spec, server) do
+    case :ra.restart_server(spec.system, server) do
+      :ok -> :known
+      {:error, {:already_started, _pid}} -> :known
+      {:error, :name_not_registered} -> create_server(spec, server)
+      {:error, reason} -> {:error, reason}
+    end
+  end
+
+  defp create_server(spec, {cluster, _node} = server) do
+    uid = Atom.to_string(cluster)
+
+    config = %{
+      id: server,
+      uid: uid,
+      cluster_name: cluster,
+      initial_members: for(node <- spec.nodes, do: {cluster, node}),
+      machine: {:module, Machine, %{}},
+      log_init_args:
+        Map.new([{:uid, uid} | Enum.map(@snapshot_intervals, &{&1, @snapshot_interval})])
+    }
+
+    with :ok <- :ra.start_server(spec.system, config), do: :created
+  end
+
+  ## Elections
+
+  # A server whose log is empty waits to be told to elect; another one does so by itself, but a lone member need
+  # not wait for its timer. The query is answered once the leader's first entry is committed: only then may a
+  # server that is restarted at once, by Ra's own supervisor, be left to itself.
+  defp elect(spec, created) do
+    shards = Enum.map(spec.indexes, fn index -> elem(Config.shard(index), 1) end)
+    alone? = length(spec.nodes) == 1
+    for shard <- shards, alone? or created?(shard, created), do: trigger(shard)
+
+    Enum.reduce_while(shards, :ok, fn shard, :ok ->
+      with :ok <- await_leader(shard, spec.timeout),
+           {:ok, _commits} <- Client.query(shard.index, {Machine, :commits, []}) do
+        {:cont, :ok}
+      else
+        error -> {:halt, error}
+      end
+    end)
+  end
+
+  defp created?(shard, created), do: Enum.any?(Tuple.to_list(shard.servers), &(&1 in created))
+
+  # Servers of a start that was broken off may still wait to be told.
+  defp await_leader(shard, timeout) do
+    with {:error, _reason} <- Client.await_leader(shard, min(timeout, 2_000)) do
+      trigger(shard)
+      Client.await_leader(shard, timeout)
+    end
+  end
+
+  # One member is enough, this node's if it has one.
+  defp trigger(shard) do
+    shard.servers
+    |> Tuple.to_list()
+    |> Enum.sort_by(fn {_cluster, node} -> node != node() end)
+    |> Enum.find(fn server ->
+      try do
+        :ra.trigger_election(server, 5_000) == :ok
+      catch
+        :exit, _reason -> false
+      end
+    end)
+  end
+
+  ## Stop
+
+  @doc "Stops this node's servers and its Ra system. The other members go on."
+  @spec stop(Config.t()) :: :ok
+  def stop(%{spec: spec, shards: shards}) do
+    :ok = Config.erase()
+
+    if node() in spec.nodes and check_available() == :ok do
+      for {_index, shard} <- shards,
+          do: quietly(fn -> :ra.stop_server(spec.system, {shard.cluster, node()}) end)
+
+      stop_system(spec.system)
+    end
+
+    :ok
+  end
+
+  # `:ra_system.stop/1` came in the course of Ra 2; before, the system is a child like any other.
+  @dialyzer {:no_missing_calls, stop_system: 1}
+  defp stop_system(system) do
+    if Code.ensure_loaded?(:ra_system) and function_exported?(:ra_system, :stop, 1) do
+      quietly(fn -> :ra_system.stop(system) end)
+    else
+      quietly(fn -> Supervisor.terminate_child(:ra_systems_sup, system) end)
+      quietly(fn -> Supervisor.delete_child(:ra_systems_sup, system) end)
+      :persistent_term.erase({:"$ra_system", system})
+    end
+  end
+
+  # What is to be stopped may be gone already, with the whole of Ra, and Ra fails in several ways then.
+  defp quietly(stop) do
+    _ = stop.()
+    :ok
+  catch
+    _class, _reason -> :ok
+  end
+end

@@ -1,0 +1,76 @@
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Load do
+  @moduledoc false
+  # Many callers, each of which follows the plan until the time is up.
+  # One invariant: a caller makes its next call when the last one was answered, as a client does.
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Demo.{Call, Meter, Plan}
+
+  # A client that gets an error waits a little: 256 callers against a dead backend would only make heat.
+  @pause_after_failure 10
+  # How often a caller flushes the shard that it works on.
+  @calls_per_flush 640
+
+  @typedoc "What is left to read back: how many calls a caller made, and the numbers of those not acknowledged."
+  @type trace :: %{
+          caller: non_neg_integer(),
+          calls: non_neg_integer(),
+          failed: [non_neg_integer()]
+        }
+
+  @spec run(Plan.t(), Meter.t(), pos_integer(), pos_integer()) :: [trace()]
+  def run(plan, meter, callers, milliseconds) do
+    deadline = System.monotonic_time(:millisecond) + milliseconds
+
+    0..(callers - 1)
+    |> Enum.map(
+      &Task.async(fn -> caller(plan, meter, deadline, %{caller: &1, calls: 0, failed: []}) end)
+    )
+    |> Task.await_many(:infinity)
+  end
+
+  defp caller(plan, meter, deadline, %{caller: caller, calls: number} = trace) do
+    if System.monotonic_time(:millisecond) >= deadline do
+      trace
+    else
+      flush(plan, meter, caller, number)
+
+      call = Plan.call(plan, caller, number)
+
+      case attempt(meter, call) do
+        :ok ->
+          caller(plan, meter, deadline, %{trace | calls: number + 1})
+
+        :failed ->
+          Process.sleep(@pause_after_failure)
+
+          caller(plan, meter, deadline, %{
+            trace
+            | calls: number + 1,
+              failed: [number | trace.failed]
+          })
+      end
+    end
+  end
+
+  defp attempt(meter, call) do
+    errors =
+      case Meter.call(meter, call) do
+        {:ok, replies} -> Call.errors(call, replies)
+        error -> List.duplicate(error, length(Call.commands(call)))
+      end
+
+    for {:error, reason} <- errors, do: Meter.failed(meter, reason, 1)
+    if errors == [], do: :ok, else: :failed
+  end
+
+  defp flush(plan, %{via: :batched} = meter, caller, number)
+       when number > 0 and rem(number, @calls_per_flush) == 0 do
+    case Batcher.flush(Plan.shard(plan, caller, Plan.round(number))) do
+      :ok -> :ok
+      {:error, reason} -> Meter.failed(meter, {:flush, reason}, 1)
+    end
+  end
+
+  defp flush(_plan, _meter, _caller, _number), do: :ok
+end

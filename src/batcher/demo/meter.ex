@@ -1,0 +1,74 @@
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Meter do
+  @moduledoc false
+  # What one phase has done so far, counted by all its callers and read by the progress line meanwhile.
+  # One invariant: a write counts as acknowledged only when its call has returned and said so.
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Demo.{Call, Histogram}
+
+  @acknowledged 1
+  @failed 2
+  @max_reasons 20
+  @other "other reasons"
+
+  @type t :: %{
+          name: String.t(),
+          via: Call.via(),
+          shards: Range.t(),
+          counts: :counters.counters_ref(),
+          latency: Histogram.t(),
+          failures: :ets.table()
+        }
+
+  @doc false
+  # The calling process must outlive the meter: it owns the table of failures.
+  @spec new(String.t(), Call.via(), Range.t()) :: t()
+  def new(name, via, shards) do
+    %{
+      name: name,
+      via: via,
+      shards: shards,
+      counts: :counters.new(2, [:write_concurrency]),
+      latency: Histogram.new(),
+      failures: :ets.new(:batcher_demo_failures, [:public])
+    }
+  end
+
+  @doc false
+  # Makes the call, measures it, counts what it acknowledged. What an error means is for the caller to say,
+  # with `failed/3` if it is a failure.
+  @spec call(t(), Call.t()) :: {:ok, [term()]} | {:error, term()}
+  def call(meter, call) do
+    started = System.monotonic_time()
+    result = Call.run(call, meter.via)
+    elapsed = System.monotonic_time() - started
+    Histogram.add(meter.latency, System.convert_time_unit(elapsed, :native, :nanosecond))
+
+    with {:ok, replies} <- result do
+      acknowledged = length(replies) - length(Call.errors(call, replies))
+      :counters.add(meter.counts, @acknowledged, acknowledged)
+    end
+
+    result
+  end
+
+  @doc false
+  @spec failed(t(), term(), pos_integer()) :: :ok
+  def failed(meter, reason, writes) do
+    :counters.add(meter.counts, @failed, writes)
+    name = reason |> inspect(limit: 10, printable_limit: 60) |> String.slice(0, 120)
+    known? = :ets.member(meter.failures, name) or :ets.info(meter.failures, :size) < @max_reasons
+    name = if known?, do: name, else: @other
+    :ets.update_counter(meter.failures, name, writes, {name, 0})
+    :ok
+  end
+
+  @spec acknowledged(t()) :: non_neg_integer()
+  def acknowledged(meter), do: :counters.get(meter.counts, @acknowledged)
+
+  @spec failed(t()) :: non_neg_integer()
+  def failed(meter), do: :counters.get(meter.counts, @failed)
+
+  @spec failures(t()) :: [{String.t(), pos_integer()}]
+  def failures(meter),
+    do: meter.failures |> :ets.tab2list() |> Enum.sort_by(fn {name, count} -> {-count, name} end)
+end
