@@ -25,6 +25,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend do
   is handed over at most once (contract 7.4).
   """
 
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Count
+
   @typedoc "What a caller wrote: `{:put, key, value, expire_at_ms}`, `{:batch, commands}` or any other term."
   @type command :: term()
 
@@ -50,21 +52,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend do
 
   @doc """
   How many replies `commands` get (contract 6.2): `{:put_batch, list}` and `{:delete_batch, list}` one per
-  item, `{:batch, list}` the sum of its members, anything else one. Needs a proper list; an improper one
-  inside a command counts 1.
+  item, `{:batch, list}` the sum of its members, anything else one. Raises `ArgumentError` if one of these
+  lists is improper: the batcher refuses them.
   """
   @spec reply_count([command()]) :: non_neg_integer()
-  def reply_count(commands) when is_list(commands), do: count(commands, [], 0)
-
-  # A stack of its own instead of recursion into members: nesting is the caller's and may be deep.
-  defp count([{:batch, inner} | rest], later, n) when is_list(inner) and length(inner) >= 0,
-    do: count(inner, [rest | later], n)
-
-  defp count([{kind, items} | rest], later, n)
-       when kind in [:put_batch, :delete_batch] and is_list(items) and length(items) >= 0,
-       do: count(rest, later, n + length(items))
-
-  defp count([_command | rest], later, n), do: count(rest, later, n + 1)
-  defp count([], [rest | later], n), do: count(rest, later, n)
-  defp count([], [], n), do: n
+  def reply_count(commands) when is_list(commands) do
+    case Count.commands(commands) do
+      :improper -> raise ArgumentError, "an improper list in #{inspect(commands)}"
+      count -> count
+    end
+  end
 end

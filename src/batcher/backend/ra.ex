@@ -3,7 +3,7 @@
 
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra do
   @moduledoc """
-  A backend on [Ra](https://hex.pm/packages/ra), RabbitMQ's Raft library, embedded: keys and values in
+  A backend on Ra, RabbitMQ's Raft library, embedded: keys and values in
   memory, durable in Ra's log. One node by default, a cluster when given members.
 
       :ok = Backend.Ra.start(data_dir: "/var/lib/app/raft", shards: 4)

@@ -13,12 +13,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Client do
   @ask_ms 500
   @pause_ms 20
 
-  @type unknown_outcome ::
-          {:timeout, Config.server()}
-          | {:noproc, Config.server()}
-          | {:nodedown, Config.server()}
-          | {:server_down, Config.server(), term()}
-
   @doc """
   Commits one Raft command and returns the machine's reply.
 
@@ -31,19 +25,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Client do
          do: command(shard, command, now() + timeout)
   end
 
-  # Ra's call leaves no late reply behind: gen_statem calls through a process alias, or before OTP 26 and to
-  # another node through a process of its own. A member that is not the leader passes the caller on to the
-  # leader without having accepted anything; Ra's time starts anew then.
   defp command(shard, command, deadline) do
     with {:ok, server} <- locate(shard, deadline) do
-      try do
-        :ra.process_command(server, command, left(deadline))
-      catch
-        # The server ended during the call. The reason holds the whole command; only its first part is news.
-        :exit, {reason, _call} -> {:exit, reason}
-        :exit, reason -> {:exit, reason}
-      end
-      |> case do
+      case hand_over(server, command, left(deadline)) do
         {:ok, reply, ^server} ->
           {:ok, reply}
 
@@ -51,34 +35,43 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Client do
           remember(shard, leader)
           {:ok, reply}
 
-        {:timeout, at} ->
-          forget(shard)
-          {:error, {:timeout, at}}
-
         {:error, :noproc} ->
           forget(shard)
-          if gone?(server, deadline), do: again(shard, command, deadline), else: noproc(server)
+
+          if gone?(server, deadline),
+            do: again(shard, command, deadline),
+            else: {:error, {:noproc, server}}
 
         {:error, :nodedown} ->
           forget(shard)
           {:error, {:nodedown, server}}
 
-        {:exit, reason} ->
+        {:timeout, at} ->
           forget(shard)
-          {:error, {:server_down, server, reason}}
+          {:error, {:timeout, at}}
 
         {:error, _reason} = error ->
+          forget(shard)
           error
       end
     end
+  end
+
+  # Ra's call leaves no late reply behind: gen_statem calls through a process alias, or before OTP 26 and to
+  # another node through a process of its own. A member that is not the leader passes the caller on to the
+  # leader without having accepted anything; Ra's time starts anew then.
+  defp hand_over(server, command, timeout) do
+    :ra.process_command(server, command, timeout)
+  catch
+    # The server ended during the call. The reason holds the whole command; only its first part is news.
+    :exit, {reason, _call} -> {:error, {:server_down, server, reason}}
+    :exit, reason -> {:error, {:server_down, server, reason}}
   end
 
   defp again(shard, command, deadline) do
     pause(deadline)
     command(shard, command, deadline)
   end
-
-  defp noproc(server), do: {:error, {:noproc, server}}
 
   @doc """
   Runs `{module, function, args}` on the leader's machine state, which comes as the last argument, once a

@@ -13,9 +13,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Cluster do
   # is due, and its entries are whole batches, so Ra's usual thousands would come too late.
   @snapshot_interval 16
 
-  # Its name in Ra 2.2, and in later ones; each ignores the other's.
-  @snapshot_intervals [:snapshot_interval, :min_snapshot_interval]
-
   @doc "Whether Ra can be called here."
   @spec check_available() :: :ok | {:error, {:ra_not_available, String.t()}}
   def check_available do
@@ -172,8 +169,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Cluster do
       cluster_name: cluster,
       initial_members: for(node <- spec.nodes, do: {cluster, node}),
       machine: {:module, Machine, %{}},
-      log_init_args:
-        Map.new([{:uid, uid} | Enum.map(@snapshot_intervals, &{&1, @snapshot_interval})])
+      # Later versions call it min_snapshot_interval, and take this name still.
+      log_init_args: %{uid: uid, snapshot_interval: @snapshot_interval}
     }
 
     with :ok <- :ra.start_server(spec.system, config), do: :created

@@ -1,0 +1,160 @@
+# The backend on Ra where more than one VM is needed: a cluster of three nodes on loopback, and a VM without Ra.
+# Invariant: this VM stays undistributed; it speaks with the others over their standard input and output.
+
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.ClusterTest do
+  use ExUnit.Case, async: false
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra
+
+  @moduletag :ra
+
+  @needs_ra if Code.ensure_loaded?(:ra),
+              do: [cluster: true],
+              else: [cluster: true, skip: "Ra is not on the code path: run `make setup`"]
+
+  setup do
+    dir = Path.join(System.tmp_dir!(), "ra_cluster_test_#{System.unique_integer([:positive])}")
+    File.mkdir_p!(dir)
+    on_exit(fn -> File.rm_rf!(dir) end)
+    %{dir: dir}
+  end
+
+  test "1.2: without Ra's libraries start says so, and nothing else fails later", %{dir: dir} do
+    {:ok, peer, _node} = boot(%{}, &(not File.exists?(Path.join(&1, "ra.beam"))))
+    assert {:error, {:ra_not_available, text}} = call(peer, :start, [[data_dir: dir]])
+    assert text =~ "Ra is not on the code path"
+    assert text =~ "{:ra, \"~> 2.0\"}"
+    assert {:error, :not_started} = call(peer, :__commit_put_batch_direct__, [0, [{"a", "1", 0}]])
+    assert {:error, :not_started} = call(peer, :fetch, [0, "a"])
+    assert :ok = call(peer, :stop, [])
+
+    # One of Ra's own dependencies missing.
+    {:ok, peer, _node} = boot(%{}, &(not File.exists?(Path.join(&1, "aten.beam"))))
+
+    if :peer.call(peer, Code, :ensure_loaded?, [:ra]) do
+      assert {:error, {:ra_not_available, "aten is missing" <> _}} =
+               call(peer, :start, [[data_dir: dir]])
+    end
+  end
+
+  @tag @needs_ra
+
+  test "what was acknowledged is there after the VM was halted at once", %{dir: dir} do
+    {:ok, peer, _node} = boot(%{}, fn _ebin -> true end)
+    assert :ok = call(peer, :start, [[data_dir: dir]])
+    for i <- 1..100, do: assert({:ok, [{:ok, ^i}]} = incr(peer))
+
+    watch = Process.monitor(peer)
+    :peer.cast(peer, :erlang, :halt, [1, [flush: false]])
+    assert_receive {:DOWN, ^watch, :process, _, _}, 10_000
+
+    {:ok, peer, _node} = boot(%{}, fn _ebin -> true end)
+    assert :ok = call(peer, :start, [[data_dir: dir]])
+    assert {:ok, {"100", 0}} = call(peer, :fetch, [0, "n"])
+    assert {:ok, 100} = call(peer, :commits, [0])
+  end
+
+  @tag @needs_ra
+
+  test "three members: a leader that is lost is followed, and comes back as a member", %{dir: dir} do
+    peers = Map.new(1..3, fn _ -> boot_member() end)
+    nodes = Map.keys(peers)
+    opts = [data_dir: dir, nodes: nodes, command_timeout: 20_000]
+    [first | _] = Map.values(peers)
+
+    # Two of the three are started from the first one, and can be used without a start of their own.
+    assert :ok = call(first, :start, [opts])
+    for {_node, peer} <- peers, do: assert([0] = call(peer, :shards, []))
+    assert {:ok, members} = call(first, :members, [0])
+    assert members |> Enum.map(&elem(&1, 1)) |> Enum.sort() == Enum.sort(nodes)
+
+    for {{_node, peer}, i} <- Enum.with_index(Map.to_list(peers), 1),
+        do: assert({:ok, [{:ok, ^i}]} = incr(peer))
+
+    {:ok, {_name, lost}} = call(first, :leader, [0])
+    {lost_peer, survivors} = Map.pop(peers, lost)
+    [one, two] = Map.values(survivors)
+
+    watch = Process.monitor(lost_peer)
+    :peer.cast(lost_peer, :erlang, :halt, [1, [flush: false]])
+    assert_receive {:DOWN, ^watch, :process, _, _}, 10_000
+
+    # What is begun while the loss is being noticed may end without an answer; what is begun after may not.
+    unknown = Enum.count(for(_ <- 1..2, peer <- [one, two], do: incr(peer)), &unknown?/1)
+    assert unknown <= 2
+    assert {:ok, [{:ok, sum}]} = incr(one)
+    assert sum in (8 - unknown)..8
+    assert {:ok, {_name, leader}} = call(two, :leader, [0])
+    assert leader in Map.keys(survivors)
+
+    # The lost one starts on its old data, as it would at boot, and sees what it missed.
+    {^lost, back} = boot_member(lost)
+    assert :ok = call(back, :start, [opts])
+    text = Integer.to_string(sum)
+    assert {:ok, {^text, 0}} = call(back, :fetch, [0, "n"])
+    assert {:ok, [{:ok, next}]} = incr(back)
+    assert next == sum + 1
+
+    # A member that is stopped for good, and its own call to start, leave the others at work.
+    assert :ok = call(back, :stop, [])
+    assert {:ok, [{:ok, _}]} = incr(one)
+  end
+
+  @tag @needs_ra
+
+  test "members that can't be reached: a majority is enough, and less is an error", %{dir: dir} do
+    [{a, peer_a}, {b, _peer_b}] = [boot_member(), boot_member()]
+    client = boot_member() |> elem(1)
+    [away, gone] = [:"away@127.0.0.1", :"gone@127.0.0.1"]
+
+    assert {:error, {:nodes_unreachable, unreachable, text}} =
+             call(peer_a, :start, [[data_dir: dir, name: "less", nodes: [a, away, gone]]])
+
+    assert Enum.sort(unreachable) == [away, gone]
+    assert text =~ "majority"
+    assert :ok = call(peer_a, :stop, [])
+
+    # From a node that is no member, which uses the others all the same.
+    opts = [data_dir: dir, nodes: [a, b, away]]
+    assert :ok = call(client, :start, [opts])
+    assert {:ok, [{:ok, 1}]} = incr(client)
+    assert {:ok, {"1", 0}} = call(peer_a, :fetch, [0, "n"])
+  end
+
+  defp incr(peer), do: call(peer, :__commit_batch_direct__, [0, [{:incr, "n", 1}]])
+
+  defp unknown?({:ok, [{:ok, _sum}]}), do: false
+  defp unknown?({:error, {tag, _}}) when tag in [:nodedown, :noproc, :timeout], do: true
+  defp unknown?({:error, {:server_down, _, _}}), do: true
+
+  defp call(peer, function, args), do: :peer.call(peer, Ra, function, args, 60_000)
+
+  defp boot_member(node \\ nil) do
+    name =
+      if node,
+        do: node |> Atom.to_string() |> String.split("@") |> hd(),
+        else: :peer.random_name(~c"ra")
+
+    options = %{
+      name: name |> to_string() |> String.to_atom(),
+      host: ~c"127.0.0.1",
+      longnames: true
+    }
+
+    {:ok, peer, node} = boot(options, fn _ebin -> true end)
+    {node, peer}
+  end
+
+  defp boot(options, keep) do
+    paths =
+      for path <- :code.get_path(),
+          ebin = List.to_string(path),
+          ebin != "." and keep.(ebin),
+          arg <- [~c"-pa", path],
+          do: arg
+
+    quiet = [~c"-kernel", ~c"logger_level", ~c"none"]
+    args = [~c"-setcookie", ~c"ra_cluster_test" | quiet] ++ paths
+    :peer.start_link(Map.merge(options, %{connection: :standard_io, args: args}))
+  end
+end

@@ -1,0 +1,159 @@
+# The state machine that the Ra backend replicates, alone: it needs no Ra.
+# Invariant: each term gets the replies that contract 6.2 counts, and none makes the machine fail.
+
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.MachineTest do
+  use ExUnit.Case, async: true
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Backend
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Null
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Machine
+
+  @max 9_223_372_036_854_775_807
+  @min -9_223_372_036_854_775_808
+
+  setup do
+    %{state: Machine.init(%{name: :test})}
+  end
+
+  test "6.2: answers as many replies as the behaviour counts, nested batches included", %{
+    state: state
+  } do
+    batches = [
+      [],
+      [{:put, "a", "1", 0}, {:delete, "a"}, {:incr, "a", 1}],
+      [{:batch, []}, {:put_batch, []}, {:delete_batch, []}],
+      [{:put_batch, [{"a", "1", 0}, {"b", "2", 9}]}, {:delete_batch, ["a", "b", "c"]}],
+      [
+        {:batch, [{:batch, [{:put_batch, [{"a", "1", 0}]}, :what]}, {:delete, "a"}]},
+        {:put, "b"}
+      ],
+      [
+        {:put_batch, :no_list},
+        {:delete_batch, nil},
+        {:batch, 7},
+        {:put_batch, [:bad, :bad]}
+      ]
+    ]
+
+    for batch <- batches do
+      {_state, replies} = Machine.apply(%{index: 1}, {:batch, batch}, state)
+      assert length(replies) == Backend.reply_count(batch)
+      assert {:ok, oks} = Null.__commit_batch_direct__(0, batch)
+      assert length(oks) == length(replies)
+    end
+  end
+
+  test "a nesting of 100 000 levels is applied and counted", %{state: state} do
+    deep = Enum.reduce(1..100_000, {:put, "deep", "1", 0}, fn _, inner -> {:batch, [inner]} end)
+    assert {%{data: %{"deep" => {"1", 0}}}, [:ok]} = Machine.apply(%{index: 1}, deep, state)
+    assert Backend.reply_count([deep]) == 1
+  end
+
+  test "never fails, and a term it does not know changes nothing", %{state: state} do
+    terms = [
+      nil,
+      :atom,
+      [],
+      [1 | 2],
+      {},
+      {:put, "k", "v"},
+      {:put, :k, "v", 0},
+      {:put, "k", <<1::3>>, 0},
+      {:delete, 1},
+      {:batch, [1 | 2]},
+      {:incr, "k", 1.0},
+      {:machine_version, 0, 1},
+      {:down, self(), :noproc},
+      {:nodeup, node()},
+      make_ref(),
+      fn -> :ok end
+    ]
+
+    for term <- terms do
+      assert {%{data: data, commits: _}, [{:error, {:unknown_command, ^term}}]} =
+               Machine.apply(%{index: 1}, term, state)
+
+      assert data == %{}
+    end
+  end
+
+  test "judges the items of put and delete batches one by one", %{state: state} do
+    entries = [{"a", "1", 0}, {"b", :no_binary, 0}, :junk, {"c", "3", -5}]
+
+    assert {%{data: data} = state, replies} =
+             Machine.apply(%{index: 1}, {:put_batch, entries}, state)
+
+    assert replies == [
+             :ok,
+             {:error, {:invalid_entry, {"b", :no_binary, 0}}},
+             {:error, {:invalid_entry, :junk}},
+             :ok
+           ]
+
+    assert data == %{"a" => {"1", 0}, "c" => {"3", -5}}
+
+    assert {%{data: %{"c" => _} = data}, [:ok, {:error, {:invalid_key, 5}}, :ok]} =
+             Machine.apply(%{index: 2}, {:delete_batch, ["a", 5, "missing"]}, state)
+
+    assert map_size(data) == 1
+  end
+
+  test "increments decimal text of 64 bits, and keeps the expiry", %{state: state} do
+    incr = fn value, by ->
+      {state, [:ok]} = Machine.apply(%{index: 1}, {:put, "n", value, 77}, state)
+      {after_incr, [reply]} = Machine.apply(%{index: 2}, {:incr, "n", by}, state)
+      {reply, after_incr.data["n"]}
+    end
+
+    assert {_, [{:ok, -3}]} = Machine.apply(%{index: 1}, {:incr, "missing", -3}, state)
+    assert incr.("41", 1) == {{:ok, 42}, {"42", 77}}
+    assert incr.("-1", 1) == {{:ok, 0}, {"0", 77}}
+    assert incr.("#{@max - 1}", 1) == {{:ok, @max}, {"#{@max}", 77}}
+    assert incr.("#{@min}", @max) == {{:ok, -1}, {"-1", 77}}
+
+    for text <- ["", "x", "1x", " 1", "+1", "01", "-0", "1.0", "#{@max + 1}", "#{@min - 1}"] do
+      assert incr.(text, 1) == {{:error, :not_an_integer}, {text, 77}}
+    end
+
+    assert {{:error, :not_an_integer}, _} = incr.(String.duplicate("1", 100_000), 1)
+    assert incr.("#{@max}", 1) == {{:error, :increment_overflow}, {"#{@max}", 77}}
+    assert incr.("#{@min}", -1) == {{:error, :increment_overflow}, {"#{@min}", 77}}
+    assert incr.("0", @max + 1) == {{:error, :increment_overflow}, {"0", 77}}
+  end
+
+  test "asks for a snapshot once the log weighs as much as the state, and not before", %{
+    state: state
+  } do
+    # 1 MiB a command, of which only one stays: the floor decides.
+    command = {:put_batch, [{"k", String.duplicate("x", 1_048_576), 0}]}
+    assert cursors(state, command, 40) == [16, 32]
+
+    # 32 MiB of state: the next is due when as much has come again.
+    grow = fn i -> {:put_batch, [{"k#{i}", String.duplicate("x", 1_048_576), 0}]} end
+    assert cursors(state, grow, 70) == [16, 32, 64]
+  end
+
+  test "does not keep a caller's large buffer for the sake of a small part of it", %{
+    state: state
+  } do
+    <<key::binary-size(100), value::binary-size(200), _::binary>> = :binary.copy("x", 1_000_000)
+    {%{data: data}, [:ok]} = Machine.apply(%{index: 1}, {:put, key, value, 0}, state)
+    [{key, {value, 0}}] = Map.to_list(data)
+    assert :binary.referenced_byte_size(key) == 100
+    assert :binary.referenced_byte_size(value) == 200
+  end
+
+  defp cursors(state, command, count) do
+    {_state, indexes} =
+      Enum.reduce(1..count, {state, []}, fn index, {state, indexes} ->
+        command = if is_function(command), do: command.(index), else: command
+
+        case Machine.apply(%{index: index}, command, state) do
+          {state, [:ok]} -> {state, indexes}
+          {state, [:ok], [{:release_cursor, ^index, state}]} -> {state, [index | indexes]}
+        end
+      end)
+
+    Enum.reverse(indexes)
+  end
+end
