@@ -156,7 +156,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo do
   defp phase(shards, meter, write) do
     before = Shards.commits(shards, meter.shards)
     {result, seconds} = Report.watch(meter, fn -> write.(meter) end)
-    commits = if before, do: Shards.commits(shards, meter.shards) - before
+    later = Shards.commits(shards, meter.shards)
+    commits = if before && later, do: later - before
     {%{meter: meter, seconds: seconds, commits: commits}, result}
   end
 

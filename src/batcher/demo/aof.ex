@@ -200,7 +200,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Aof do
   defp header_number(digits, min, max, what, meaning, at) do
     with size when size > 0 <- byte_size(digits) - 1,
          <<number::binary-size(size), ?\r>> <- digits,
-         {:ok, number} when number in min..max <- decimal(number, 0) do
+         {:ok, number} when number >= min and number <= max <- decimal(number, 0) do
       number
     else
       _bad ->

@@ -29,8 +29,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Call do
 
   def commands({_write_delete_batch, _shard, keys}), do: for(key <- keys, do: {:delete, key})
 
-  @doc false
-  # The replies, one for each command, or why there are none. Nothing that the call does escapes.
+  @doc """
+  The replies, one for each command, or why there are none. Nothing that the call does escapes.
+  """
   @spec run(t(), via()) :: {:ok, [term()]} | {:error, term()}
   def run(call, via) do
     case make(call, via) do
@@ -47,16 +48,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Call do
   defp counted(replies, count) when length(replies) == count, do: {:ok, replies}
   defp counted(replies, count), do: {:error, {:reply_count, length(replies), :not, count}}
 
-  @doc false
-  # Whether a reply says that the command was done.
+  @doc "Whether a reply says that the command was done."
   @spec verdict(Command.write(), term()) :: :ok | {:error, term()}
   def verdict(_command, :ok), do: :ok
   def verdict({:incr, _key, _by}, {:ok, sum}) when is_integer(sum), do: :ok
   def verdict(_command, {:error, reason}), do: {:error, reason}
   def verdict(_command, reply), do: {:error, {:unexpected_reply, reply}}
 
-  @doc false
-  # The errors among the replies of a call.
+  @doc "The errors among the replies of a call."
   @spec errors(t(), [term()]) :: [{:error, term()}]
   def errors(call, replies) do
     verdicts = Enum.zip_with(commands(call), replies, &verdict/2)
@@ -97,28 +96,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Call do
   defp make({:write_delete_batch_async, shard, keys}, :batched),
     do: reply(&Batcher.write_delete_batch_async(shard, keys, &1))
 
-  # An alias as the tag, as `GenServer.call` makes it: after the timeout nothing can arrive (contract 3.7).
+  # A reply that comes after the timeout stays unread: its tag is never waited for again.
   defp reply(enqueue) do
-    ref = :erlang.alias([:reply])
+    tag = make_ref()
 
-    case enqueue.({self(), [:alias | ref]}) do
+    case enqueue.({self(), tag}) do
       {:direct, result} ->
-        :erlang.unalias(ref)
         result
 
       :ok ->
         receive do
-          {[:alias | ^ref], result} -> result
+          {^tag, result} -> result
         after
-          @reply_timeout -> if :erlang.unalias(ref), do: {:error, :timeout}, else: late(ref)
+          @reply_timeout -> {:error, :timeout}
         end
-    end
-  end
-
-  # The alias was gone already, so the reply is here.
-  defp late(ref) do
-    receive do
-      {[:alias | ^ref], result} -> result
     end
   end
 end

@@ -11,25 +11,25 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Command do
   @typedoc "`:skip` and `:ignore` carry the name to report the command under."
   @type meaning :: {:writes, [write(), ...]} | {:ignore | :skip, String.t()}
 
-  @int64 -0x8000000000000000..0x7FFFFFFFFFFFFFFF
+  defguardp is_int64(number)
+            when number >= -0x8000000000000000 and number <= 0x7FFFFFFFFFFFFFFF
 
-  @doc false
-  # `now` is the wall clock in milliseconds: what EX and PX count from.
+  @doc "`now` is the wall clock in milliseconds: what EX and PX count from."
   @spec parse([binary(), ...], integer()) :: meaning()
   def parse([name | args], now), do: meaning(label(name), args, now)
 
-  @doc false
   @spec key(write()) :: binary()
   def key({:put, key, _value, _expire_at_ms}), do: key
   def key({:delete, key}), do: key
   def key({:incr, key, _by}), do: key
 
-  @doc false
-  # Redis's rule for integers: decimal, 64 bits, no sign but "-", no leading zero, no blanks.
+  @doc """
+  Redis's rule for integers: decimal, 64 bits, no sign but "-", no leading zero, no blanks.
+  """
   @spec integer(binary()) :: {:ok, integer()} | :error
   def integer(text) when byte_size(text) in 1..20 do
     case Integer.parse(text) do
-      {number, ""} when number in @int64 ->
+      {number, ""} when is_int64(number) ->
         if Integer.to_string(number) == text, do: {:ok, number}, else: :error
 
       _other ->
@@ -58,7 +58,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Command do
 
   defp meaning(name, _args, _now), do: {:skip, name}
 
-  defp increment(_name, key, {:ok, by}, sign) when (by * sign) in @int64,
+  defp increment(_name, key, {:ok, by}, sign) when is_int64(by * sign),
     do: {:writes, [{:incr, key, by * sign}]}
 
   defp increment(name, _key, _bad, _sign), do: {:skip, "#{name} (increment is no 64-bit integer)"}
@@ -81,7 +81,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Command do
   # Redis refuses a time to live that is not positive, and one that leaves 64 bits.
   defp expiry(amount, unit, base, rest, now) do
     with {:ok, amount} when amount > 0 <- integer(amount),
-         expire_at_ms when expire_at_ms in @int64 <- amount * unit + base do
+         expire_at_ms when is_int64(expire_at_ms) <- amount * unit + base do
       expiry(rest, now, expire_at_ms)
     else
       _bad -> {:error, "(invalid expiry)"}

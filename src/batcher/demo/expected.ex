@@ -18,27 +18,23 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Expected do
     %{equal: one.equal + other.equal, wrong: one.wrong + other.wrong, examples: examples}
   end
 
-  @doc false
-  # `mine?` tells whether a key belongs to the shard that holds `stored`.
+  @doc "`mine?` tells whether a key belongs to the shard that holds `stored`."
   @spec compare(Path.t(), ReadBack.stored(), (binary() -> boolean())) :: t()
   def compare(path, stored, mine?) do
     {result, present} =
       path
       |> File.stream!()
       |> Stream.with_index(1)
-      |> Enum.reduce({none(), 0}, fn {line, number}, {result, present} ->
+      |> Enum.reduce({none(), 0}, fn {line, number}, {result, present} = seen ->
         case parse(line) do
           {:ok, key, value, expires?} ->
             if mine?.(key),
               do: judge(result, present, key, {value, expires?}, Map.get(stored, key)),
-              else: {result, present}
+              else: seen
 
+          # It belongs to no shard; taking it for a key makes just one of them count it.
           :error ->
-            {wrong(
-               result,
-               1,
-               "line #{number} is not a key, a value in Base64 and 0 or 1, set apart by tabs"
-             ), present}
+            if mine?.(line), do: {wrong(result, 1, malformed(number)), present}, else: seen
         end
       end)
 
@@ -58,6 +54,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Expected do
       _bad -> :error
     end
   end
+
+  defp malformed(number),
+    do: "line #{number} is not a key, a value in Base64 and 0 or 1, set apart by tabs"
 
   defp judge(result, present, key, _expected, nil),
     do: {wrong(result, 1, "#{show(key)} is missing"), present}

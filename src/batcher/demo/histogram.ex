@@ -26,8 +26,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Histogram do
   @spec max(t()) :: non_neg_integer()
   def max(%{max: max}), do: :atomics.get(max, 1)
 
-  @doc false
-  # The latency that `percent` percent of the calls did not exceed, in nanoseconds; 0 when there were none.
+  @doc """
+  The latency that `percent` percent of the calls did not exceed, in nanoseconds; 0 when there were none.
+  """
   @spec percentile(t(), number()) :: non_neg_integer()
   def percentile(%{buckets: buckets} = histogram, percent) do
     counts = for index <- 1..@buckets, do: :atomics.get(buckets, index)

@@ -19,8 +19,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Meter do
           failures: :ets.table()
         }
 
-  @doc false
-  # The calling process must outlive the meter: it owns the table of failures.
+  @doc "The calling process must outlive the meter: it owns the table of failures."
   @spec new(String.t(), Call.via(), Range.t()) :: t()
   def new(name, via, shards) do
     %{
@@ -33,9 +32,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Meter do
     }
   end
 
-  @doc false
-  # Makes the call, measures it, counts what it acknowledged. What an error means is for the caller to say,
-  # with `failed/3` if it is a failure.
+  @doc """
+  Makes the call, measures it, counts what it acknowledged. What an error means is for the caller to say,
+  with `failed/3` if it is a failure.
+  """
   @spec call(t(), Call.t()) :: {:ok, [term()]} | {:error, term()}
   def call(meter, call) do
     started = System.monotonic_time()
@@ -51,7 +51,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Meter do
     result
   end
 
-  @doc false
   @spec failed(t(), term(), pos_integer()) :: :ok
   def failed(meter, reason, writes) do
     :counters.add(meter.counts, @failed, writes)

@@ -62,7 +62,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Options do
 
     cond do
       wrong ->
-        {name, low..high} = wrong
+        {name, low..high//_} = wrong
         {:error, "#{flag(name)} must be from #{low} to #{high}, not #{Map.fetch!(options, name)}"}
 
       options.backend not in ["ra", "null"] ->

@@ -24,8 +24,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Plan do
           filler: binary()
         }
 
-  @doc false
-  # A namespace has no window below 1 ms.
+  @doc "A namespace has no window below 1 ms."
   @spec new(Range.t(), non_neg_integer(), non_neg_integer()) :: t()
   def new(shards, window_ms, value_size) do
     %__MODULE__{
@@ -36,13 +35,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Plan do
     }
   end
 
-  @doc false
-  # The round that a call belongs to.
+  @doc "The round that a call belongs to."
   @spec round(non_neg_integer()) :: non_neg_integer()
   def round(number), do: div(number, @calls)
 
-  @doc false
-  # The numbers of the calls of a round.
+  @doc "The numbers of the calls of a round."
   @spec numbers(non_neg_integer()) :: Range.t()
   def numbers(round), do: (round * @calls)..(round * @calls + @calls - 1)
 
@@ -61,7 +58,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Plan do
   end
 
   defp call(0, plan, shard, base, _counter),
-    do: {:write, shard, "session", put(plan, base, "a"), plan.window_ms}
+    do: {:write, shard, "cart", put(plan, base, "a"), plan.window_ms}
 
   defp call(1, plan, shard, base, _counter),
     do: {:write, shard, "profile", put(plan, base, "b", @expire_at_ms), 2 * plan.window_ms}
@@ -87,7 +84,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Plan do
     do: {:write, shard, "profile", put(plan, base, "h"), 2 * plan.window_ms}
 
   defp call(9, plan, shard, base, _counter),
-    do: {:write, shard, "session", {:delete, base <> "a"}, plan.window_ms}
+    do: {:write, shard, "cart", {:delete, base <> "a"}, plan.window_ms}
 
   defp put(plan, base, name, expire_at_ms \\ 0) do
     key = base <> name

@@ -34,8 +34,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.ReadBack do
     }
   end
 
-  @doc false
-  # `expectations` must name each key once, and be all there is to say about this shard.
+  @doc "`expectations` must name each key once, and be all there is to say about this shard."
   @spec compare(stored(), Enumerable.t()) :: t()
   def compare(stored, expectations) do
     {result, present} =
@@ -58,8 +57,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.ReadBack do
     %{result | unexpected: map_size(stored) - present}
   end
 
-  @doc false
-  # What the load's callers expect of one shard, derived from the plan.
+  @doc "What the load's callers expect of one shard, derived from the plan."
   @spec expectations(Plan.t(), [Load.trace()], non_neg_integer()) :: Enumerable.t()
   def expectations(plan, traces, shard), do: Stream.flat_map(traces, &of_caller(plan, &1, shard))
 
@@ -137,8 +135,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.ReadBack do
   end
 
   defp show(:absent), do: "absent"
-  defp show({:sum, sum..sum}), do: "#{sum}"
-  defp show({:sum, low..high}), do: "#{low} to #{high}"
+  defp show({:sum, sum..sum//_}), do: "#{sum}"
+  defp show({:sum, low..high//_}), do: "#{low} to #{high}"
   defp show({value, 0}), do: show(value)
   defp show({value, expire_at_ms}), do: "#{show(value)} with expiry #{expire_at_ms}"
 

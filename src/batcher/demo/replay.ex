@@ -35,8 +35,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Replay do
           model: :ets.table()
         }
 
-  @doc false
-  # Through or around the batcher, as the meter says, on the meter's shards. `milliseconds` ends it early.
+  @doc """
+  Through or around the batcher, as the meter says, on the meter's shards. `milliseconds` ends it early.
+  """
   @spec run(Path.t(), Meter.t(), pos_integer(), pos_integer(), timeout()) :: t()
   def run(path, meter, callers, window_ms, milliseconds \\ :infinity) do
     model = :ets.new(:batcher_demo_model, [:public, write_concurrency: true])
@@ -64,8 +65,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Replay do
     |> Map.merge(%{result: result, refused: refused, model: model})
   end
 
-  @doc false
-  # What one of the shards must hold, for `ReadBack.compare/2`.
+  @doc "What one of the shards must hold, for `ReadBack.compare/2`."
   @spec expectations(t(), Range.t(), non_neg_integer()) :: [ReadBack.expectation()]
   def expectations(%{model: model}, shards, shard) do
     pick = fn {key, _contents, _writes} = entry, entries ->

@@ -12,8 +12,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Report do
   @typedoc "A phase that is over: seconds that it took, Raft commits that it made (nil: the backend has none)."
   @type phase :: %{meter: Meter.t(), seconds: float(), commits: non_neg_integer() | nil}
 
-  @doc false
-  # Runs `fun`, with a progress line each second meanwhile, and returns its result and the seconds it took.
+  @doc """
+  Runs `fun`, with a progress line each second meanwhile, and returns its result and the seconds it took.
+  """
   @spec watch(Meter.t(), (() -> result)) :: {result, float()} when result: term()
   def watch(meter, fun) do
     ticker = Task.async(fn -> tick(meter, System.monotonic_time(:millisecond), 0, 0) end)
@@ -122,8 +123,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Report do
     IO.puts("")
   end
 
-  @doc false
-  # A heading with what belongs to it below; nothing if there is nothing.
+  @doc "A heading with what belongs to it below; nothing if there is nothing."
   @spec list(String.t(), [String.t()]) :: :ok
   def list(_heading, []), do: :ok
   def list(heading, lines), do: IO.puts([heading, "\n" | Enum.map(lines, &["  ", &1, "\n"])])

@@ -15,8 +15,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Shards do
           log_level: :logger.level() | :all | :none
         }
 
-  @doc false
-  # Starts `count` shards of the backend, without batchers.
+  @doc "Starts `count` shards of the backend, without batchers."
   @spec open(Options.t(), pos_integer()) :: {:ok, t()} | {:error, String.t()}
   def open(options, count) do
     with {:ok, directory, temporary?} <- directory(options) do
@@ -37,8 +36,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Shards do
           {:ok, shards}
 
         {:error, reason} ->
-          restore(shards)
-          remove(shards)
+          close(shards, false)
 
           {:error,
            "the shards can't be started on #{inspect(shards.backend)}: #{inspect(reason)}"}
@@ -46,9 +44,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Shards do
     end
   end
 
-  @doc false
-  # Batchers for these shards, as a host would have them, under a supervisor. `stop/1` of each makes it drain and be
-  # restarted, hence as many restarts as shards.
+  @doc """
+  Batchers for these shards, as a host would have them, under a supervisor. `stop/1` of each makes it drain and be
+  restarted, hence as many restarts as shards.
+  """
   @spec start_batchers(Range.t()) :: {:ok, pid()} | {:error, String.t()}
   def start_batchers(shards) do
     {:ok, supervisor} =
@@ -67,8 +66,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Shards do
     end)
   end
 
-  @doc false
-  # Flushes and stops each batcher, then ends their supervisor: the three ways to drain, one after the other.
+  @doc """
+  Flushes and stops each batcher, then ends their supervisor: the three ways to drain, one after the other.
+  """
   @spec stop_batchers(pid(), Range.t()) :: :ok | {:error, String.t()}
   def stop_batchers(supervisor, shards) do
     results = for shard <- shards, do: {shard, Batcher.flush(shard), Batcher.stop(shard)}
@@ -83,13 +83,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Shards do
     end
   end
 
-  @doc false
-  # Raft commits of these shards so far; nil if the backend has none.
+  @doc "Raft commits of these shards so far; nil if the backend has none or can't tell."
   @spec commits(t(), Range.t()) :: non_neg_integer() | nil
   def commits(%{backend: Backend.Ra}, shards) do
-    Enum.reduce(shards, 0, fn shard, sum ->
-      {:ok, commits} = Backend.Ra.commits(shard)
-      sum + commits
+    Enum.reduce_while(shards, 0, fn shard, sum ->
+      case Backend.Ra.commits(shard) do
+        {:ok, commits} -> {:cont, sum + commits}
+        {:error, _reason} -> {:halt, nil}
+      end
     end)
   end
 
@@ -102,8 +103,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Shards do
           {:ok, %{binary() => {binary(), integer()}}} | {:error, term()}
   def stored(%{backend: Backend.Ra}, shard), do: Backend.Ra.fetch_all(shard)
 
-  @doc false
-  # `keep?` says that the directory is worth looking at; returns it if it is still there.
+  @doc "`keep?` says that the directory is worth looking at; returns it if it is still there."
   @spec close(t(), boolean()) :: Path.t() | nil
   def close(shards, keep?) do
     if shards.backend == Backend.Ra, do: Backend.Ra.stop()

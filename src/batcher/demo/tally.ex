@@ -21,8 +21,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Tally do
   @spec total(t()) :: non_neg_integer()
   def total(tally), do: tally |> Map.values() |> Enum.map(&elem(&1, 0)) |> Enum.sum()
 
-  @doc false
-  # The most frequent first.
+  @doc "The most frequent first."
   @spec lines(t()) :: [String.t()]
   def lines(tally) do
     for {name, {count, index, offset}} <-
