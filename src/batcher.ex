@@ -253,7 +253,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   defp addressable(shard) when shard <= @max_shard, do: :ok
   defp addressable(shard), do: {:error, {:invalid_option, :shard, shard}}
 
-  defp hot_window_ms(shard), do: Native.hot_window(shard, Settings.hot_window_ms())
+  defp hot_window_ms(shard), do: Native.hot_window(shard, max(Settings.hot_window_ms(), 0))
 
   defp sync(_shard, _lane, _list, :improper, _window_ms, _function),
     do: {:error, :invalid_batch_command_list}
