@@ -116,11 +116,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section10OwnerDeathTest do
     second = next_commit(c.shard)
     crash = {:error, {:batcher_crashed, "provoked"}}
 
+    monitor = Process.monitor(owner)
     Native.panic_thread(c.shard)
     assert await(queued) == crash
     assert await(flying) == crash
     assert await(flush) == crash
-    assert await_death(owner) == {:batcher_crashed, "provoked"}
+    assert_receive {:DOWN, ^monitor, _, _, {:batcher_crashed, "provoked"}}, 5_000
     # The same shard again, and no lane has two commits in flight.
     start_alone(c.shard)
     next = call_async(fn -> Batcher.write(c.shard, "b", put(3), 1) end)

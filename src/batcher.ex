@@ -272,14 +272,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   end
 
   defp async(shard, lane, list, {pid, _tag} = from, sync_token) when is_pid(pid) do
-    window_ms = hot_window_ms(shard)
-
-    queued =
-      if window_ms > 0,
-        do: Async.write(shard, lane, list, window_ms, from, sync_token),
-        else: :not_running
-
-    if queued == :ok, do: :ok, else: {:direct, directly(shard, lane, list)}
+    case Async.write(shard, lane, list, hot_window_ms(shard), from, sync_token) do
+      :ok -> :ok
+      :not_running -> {:direct, directly(shard, lane, list)}
+    end
   end
 
   defp async(_shard, _lane, _list, from, _sync_token) do

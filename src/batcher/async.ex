@@ -10,18 +10,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Async do
 
   @deferred_ms 30_000
 
-  @doc "Queues a list; `:not_running` if there is no batcher to take it."
-  @spec write(integer, :put_batch | :delete_batch, list, pos_integer, GenServer.from(), term) ::
+  @doc "Queues a list; `:not_running` if there is no batcher to take it, or a window of 0 forbids it."
+  @spec write(integer, :put_batch | :delete_batch, list, non_neg_integer, GenServer.from(), term) ::
           :ok | :not_running
   def write(shard, lane, list, window_ms, from, sync_token) do
-    case Settings.cast_hook() do
-      {:defer, pid} -> defer(pid, shard, lane, list, window_ms, from, sync_token)
-      _none -> now(shard, lane, list, window_ms, from, sync_token)
+    case {Count.items(list), Settings.cast_hook()} do
+      {:improper, _hook} -> refuse(:invalid_batch_command_list, from, sync_token)
+      _count when window_ms == 0 -> :not_running
+      {_count, {:defer, pid}} -> defer(pid, shard, lane, list, window_ms, from, sync_token)
+      {count, _none} -> now(shard, lane, list, count, window_ms, from, sync_token)
     end
   end
 
-  defp now(shard, lane, list, window_ms, from, sync_token) do
-    case Queue.offer(shard, lane, list, Count.items(list), window_ms, from) do
+  defp now(shard, lane, list, count, window_ms, from, sync_token) do
+    case Queue.offer(shard, lane, list, count, window_ms, from) do
       {:queued, _ticket} -> Queue.release(sync_token)
       :not_running -> :not_running
       {:error, reason} -> refuse(reason, from, sync_token)
@@ -50,8 +52,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Async do
         @deferred_ms -> false
       end
 
-    if not continued or now(shard, lane, list, window_ms, from, sync_token) == :not_running,
-      do: refuse(:shutting_down, from, sync_token)
+    queued =
+      if continued,
+        do: now(shard, lane, list, length(list), window_ms, from, sync_token),
+        else: :not_running
+
+    if queued == :not_running, do: refuse(:shutting_down, from, sync_token)
   end
 
   defp refuse(reason, from, sync_token) do

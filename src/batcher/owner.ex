@@ -43,18 +43,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   end
 
   @impl true
-  def handle_call(:stop, from, state),
+  def handle_call(:stop, {pid, _tag} = from, state) when is_pid(pid),
     do: {:stop, :normal, %{state | stops: [from | state.stops]}}
 
   def handle_call(request, from, state), do: {:noreply, handle_request(request, from, state)}
 
   @impl true
   def handle_cast(:stop, state), do: {:stop, :normal, state}
-
-  def handle_cast(request, state) do
-    Raw.cast(state.shard, request)
-    {:noreply, state}
-  end
+  def handle_cast(request, state), do: {:noreply, handle_request(request, state)}
 
   # The library has failed and has told everybody who waited (10.5).
   @impl true
@@ -71,7 +67,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   defp orderly?({:shutdown, _}), do: true
   defp orderly?(_reason), do: false
 
-  defp handle_request(:flush, from, state) do
+  defp handle_request(:flush, {pid, _tag} = from, state) when is_pid(pid) do
     tag = make_ref()
 
     case Native.flush(state.shard, tag) do
@@ -84,19 +80,27 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     end
   end
 
-  defp handle_request(request, from, state) do
+  defp handle_request(request, {pid, _tag} = from, state) when is_pid(pid) do
     Raw.call(state.shard, request, from)
     state
   end
 
-  defp handle_message({:spawn_committers, count}, state) do
+  # Whoever made this up can't be answered.
+  defp handle_request(_request, _from, state), do: state
+
+  defp handle_request(request, state) do
+    Raw.cast(state.shard, request)
+    state
+  end
+
+  defp handle_message({:spawn_committers, count}, state) when is_integer(count) do
     start_committers(state, count)
     state
   end
 
   defp handle_message({:EXIT, _pid, :normal}, state), do: state
 
-  defp handle_message({:EXIT, pid, reason}, state) do
+  defp handle_message({:EXIT, pid, reason}, state) when is_pid(pid) and node(pid) == node() do
     result = {:error, {:backend_exit, reason}}
     Committer.deliver(Native.committer_down(state.shard, pid, result))
     state
@@ -123,9 +127,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     drained = make_ref()
     deadline = Process.send_after(self(), {drained, :too_late}, state.drain_timeout)
 
-    state =
+    {result, state} =
       case Native.stop(state.shard, drained) do
-        :not_running -> state
+        :not_running -> {:ok, state}
         _number -> drain(state, drained)
       end
 
@@ -133,26 +137,34 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     Native.close(state.shard)
     name = Batcher.name(state.shard)
     if Process.whereis(name) == self(), do: Process.unregister(name)
+    flushed = if result == :ok, do: :ok, else: {:error, :shutting_down}
+    Enum.each(state.flushes, fn {_tag, from} -> GenServer.reply(from, flushed) end)
+    state = sweep(%{state | flushes: %{}})
     Enum.each(state.stops, &GenServer.reply(&1, :ok))
   end
 
   defp drain(state, drained) do
     receive do
-      {^drained, _} ->
-        state
-
-      {:"$gen_call", from, :stop} ->
-        drain(%{state | stops: [from | state.stops]}, drained)
-
-      {:"$gen_call", from, request} ->
-        drain(handle_request(request, from, state), drained)
-
-      {:"$gen_cast", request} ->
-        Raw.cast(state.shard, request)
-        drain(state, drained)
-
-      message ->
-        drain(handle_message(message, state), drained)
+      {^drained, result} -> {result, state}
+      message -> drain(handle_while_ending(message, state), drained)
     end
   end
+
+  # Whoever called when it was too late is answered as well.
+  defp sweep(state) do
+    receive do
+      message -> sweep(handle_while_ending(message, state))
+    after
+      0 -> state
+    end
+  end
+
+  defp handle_while_ending({:"$gen_call", {pid, _tag} = from, :stop}, state) when is_pid(pid),
+    do: %{state | stops: [from | state.stops]}
+
+  defp handle_while_ending({:"$gen_call", from, request}, state),
+    do: handle_request(request, from, state)
+
+  defp handle_while_ending({:"$gen_cast", request}, state), do: handle_request(request, state)
+  defp handle_while_ending(message, state), do: handle_message(message, state)
 end

@@ -38,9 +38,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Raw do
     end
 
     Queue.release(sync_token)
-  rescue
-    error ->
-      Logger.error("batcher #{shard}: sync token not released: #{Exception.message(error)}")
+  catch
+    kind, reason ->
+      text = Exception.format_banner(kind, reason)
+      Logger.error("batcher #{shard}: sync token #{inspect(sync_token)} not released: #{text}")
   end
 
   def cast(_shard, _unknown), do: :ok

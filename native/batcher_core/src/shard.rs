@@ -334,12 +334,6 @@ impl<B: Default> Shard<B> {
         self.lanes.iter()
     }
 
-    /// What the batch in flight in this lane holds.
-    pub fn in_flight_contents(&mut self, id: LaneId) -> Option<&mut B> {
-        let slot = self.lanes.lane(id)?.in_flight.as_mut()?;
-        Some(&mut slot.contents)
-    }
-
     /// What the slot, queued or in flight, that took this ticket holds.
     pub fn find(&mut self, lane: LaneRef<'_>, ticket: u64) -> Option<&mut B> {
         let id = self.lanes.find(lane)?;

@@ -104,7 +104,7 @@ impl Answers {
     ) -> NifResult<Progress<'a>> {
         let mut items = 0;
         let end = self.callers.len().min(self.next + CHUNK);
-        while self.next < end && items < LARGE {
+        while self.next < end && items < LARGE && self.in_order(couriered) {
             let caller = &self.callers[self.next];
             if caller.replies > LARGE {
                 return Ok(Progress::Large(caller.replies, replies));
@@ -131,7 +131,7 @@ impl Answers {
         couriered: &mut Couriered<'a>,
     ) -> Progress<'a> {
         let end = self.callers.len().min(self.next + CHUNK);
-        while self.next < end {
+        while self.next < end && self.in_order(couriered) {
             self.answer_next(sender, reply, couriered);
         }
         self.progress(reply)
@@ -180,6 +180,11 @@ impl Answers {
             }
         };
         self.callers.iter().map(from).collect()
+    }
+
+    /// A reply from here must not overtake those that are still to be sent by the process (8).
+    fn in_order(&self, couriered: &Couriered<'_>) -> bool {
+        couriered.is_empty() || matches!(self.callers[self.next].route, Route::Courier)
     }
 
     fn progress<'a>(&self, rest: Term<'a>) -> Progress<'a> {
