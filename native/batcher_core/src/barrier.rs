@@ -1,7 +1,7 @@
 //! Barriers: who asked to hear when everything accepted so far has been answered (11.1).
 //!
 //! Invariant: a barrier is counted once in the last slot, or the commit in flight, of each lane
-//! that held something when it was asked for. Lanes are serial, so the last one is answered last.
+//! that held something when it was asked for: what a lane answers last.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -160,6 +160,7 @@ impl<B: Default> Shard<B> {
             queue.push_back(Slot::open(now, window, ticket));
         }
         let slot = queue.back_mut().expect("just opened or found to fit");
+        slot.last_ticket = ticket;
         slot.weight += group.weight;
         slot.groups += 1;
         slot.bytes += group.bytes;
@@ -231,9 +232,13 @@ impl<B: Default> Shard<B> {
             if lane.state != State::Busy {
                 lane.state = State::Idle;
             }
-            for slot in lane.queue.drain(..) {
+            for mut slot in lane.queue.drain(..) {
                 self.items -= slot.items;
                 self.bytes -= slot.bytes;
+                // What is in flight will be answered later than what was queued behind it.
+                if let Some(in_flight) = &mut lane.in_flight {
+                    in_flight.barriers.append(&mut slot.barriers);
+                }
                 self.abandoned.push_back(slot);
             }
             self.lanes.rest(id);

@@ -223,7 +223,7 @@ impl Driver {
         assert_eq!(commit.slot.groups, contents.len() as u64);
         let tickets = tickets(contents);
         let busy = self.in_flight.iter().any(|commit| commit.id == id || commit.lane == lane);
-        assert!(!busy, "two commits in flight in {lane:?}, the second with {tickets:?}");
+        assert!(!busy, "two commits in flight in {id:?}, the second with {tickets:?}");
         self.in_flight.push(InFlight { id, lane: lane.clone(), tickets: tickets.clone() });
         let opened = self.since_start(opened);
         Some(Departed { lane, tickets, weight, reason, opened, window })

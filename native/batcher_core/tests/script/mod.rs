@@ -4,6 +4,8 @@
 
 use crate::common::{Driver, Event, Write, namespace, tickets};
 use batcher_core::{Config, Group, LaneKey, Pacing, Phase, Refused};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 /// Replays a scenario. The error starts with the number of the line.
@@ -55,7 +57,9 @@ struct Run {
 
 impl Run {
     fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
-        let answer = self.carry_out(step.input).map_err(|why| format!("{}: {why}", step.line))?;
+        let answer = catch_unwind(AssertUnwindSafe(|| self.carry_out(step.input)))
+            .unwrap_or_else(|panic| Err(format!("panicked: {}", panic_text(&*panic))))
+            .map_err(|why| format!("{}: {why}", step.line))?;
         compare(step.line, step.answer, answer.as_deref())?;
 
         let happened = self.driver.take_happened();
@@ -164,6 +168,12 @@ fn find(driver: &mut Driver, mut values: Values<'_>) -> Result<String, String> {
 fn later(now: Duration, text: &str) -> Result<Duration, String> {
     let to = time(text)?;
     if to < now { Err(format!("the clock is at {}", show_time(now))) } else { Ok(to) }
+}
+
+/// An engine that breaks its own invariants panics, or the driver does.
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a text")
 }
 
 fn compare(line: usize, expected: Option<&str>, got: Option<&str>) -> Result<(), String> {

@@ -1,0 +1,323 @@
+//! The contract once more, as plainly as it can be written: a list of all slots that ever were,
+//! searched from end to end at each question. Slow, and nothing is kept that can be counted.
+//!
+//! Invariant: every group is in exactly one slot and no slot is ever removed or moved, so that
+//! the order of the list is the order of arrival.
+
+use batcher_core::{Config, Group, Pacing, Reason, Refused};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Where a slot is. A slot goes down this list and never up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Queued,
+    InFlight,
+    /// Nobody will commit it; its callers have not been told yet.
+    Abandoned,
+    /// Its callers have been answered.
+    Answered,
+}
+
+#[derive(Clone, Debug)]
+pub struct Slot {
+    pub lane: usize,
+    pub groups: Vec<(u64, Group)>,
+    pub opened: Duration,
+    pub window: Duration,
+    pub place: Place,
+    /// Takes no more groups.
+    shut: bool,
+    /// It reached its maximum, or somebody did not fit.
+    full: bool,
+    /// A flush came after it was opened.
+    flushed: bool,
+    due: Option<Due>,
+}
+
+/// A slot that is to leave as soon as somebody can commit it.
+#[derive(Clone, Debug)]
+struct Due {
+    /// Who is due first leaves first: by input, then by deadline. Equals may leave in any order.
+    since: (u64, Duration),
+    /// Each of these explains why.
+    reasons: Vec<Reason>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    Closed,
+    Running,
+    Stopping,
+    Orphaned(Duration),
+}
+
+/// Why lanes are looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Offer { window_0: bool },
+    CommitDone,
+    Clock,
+    Other,
+}
+
+pub struct Naive {
+    pub life: Life,
+    pub slots: Vec<Slot>,
+    config: Config,
+    inputs: u64,
+    tickets: u64,
+    barriers: Vec<Barrier>,
+}
+
+struct Barrier {
+    id: u64,
+    done: bool,
+    waits_for: Vec<u64>,
+}
+
+impl Slot {
+    pub fn tickets(&self) -> Vec<u64> {
+        self.groups.iter().map(|&(ticket, _)| ticket).collect()
+    }
+
+    pub fn weight(&self) -> u64 {
+        self.groups.iter().map(|(_, group)| group.weight).sum()
+    }
+
+    fn deadline(&self) -> Duration {
+        self.opened + self.window
+    }
+
+    fn is_held(&self) -> bool {
+        matches!(self.place, Place::Queued | Place::InFlight)
+    }
+}
+
+impl Naive {
+    pub fn new() -> Self {
+        Naive {
+            life: Life::Closed,
+            slots: Vec::new(),
+            config: Config::default(),
+            inputs: 0,
+            tickets: 0,
+            barriers: Vec::new(),
+        }
+    }
+
+    pub fn open(&mut self, now: Duration, config: Config) {
+        self.inputs += 1;
+        self.config = config;
+        self.life = Life::Running;
+        self.look_at_all(now, Cause::Other);
+    }
+
+    pub fn offer(
+        &mut self,
+        now: Duration,
+        lane: usize,
+        max: Option<u64>,
+        group: Group,
+        window: Duration,
+    ) -> Result<u64, Refused> {
+        self.inputs += 1;
+        match self.life {
+            Life::Closed => return Err(Refused::NotRunning),
+            Life::Stopping => return Err(Refused::ShuttingDown),
+            Life::Running | Life::Orphaned(_) => {}
+        }
+        let held = self.slots.iter().filter(|slot| slot.is_held()).flat_map(|slot| &slot.groups);
+        let held: Vec<Group> = held.map(|&(_, group)| group).chain([group]).collect();
+        let items: u64 = held.iter().map(|group| group.weight.max(1)).sum();
+        let bytes: u64 = held.iter().map(|group| group.bytes).sum();
+        let too_much = items > self.config.max_items || bytes > self.config.max_bytes;
+        if held.len() > 1 && too_much {
+            return Err(Refused::Overloaded);
+        }
+
+        let over = |weight: u64| max.is_some_and(|max| weight > max);
+        let last = self.queued(lane).last().copied();
+        if let Some(last) = last
+            && !self.slots[last].shut
+            && over(self.slots[last].weight() + group.weight)
+        {
+            self.slots[last].shut = true;
+            self.slots[last].full = true;
+        }
+        let joins = last.filter(|&last| !self.slots[last].shut);
+        let slot = joins.unwrap_or_else(|| {
+            let (place, groups) = (Place::Queued, Vec::new());
+            let (shut, full, flushed, due) = (false, false, false, None);
+            let slot = Slot { lane, groups, opened: now, window, place, shut, full, flushed, due };
+            self.slots.push(slot);
+            self.slots.len() - 1
+        });
+        let slot = &mut self.slots[slot];
+        let ticket = self.tickets;
+        self.tickets += 1;
+        slot.groups.push((ticket, group));
+        if over(slot.weight() + 1) {
+            slot.shut = true;
+            slot.full = true;
+        }
+        self.look(now, lane, Cause::Offer { window_0: window.is_zero() });
+        Ok(ticket)
+    }
+
+    pub fn flush(&mut self, now: Duration) -> u64 {
+        self.inputs += 1;
+        let id = self.barriers.len() as u64;
+        let unanswered = self.slots.iter().filter(|slot| slot.place != Place::Answered);
+        let waits_for = unanswered.flat_map(Slot::tickets).collect();
+        self.barriers.push(Barrier { id, done: false, waits_for });
+        for slot in self.slots.iter_mut().filter(|slot| slot.place == Place::Queued) {
+            slot.shut = true;
+            slot.flushed = true;
+        }
+        self.look_at_all(now, Cause::Other);
+        id
+    }
+
+    pub fn stop(&mut self, now: Duration) -> u64 {
+        if self.life == Life::Running {
+            self.life = Life::Stopping;
+        }
+        self.flush(now)
+    }
+
+    pub fn owner_down(&mut self, now: Duration) {
+        self.inputs += 1;
+        if matches!(self.life, Life::Running | Life::Stopping) {
+            self.life = Life::Orphaned(now + self.config.adoption_timeout);
+        }
+    }
+
+    pub fn close(&mut self) {
+        self.inputs += 1;
+        self.life = Life::Closed;
+        for slot in self.slots.iter_mut().filter(|slot| slot.place == Place::Queued) {
+            slot.place = Place::Abandoned;
+        }
+    }
+
+    /// The slot that was in flight.
+    pub fn commit_done(&mut self, now: Duration, lane: usize) -> usize {
+        self.inputs += 1;
+        let slot = self.in_flight(lane).expect("the test ends what it began");
+        self.slots[slot].place = Place::Answered;
+        self.look(now, lane, Cause::CommitDone);
+        slot
+    }
+
+    pub fn timeout(&mut self, now: Duration) {
+        if matches!(self.life, Life::Orphaned(until) if until <= now) {
+            self.close();
+        }
+        self.inputs += 1;
+        self.look_at_all(now, Cause::Clock);
+    }
+
+    /// The slots of which one is to leave next; empty when nothing may.
+    pub fn next_to_leave(&self) -> Vec<usize> {
+        let due = |slot: &usize| self.slots[*slot].due.as_ref().map(|due| due.since);
+        let waiting: Vec<usize> = self.wanted();
+        let first = waiting.iter().filter_map(due).min();
+        waiting.into_iter().filter(|slot| due(slot) == first).collect()
+    }
+
+    /// All slots that are to leave as soon as somebody can commit them.
+    pub fn wanted(&self) -> Vec<usize> {
+        if !matches!(self.life, Life::Running | Life::Stopping) {
+            return Vec::new();
+        }
+        let wanted = |slot: &Slot| slot.place == Place::Queued && slot.due.is_some();
+        (0..self.slots.len()).filter(|&slot| wanted(&self.slots[slot])).collect()
+    }
+
+    /// The slot leaves. Each of the reasons returned explains it.
+    pub fn leave(&mut self, slot: usize) -> Vec<Reason> {
+        let slot = &mut self.slots[slot];
+        slot.place = Place::InFlight;
+        let mut reasons = slot.due.take().map_or(Vec::new(), |due| due.reasons);
+        if self.life == Life::Stopping {
+            reasons.push(Reason::Stop);
+        }
+        reasons
+    }
+
+    /// Barriers that have been passed since the last call.
+    pub fn passed(&mut self) -> Vec<u64> {
+        let unanswered = self.slots.iter().filter(|slot| slot.place != Place::Answered);
+        let unanswered: Vec<u64> = unanswered.flat_map(Slot::tickets).collect();
+        let open = self.barriers.iter_mut().filter(|barrier| !barrier.done);
+        let passed = open
+            .filter(|barrier| barrier.waits_for.iter().all(|ticket| !unanswered.contains(ticket)));
+        passed
+            .map(|barrier| {
+                barrier.done = true;
+                barrier.id
+            })
+            .collect()
+    }
+
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let idle = self.lanes().into_iter().filter(|&lane| self.in_flight(lane).is_none());
+        let first =
+            idle.filter_map(|lane| self.queued(lane).first().map(|&slot| &self.slots[slot]));
+        let windows = first.filter(|slot| slot.due.is_none()).map(Slot::deadline);
+        let adoption = match self.life {
+            Life::Orphaned(until) => Some(until),
+            _ => None,
+        };
+        windows.chain(adoption).min()
+    }
+
+    /// What is queued in this lane, in the order of arrival.
+    pub fn queued(&self, lane: usize) -> Vec<usize> {
+        let here = |slot: &Slot| slot.lane == lane && slot.place == Place::Queued;
+        (0..self.slots.len()).filter(|&slot| here(&self.slots[slot])).collect()
+    }
+
+    pub fn in_flight(&self, lane: usize) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.lane == lane && slot.place == Place::InFlight)
+    }
+
+    fn lanes(&self) -> BTreeSet<usize> {
+        self.slots.iter().map(|slot| slot.lane).collect()
+    }
+
+    fn look_at_all(&mut self, now: Duration, cause: Cause) {
+        for lane in self.lanes() {
+            self.look(now, lane, cause);
+        }
+    }
+
+    /// Is the first slot of an idle lane to leave now?
+    fn look(&mut self, now: Duration, lane: usize, cause: Cause) {
+        let Some(&first) = self.queued(lane).first() else { return };
+        if self.in_flight(lane).is_some() || self.slots[first].due.is_some() {
+            return;
+        }
+        let slot = &self.slots[first];
+        // A write that comes late does not end the window; whoever watches the clock does.
+        let looks_at_clock = !matches!(cause, Cause::Offer { .. });
+        let window_ended = looks_at_clock && slot.deadline() <= now;
+        let pacing = self.config.pacing;
+        let reasons = [
+            (self.life == Life::Stopping, Reason::Stop),
+            (slot.flushed, Reason::Flush),
+            (slot.full, Reason::Size),
+            (cause == Cause::Offer { window_0: true }, Reason::Immediate),
+            (cause == Cause::CommitDone && pacing == Pacing::Commit, Reason::Commit),
+            (window_ended, Reason::Window),
+        ];
+        let reasons: Vec<Reason> =
+            reasons.into_iter().filter(|&(holds, _)| holds).map(|(_, reason)| reason).collect();
+        if reasons.is_empty() {
+            return;
+        }
+        let deadline = if cause == Cause::Clock { slot.deadline() } else { Duration::ZERO };
+        self.slots[first].due = Some(Due { since: (self.inputs, deadline), reasons });
+    }
+}
