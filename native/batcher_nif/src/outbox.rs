@@ -25,7 +25,7 @@ impl Waiter {
         Some(Waiter { pid, arena, tag })
     }
 
-    /// Sends `{tag, :ok}`, or `{tag, {:error, reason}}` if the barrier passed for a bad reason.
+    /// Sends `{tag, :ok}`, or `{tag, {:error, reason}}` after a failure.
     pub(crate) fn tell(mut self, sender: Option<Env<'_>>, failure: Option<&Failure>) {
         Arena::default().enter(|inside| {
             let env = inside.env();
@@ -50,14 +50,8 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// `sender` is the environment of the calling process, `None` on the shard's own thread;
-    /// `failure` what those hear who waited for a barrier that passed for a bad reason.
-    pub(crate) fn send(
-        self,
-        sender: Option<Env<'_>>,
-        events: &Sender<Event>,
-        failure: Option<&Failure>,
-    ) {
+    /// `sender` is the environment of the calling process, `None` on the shard's own thread.
+    pub(crate) fn send(self, sender: Option<Env<'_>>, events: &Sender<Event>) {
         if self.wake {
             // The receiver lives as long as the VM.
             let _ = events.send(Event::Wake);
@@ -66,7 +60,7 @@ impl Outbox {
             departure.send(sender);
         }
         for waiter in self.passed {
-            waiter.tell(sender, failure);
+            waiter.tell(sender, None);
         }
         if let Some((owner, count)) = self.committers_wanted {
             Arena::default().send(sender, owner, |inside| {

@@ -64,7 +64,7 @@ impl Shard {
         }));
         match changed {
             Ok((result, outbox)) => {
-                outbox.send(sender, &self.events.0, None);
+                outbox.send(sender, &self.events.0);
                 result
             }
             Err(panic) => {

@@ -14,6 +14,7 @@ use crossbeam_channel::RecvTimeoutError;
 use parking_lot::Mutex;
 use rustler::{Encoder, LocalPid};
 use std::any::Any;
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -82,15 +83,19 @@ impl Shard {
     /// Does what is due.
     fn turn(&self) {
         let mut abandoned = Vec::new();
+        let mut waiters = HashMap::new();
         let (failure, outbox) = self.locked(|state| {
             state.engine.handle_timeout(Instant::now());
+            // Whoever waits for a flush learns of a death at once (3.4).
+            if state.is_closed() && matches!(state.abandon_with, Failure::OwnerDown) {
+                waiters = std::mem::take(&mut state.waiters);
+            }
             abandoned.extend(std::iter::from_fn(|| state.engine.poll_abandoned()));
             (state.abandon_with.clone(), state.settle(&self.events.0))
         });
         self.fail(abandoned.iter().map(|contents| contents.shared_answers()), &failure);
-        // A flush that ends because nobody will commit has failed, unless that was asked for.
-        let asked_for = abandoned.is_empty() || matches!(failure, Failure::ShuttingDown);
-        outbox.send(None, &self.events.0, (!asked_for).then_some(&failure));
+        waiters.into_values().for_each(|waiter| waiter.tell(None, Some(&failure)));
+        outbox.send(None, &self.events.0);
     }
 
     /// Tells all callers that are left of these batches of the failure.
@@ -163,9 +168,7 @@ impl Shard {
             (owner, std::mem::take(&mut state.waiters), in_flight)
         });
         self.fail(in_flight.into_iter(), &failure);
-        for waiter in waiters.into_values() {
-            waiter.tell(None, Some(&failure));
-        }
+        waiters.into_values().for_each(|waiter| waiter.tell(None, Some(&failure)));
         if let Some(owner) = owner {
             Arena::default().send(None, owner, |inside| {
                 (atoms::batcher_crashed(), &*text).encode(inside.env())

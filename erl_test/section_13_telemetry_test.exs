@@ -1,0 +1,363 @@
+# Telemetry: section 13 of the contract.
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13TelemetryTest do
+  use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: false
+
+  import Ferricstore.Raft.WARaftBackend.Batcher.Writes
+
+  @hot [:batch, :put_batch, :delete_batch]
+  @measurements ~w(batch_size duration_us flush_duration_us queue_age_us queue_wait_us)a ++
+                  [:total_duration_us]
+
+  setup %{shard: shard} do
+    attach_telemetry(shard)
+  end
+
+  test "13.1 namespace lanes: slot_flush, then quorum_submit", %{shard: shard} do
+    start_batcher(shard)
+    Batcher.write(shard, "p", {:a}, 7)
+    next_commit(shard)
+
+    assert {:telemetry, [:ferricstore, :waraft, :batcher, :slot_flush], measurements, metadata} =
+             next_message()
+
+    assert Enum.sort(Map.keys(measurements)) == @measurements
+
+    assert metadata ==
+             %{shard_index: shard, prefix: "p", window_ms: 7, result: :ok, reason: :window}
+
+    assert {:telemetry, [:ferricstore, :batcher, :quorum_submit], _, _} = next_message()
+  end
+
+  for kind <- @hot do
+    test "13.2 lane #{kind}: hot_flush, then quorum_submit", %{shard: shard} do
+      kind = unquote(kind)
+      start_batcher(shard)
+      await_reply(raw(shard, kind, item(kind), 7))
+      next_commit(shard)
+
+      assert {:telemetry, [:ferricstore, :waraft, :batcher, :hot_flush], measurements, metadata} =
+               next_message()
+
+      assert Enum.sort(Map.keys(measurements)) == Enum.sort([:group_count | @measurements])
+
+      assert metadata ==
+               %{shard_index: shard, kind: kind, window_ms: 7, result: :ok, reason: :window}
+
+      assert {:telemetry, [:ferricstore, :batcher, :quorum_submit], _, _} = next_message()
+    end
+  end
+
+  test "13.3 quorum_submit: the same measurements, and who and how much", %{shard: shard} do
+    start_batcher(shard)
+
+    for lane <- lanes() do
+      event = if is_binary(lane), do: :slot_flush, else: :hot_flush
+      await_reply(raw(shard, lane, item(lane), 1))
+      {flush, _} = next_event(event)
+      {submit, metadata} = next_event(:quorum_submit)
+      assert Map.take(submit, @measurements) == Map.take(flush, @measurements)
+      assert submit.caller_count == 1
+      assert is_integer(submit.command_bytes) and submit.command_bytes > 0
+
+      assert metadata ==
+               %{
+                 backend: :waraft,
+                 shard_index: shard,
+                 kind: :batch,
+                 status: :ok,
+                 reason: :window
+               }
+    end
+  end
+
+  test "13.3 caller_count: commands of a namespace, groups of a hot lane", %{shard: shard} do
+    start_batcher(shard)
+
+    for lane <- lanes() do
+      backend(shard, [:block, :reply])
+      first = occupy(shard, lane)
+      items = if is_binary(lane), do: [{:batch, [1, 2]}, {:batch, []}, {:a}], else: groups(lane)
+      tags = for item <- items, do: raw(shard, lane, item, 1)
+      wait_queued(shard, lane, 3)
+      release(first)
+      Enum.each(tags, &await_reply/1)
+      next_commit(shard)
+      assert {%{caller_count: 1}, _} = next_event(:quorum_submit)
+      assert {%{caller_count: 3}, _} = next_event(:quorum_submit)
+    end
+
+    for _ <- @hot do
+      assert {%{group_count: 1}, _} = next_event(:hot_flush)
+      assert {%{group_count: 3}, _} = next_event(:hot_flush)
+    end
+  end
+
+  test "13.3 command_bytes grows with what is written, large binaries as well", %{shard: shard} do
+    start_batcher(shard)
+
+    for lane <- [:put_batch, "p"] do
+      [small, large] =
+        for size <- [10, 100_010] do
+          value = String.duplicate("v", size)
+          item = if lane == "p", do: {:put, "k", value, 0}, else: [{"k", value, 0}]
+          await_reply(raw(shard, lane, item, 1))
+          {%{command_bytes: bytes}, _} = next_event(:quorum_submit)
+          bytes
+        end
+
+      assert large - small == 100_000
+    end
+  end
+
+  test "13.4 batch_size is counted by 6.1", %{shard: shard} do
+    start_batcher(shard)
+
+    for {lane, item, size} <- [
+          {"p", {:put_batch, [1, 2, 3]}, 1},
+          {"p", {:batch, []}, 1},
+          {:batch, [{:put_batch, [1, 2, 3]}, {:batch, [{:a}, {:b}]}, {:c}], 6},
+          {:batch, [], 0},
+          {:put_batch, [{"a", "1", 0}, {"b", "2", 0}], 2},
+          {:delete_batch, ["a", "b", "c"], 3}
+        ] do
+      await_reply(raw(shard, lane, item, 1))
+      assert {%{batch_size: ^size}, _} = next_event(:quorum_submit)
+    end
+  end
+
+  test "13.4 the times: integers, and what they measure", %{shard: shard} do
+    start_batcher(shard)
+    window_ms = 20
+
+    # In the backend and in the queue at least this long, if the clock tells the truth.
+    backend(shard, {
+      :run,
+      fn function, list ->
+        spin_us(3_000)
+        {:ok, TestBackend.replies(function, list)}
+      end
+    })
+
+    for lane <- lanes() do
+      called = System.monotonic_time(:microsecond)
+      tag = raw(shard, lane, item(lane), window_ms)
+      await_reply(tag)
+      event = if is_binary(lane), do: :slot_flush, else: :hot_flush
+      {times, _} = next_event(event)
+      passed = System.monotonic_time(:microsecond) - called
+
+      for {key, value} <- times, do: assert(is_integer(value) and value >= 0, "#{key}: #{value}")
+      assert times.queue_wait_us == times.queue_age_us
+      assert times.duration_us == times.total_duration_us
+      assert times.queue_wait_us in (window_ms * 1_000)..passed
+      assert times.flush_duration_us in 3_000..passed
+      assert times.duration_us in (times.queue_wait_us + times.flush_duration_us)..passed
+    end
+  end
+
+  test "13.4 the wait begins when the slot is opened, also behind a commit", %{shard: shard} do
+    start_batcher(shard)
+    backend(shard, [:block, :reply])
+    first = occupy(shard, "p")
+    task = queue(shard, "p", {:a})
+    queued = System.monotonic_time(:microsecond)
+    refute_commit(shard)
+    waited = System.monotonic_time(:microsecond) - queued
+    release(first)
+    await(task)
+    next_event(:slot_flush)
+    assert {%{queue_wait_us: wait_us}, _} = next_event(:slot_flush)
+    assert wait_us >= waited
+  end
+
+  @mismatch {:error, {:batch_result_mismatch, 1, 2}}
+
+  for {behaviour, result, status} <- [
+        {:reply, :ok, :ok},
+        {{:return, {:error, :no}}, {:error, :no}, :error},
+        {{:return, {:ok, [1, 2]}}, @mismatch, :error},
+        {{:exit, :no}, {:error, {:backend_exit, :no}}, :error},
+        {{:raise, :badarg}, {:error, {:backend_error, :error, :badarg}}, :error},
+        {{:throw, :no}, {:error, {:backend_error, :throw, :no}}, :error},
+        {{:return, :ok}, :other, :unknown},
+        {{:return, nil}, :other, :unknown},
+        {{:return, {:ok, [1 | 2]}}, :other, :unknown},
+        {{:return, {:ok, :no_list}}, :other, :unknown},
+        {{:return, {:error, 1, 2}}, :other, :unknown}
+      ] do
+    test "13.5 result and status: #{inspect(behaviour)}", %{shard: shard} do
+      start_batcher(shard)
+      backend(shard, unquote(Macro.escape(behaviour)))
+
+      for lane <- lanes() do
+        event = if is_binary(lane), do: :slot_flush, else: :hot_flush
+        await_reply(raw(shard, lane, item(lane), 1))
+        {_, metadata} = next_event(event)
+        assert metadata.result == unquote(Macro.escape(result))
+        assert {_, %{status: unquote(status)}} = next_event(:quorum_submit)
+      end
+    end
+  end
+
+  test "13.5 an error inside of the list is no error of the batch", %{shard: shard} do
+    start_batcher(shard)
+    backend(shard, {:return, {:ok, [{:error, :no}]}})
+    assert Batcher.write(shard, "p", {:a}, 1) == {:error, :no}
+    assert {_, %{result: :ok}} = next_event(:slot_flush)
+    assert {_, %{status: :ok}} = next_event(:quorum_submit)
+  end
+
+  for lane <- ["p", :batch, :put_batch, :delete_batch] do
+    test "13.5 lane #{inspect(lane)}: why the batch left", %{shard: shard} do
+      lane = unquote(lane)
+      event = if is_binary(lane), do: :slot_flush, else: :hot_flush
+      {:ok, _owner} = Batcher.start_link(shard, namespace_batch_max: 2, hot_batch_max: 2)
+      backend(shard, [:block, :reply])
+      first = occupy(shard, lane)
+      behind = raw(shard, lane, item(lane), long_ms())
+      wait_queued(shard, lane, 1)
+      release(first)
+      await_reply(behind)
+      assert reasons(event, 2) == [:immediate, :commit]
+
+      await_reply(raw(shard, lane, item(lane), 1))
+      assert reasons(event, 1) == [:window]
+
+      # A lane rests only when the telemetry of its last commit is through.
+      wait_idle(shard)
+      full = for _ <- 1..2, do: raw(shard, lane, item(lane), long_ms())
+      Enum.each(full, &await_reply/1)
+      assert reasons(event, 1) == [:size]
+
+      for {function, reason} <- [flush: :flush, stop: :stop] do
+        wait_idle(shard)
+        tag = raw(shard, lane, item(lane), long_ms())
+        wait_queued(shard, lane, 1)
+        assert apply(Batcher, function, [shard]) == :ok
+        await_reply(tag)
+        assert reasons(event, 1) == [reason]
+      end
+    end
+  end
+
+  test "13 once per commit", %{shard: shard} do
+    start_batcher(shard, namespace_batch_max: 3)
+    backend(shard, [:block, :reply])
+    first = occupy(shard, "p")
+    tags = for n <- 1..7, do: raw(shard, "p", {n}, long_ms())
+    wait_queued(shard, "p", 7)
+    release(first)
+    Enum.each(tags, &await_reply/1)
+    Batcher.flush(shard)
+    sizes = for _ <- 1..4, do: next_event(:slot_flush) |> elem(0) |> Map.fetch!(:batch_size)
+    assert sizes == [1, 3, 3, 1]
+    for _ <- 1..4, do: next_event(:quorum_submit)
+    refute_received {:telemetry, _event, _measurements, _metadata}
+  end
+
+  test "13.6 direct commits emit nothing", %{shard: shard} do
+    for lane <- lanes(), do: write(shard, lane, item(lane))
+    start_batcher(shard, hot_batch_window_ms: 0)
+    for lane <- [:put_batch, :delete_batch], do: write(shard, lane, item(lane))
+    put_env(:waraft_generic_batch_during_flush, false)
+    write(shard, :batch, item(:batch))
+    for _ <- 1..7, do: assert(next_commit(shard).pid == self())
+    refute_receive {:telemetry, _event, _measurements, _metadata}, 30
+  end
+
+  for failure <- [:raise, :exit, :throw] do
+    test "13.6 a handler that fails (#{failure}) hurts nobody", %{shard: shard} do
+      owner = start_batcher(shard)
+      id = make_ref()
+
+      handler = fn _, _, metadata, _ ->
+        metadata.shard_index == shard && fail(unquote(failure))
+      end
+
+      # Each event has a handler of its own.
+      events = :telemetry.events_of_batchers()
+      for event <- events, do: :ok = :telemetry.attach({id, event}, event, handler, nil)
+      on_exit(fn -> for event <- events, do: :telemetry.detach({id, event}) end)
+
+      for lane <- lanes(), n <- 1..3 do
+        assert await_reply(raw(shard, lane, item(lane, n), 1))
+        assert next_commit(shard).list == listed(lane, item(lane, n))
+      end
+
+      assert Batcher.flush(shard) == :ok
+      assert Process.whereis(Batcher.name(shard)) == owner
+    end
+  end
+
+  # A VM that has no :telemetry at first.
+  test "13.6 whether there is a :telemetry is found out when a batcher starts" do
+    lines = without_telemetry(script())
+    assert "without {:done, {:a}}, events 0" in lines
+    assert "started before {:done, {:a}}, events 0" in lines
+    assert "started after {:done, {:a}}, events 2" in lines
+  end
+
+  defp reasons(event, count), do: for(_ <- 1..count, do: elem(next_event(event), 1).reason)
+
+  defp groups(lane), do: [item(lane), [], item(lane) ++ item(lane)]
+
+  defp spin_us(us) do
+    until = System.monotonic_time(:microsecond) + us
+    spin_until(until)
+  end
+
+  defp spin_until(until),
+    do: if(System.monotonic_time(:microsecond) < until, do: spin_until(until))
+
+  defp fail(:raise), do: raise("the handler is broken")
+  defp fail(:exit), do: exit(:the_handler_is_broken)
+  defp fail(:throw), do: throw(:the_handler_is_broken)
+
+  # Runs a script in a VM of its own, with this library but the stand-in for :telemetry. Answers what
+  # it printed.
+  defp without_telemetry(script) do
+    folder = Path.join(System.tmp_dir!(), "batcher_#{System.unique_integer([:positive])}")
+    on_exit(fn -> File.rm_rf!(folder) end)
+    app = Path.join(folder, "ferricstore_batcher")
+    File.mkdir_p!(app)
+    File.cp_r!(Path.dirname(:code.which(Batcher)), Path.join(app, "ebin"))
+    File.rm!(Path.join(app, "ebin/telemetry.beam"))
+    File.ln_s!(:code.priv_dir(:ferricstore_batcher), Path.join(app, "priv"))
+    arguments = ["-pa", Path.join(app, "ebin"), "-e", script]
+    elixir = System.find_executable("elixir")
+    {output, 0} = System.cmd(elixir, arguments, stderr_to_stdout: true)
+    String.split(output, "\n")
+  end
+
+  defp script do
+    """
+    defmodule DoneBackend do
+      def __commit_batch_direct__(_shard, list), do: {:ok, for(item <- list, do: {:done, item})}
+    end
+
+    alias Ferricstore.Raft.WARaftBackend.Batcher
+    Application.put_env(:ferricstore, :waraft_backend_batcher_backend, DoneBackend)
+    false = Code.ensure_loaded?(:telemetry)
+    Process.register(self(), :listener)
+
+    # Flush answers after the telemetry of what it waited for.
+    write = fn what, shard ->
+      reply = Batcher.write(shard, "p", {:a}, 1)
+      :ok = Batcher.flush(shard)
+      {:messages, events} = Process.info(self(), :messages)
+      IO.puts("\#{what} \#{inspect(reply)}, events \#{length(events)}")
+    end
+
+    {:ok, _} = Batcher.start_link(0)
+    write.("without", 0)
+
+    defmodule :telemetry do
+      def execute(event, _measurements, _metadata), do: send(:listener, event)
+    end
+
+    write.("started before", 0)
+    {:ok, _} = Batcher.start_link(1)
+    write.("started after", 1)
+    """
+  end
+end
