@@ -1,7 +1,8 @@
 //! Barriers: who asked to hear when everything accepted so far has been answered (11.1).
 //!
 //! Invariant: a barrier is counted once in the last slot, or the commit in flight, of each lane
-//! that held something when it was asked for: what a lane answers last.
+//! that held something when it was asked for: lanes are serial, so that one is answered last. Where
+//! the queue of a busy lane is abandoned, it is counted in both.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -232,12 +232,15 @@ impl<B: Default> Shard<B> {
             if lane.state != State::Busy {
                 lane.state = State::Idle;
             }
-            for mut slot in lane.queue.drain(..) {
+            for slot in lane.queue.drain(..) {
                 self.items -= slot.items;
                 self.bytes -= slot.bytes;
-                // What is in flight will be answered later than what was queued behind it.
+                // What is in flight is answered apart from what was queued behind it.
                 if let Some(in_flight) = &mut lane.in_flight {
-                    in_flight.barriers.append(&mut slot.barriers);
+                    for &barrier in &slot.barriers {
+                        self.barriers.wait_for_one(barrier);
+                        in_flight.barriers.push(barrier);
+                    }
                 }
                 self.abandoned.push_back(slot);
             }
@@ -271,6 +274,7 @@ impl<B: Default> Shard<B> {
         while let Some(&(deadline, id)) = self.timers.first()
             && deadline <= now
         {
+            self.timers.pop_first();
             self.set_state(id, State::Due(Reason::Window));
         }
     }

@@ -102,7 +102,6 @@ impl Shard {
             let watch = ResourceArc::new(OwnerWatch { number, events: self.events.0.clone() });
             watch.monitor(Some(env), &pid);
             state.owner = Some(Owner { pid, number, _watch: watch });
-            state.abandon_with = Failure::OwnerDown;
             self.hot_window_ms.store(hot_window_ms.unwrap_or(NO_WINDOW), Ordering::Relaxed);
             state.asked_for = 0;
             state.engine.open(Instant::now(), config);

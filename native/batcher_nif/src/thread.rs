@@ -85,9 +85,11 @@ impl Shard {
         let mut abandoned = Vec::new();
         let mut waiters = HashMap::new();
         let (failure, outbox) = self.locked(|state| {
+            let was_open = !state.is_closed();
             state.engine.handle_timeout(Instant::now());
-            // Whoever waits for a flush learns of a death at once (3.4).
-            if state.is_closed() && matches!(state.abandon_with, Failure::OwnerDown) {
+            if was_open && state.is_closed() {
+                state.abandon_with = Failure::OwnerDown;
+                // Whoever waits for a flush learns of a death at once (3.4).
                 waiters = std::mem::take(&mut state.waiters);
             }
             abandoned.extend(std::iter::from_fn(|| state.engine.poll_abandoned()));
