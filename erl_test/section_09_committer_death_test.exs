@@ -38,15 +38,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section09CommitterDeathTest do
   end
 
   test "9.5 an idle committer that is killed is replaced when it is needed", c do
-    start_batcher(c.shard)
-    {:links, links} = Process.info(Process.whereis(Batcher.name(c.shard)), :links)
-
-    for pid <- links,
-        pid != self(),
-        match?({:current_function, _}, Process.info(pid, :current_function)) do
-      if committer?(pid), do: Process.exit(pid, :kill)
-    end
-
+    owner = start_batcher(c.shard)
+    committers = Enum.filter(links(owner), &committer?/1)
+    assert committers != []
+    Enum.each(committers, &Process.exit(&1, :kill))
+    wait_until(fn -> not Enum.any?(committers, &(&1 in links(owner))) end)
+    :sys.get_state(owner)
     for i <- 1..20, do: assert({:done, _} = Batcher.write(c.shard, "a#{i}", put(i), 1))
   end
 
@@ -94,6 +91,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section09CommitterDeathTest do
       0 -> List.flatten(lists)
     end
   end
+
+  defp links(owner), do: owner |> Process.info(:links) |> elem(1)
 
   defp committer?(pid) do
     {:dictionary, dictionary} = Process.info(pid, :dictionary)
