@@ -199,7 +199,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Aof do
 
   defp header_number(digits, min, max, what, meaning, at) do
     with size when size > 0 <- byte_size(digits) - 1,
-         <<number::binary-size(size), ?\r>> <- digits,
+         {number, "\r"} <- :erlang.split_binary(digits, size),
          {:ok, number} when number >= min and number <= max <- decimal(number, 0) do
       number
     else
@@ -231,12 +231,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Aof do
 
   defp bulk(%{buffer: buffer, offset: at} = reader, size, what)
        when byte_size(buffer) >= size + 2 do
-    case buffer do
-      <<arg::binary-size(size), "\r\n", rest::binary>> ->
+    case :erlang.split_binary(buffer, size) do
+      {arg, <<"\r\n", rest::binary>>} ->
         # Copied, since a part of the chunk would keep all of it alive as long as the argument is.
         {:binary.copy(arg), %{reader | buffer: rest, offset: at + size + 2}}
 
-      <<_arg::binary-size(size), other::binary>> ->
+      {_arg, other} ->
         no_line_end(other, size, what, at)
     end
   end
@@ -244,11 +244,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Aof do
   defp bulk(%{buffer: buffer, offset: at} = reader, size, what) do
     case gather(reader, size + 2 - byte_size(buffer), [buffer]) do
       {:ok, parts} ->
-        case IO.iodata_to_binary(parts) do
-          <<arg::binary-size(size), "\r\n">> ->
+        case parts |> IO.iodata_to_binary() |> :erlang.split_binary(size) do
+          {arg, "\r\n"} ->
             {arg, %{reader | buffer: "", offset: at + size + 2}}
 
-          <<_arg::binary-size(size), other::binary>> ->
+          {_arg, other} ->
             no_line_end(other, size, what, at)
         end
 
@@ -281,7 +281,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Aof do
   defp line(%{buffer: buffer, offset: at} = reader, limit) do
     case :binary.match(buffer, "\n", scope: {0, min(limit, byte_size(buffer))}) do
       {size, 1} ->
-        <<line::binary-size(size), ?\n, rest::binary>> = buffer
+        {line, <<?\n, rest::binary>>} = :erlang.split_binary(buffer, size)
         {:ok, line, %{reader | buffer: rest, offset: at + size + 1}}
 
       :nomatch when byte_size(buffer) >= limit ->
