@@ -8,10 +8,10 @@ export LC_ALL := C.UTF-8
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint clean
+.PHONY: help setup build demo test torture lint clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install what is missing: Elixir, Erlang, Dialyzer, PropEr, Ra (Debian, as root)
 	@scripts/setup
@@ -25,6 +25,9 @@ demo: setup ## run the demo, its options in ARGS="..."
 test: setup ## run the tests of the Rust side, then those of the BEAM side
 	cargo test --workspace --locked
 	mix test
+
+torture: setup ## kill the nodes of a cluster under load, TORTURE_KILLS=20 times
+	TORTURE_KILLS=$${TORTURE_KILLS:-20} mix test erl_test/torture_test.exs
 
 lint: setup ## check formatting, warnings (Rust, Elixir) and types (Dialyzer)
 	cargo fmt --all --check
