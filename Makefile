@@ -8,7 +8,7 @@ export LC_ALL := C.UTF-8
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test torture lint clean
+.PHONY: help setup build demo test torture soak lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,9 +29,13 @@ test: setup ## run the tests of the Rust side, then those of the BEAM side
 torture: setup ## kill the nodes of a cluster under load, TORTURE_KILLS=20 times
 	TORTURE_KILLS=$${TORTURE_KILLS:-20} mix test erl_test/torture_test.exs
 
+soak: setup ## look for leaks in millions of writes, print what is held
+	SOAK_PRINT=1 SOAK_WRITES=$${SOAK_WRITES:-10000000} SOAK_CYCLES=$${SOAK_CYCLES:-10000} \
+	SOAK_TIMEOUTS=$${SOAK_TIMEOUTS:-100000} SOAK_REFUSALS=$${SOAK_REFUSALS:-1000000} mix test erl_test/soak_test.exs
+
 lint: setup ## check formatting, warnings (Rust, Elixir) and types (Dialyzer)
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 	mix format --check-formatted
 	mix compile --all-warnings --warnings-as-errors
 	MIX_ENV=test mix compile --all-warnings --warnings-as-errors
