@@ -4,58 +4,69 @@
 //! there in an [`Outbox`](crate::outbox::Outbox) and sent after the lock is free.
 
 use crate::failure::Failure;
-use crate::state::{Owner, OwnerWatch, State};
-use crate::thread::{self, Event};
+use crate::host::Host;
+use crate::state::{Owner, State};
+use crate::sync::{self, Mutex, Receiver, Sender};
+use crate::thread::{Event, panic_text};
 use batcher_core::Config;
-use crossbeam_channel::{Receiver, Sender};
-use parking_lot::Mutex;
-use rustler::{Env, LocalPid, ResourceArc};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Instant;
 
 /// No window of its own: no `:hot_batch_window_ms` is as small as this.
 const NO_WINDOW: i64 = i64::MIN;
 
-/// Aligned so that two shards share no cache line.
+/// A shard. Aligned so that two shards share no cache line.
+///
+/// # Driving
+///
+/// Processes call [`open`](Self::open), [`offer`](Self::offer) and the others whenever they like.
+/// One thread per open shard, which `open` asks for, calls [`run`](Self::run).
 #[repr(align(128))]
-pub(crate) struct Shard {
-    pub(crate) index: u64,
-    /// `:hot_batch_window_ms` of this shard's options (1.3), or [`NO_WINDOW`].
+pub struct Shard<H: Host> {
+    /// Its number.
+    pub index: u64,
+    /// `:hot_batch_window_ms` of this shard's options (1.3), or [`NO_WINDOW`]. A setting: whoever
+    /// reads it while the owner changes gets the old or the new one. So it is none of loom's.
     hot_window_ms: AtomicI64,
-    state: Mutex<State>,
+    state: Mutex<State<H>>,
     /// Both ends, so that an event can be sent while no thread runs.
-    pub(crate) events: (Sender<Event>, Receiver<Event>),
+    pub(crate) events: (Sender<Event<H>>, Receiver<Event<H>>),
 }
 
-impl Shard {
-    pub(crate) fn new(index: u64) -> Self {
+impl<H: Host> Shard<H> {
+    /// A shard that is closed.
+    pub fn new(index: u64) -> Self {
         Shard {
             index,
             hot_window_ms: AtomicI64::new(NO_WINDOW),
             state: Mutex::default(),
-            events: crossbeam_channel::unbounded(),
+            events: sync::unbounded(),
         }
     }
 
     /// The window of the put and delete lanes, if this shard has one of its own.
-    pub(crate) fn hot_window_ms(&self) -> Option<i64> {
+    pub fn hot_window_ms(&self) -> Option<i64> {
         let window = self.hot_window_ms.load(Ordering::Relaxed);
         (window != NO_WINDOW).then_some(window)
     }
 
     /// Tells the thread.
-    pub(crate) fn notify(&self, event: Event) {
-        // This shard holds the receiving end, and shards live as long as the VM.
+    pub fn notify(&self, event: Event<H>) {
+        // This shard holds the receiving end.
         let _ = self.events.0.send(event);
     }
 
-    /// Changes the state, then sends what follows from it. `sender` is the environment of the
-    /// calling process, `None` on the shard's own thread.
+    /// Looks at the state.
+    pub fn look<R>(&self, look: impl FnOnce(&State<H>) -> R) -> R {
+        self.locked(|state| look(state))
+    }
+
+    /// Changes the state, then sends what follows from it. `sender` is the calling process,
+    /// `None` on the shard's own thread.
     pub(crate) fn with<R>(
         &self,
-        sender: Option<Env<'_>>,
-        change: impl FnOnce(&mut State) -> R,
+        sender: Option<H::Env<'_>>,
+        change: impl FnOnce(&mut State<H>) -> R,
     ) -> R {
         let changed = catch_unwind(AssertUnwindSafe(|| {
             let mut state = self.state.lock();
@@ -70,7 +81,7 @@ impl Shard {
             Err(panic) => {
                 // The thread answers who waits (10.5); its own panics end up there as well.
                 if sender.is_some() {
-                    self.notify(Event::Crash(thread::panic_text(&*panic)));
+                    self.notify(Event::Crash(panic_text(&*panic)));
                 }
                 resume_unwind(panic)
             }
@@ -78,45 +89,49 @@ impl Shard {
     }
 
     /// Works on the state when nothing follows from it.
-    pub(crate) fn locked<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
+    pub(crate) fn locked<R>(&self, work: impl FnOnce(&mut State<H>) -> R) -> R {
         work(&mut self.state.lock())
     }
 
     /// A process takes the shard over as its owner; answers who commits for it already.
-    pub(crate) fn open(
-        &'static self,
-        env: Env<'_>,
+    ///
+    /// `spawn` starts the thread, `watch` has the owner's death told as that of this number. An
+    /// error is that of `spawn`, and nothing has changed.
+    pub fn open(
+        &self,
+        sender: H::Env<'_>,
+        pid: H::Pid,
         config: Config,
         hot_window_ms: Option<i64>,
-    ) -> Result<Vec<LocalPid>, std::io::Error> {
-        let pid = env.pid();
-        self.with(Some(env), |state| {
+        spawn: impl FnOnce() -> std::io::Result<()>,
+        watch: impl FnOnce(u64, Sender<Event<H>>) -> H::Watch,
+    ) -> std::io::Result<Vec<H::Pid>> {
+        self.with(Some(sender), |state| {
             // Under the same lock as the rest: a thread that found the shard closed would end.
             if !state.thread_lives {
-                thread::spawn(self)?;
+                spawn()?;
                 state.thread_lives = true;
                 state.asleep_until = None;
             }
             state.owners += 1;
             let number = state.owners;
-            let watch = ResourceArc::new(OwnerWatch { number, events: self.events.0.clone() });
-            watch.monitor(Some(env), &pid);
+            let watch = watch(number, self.events.0.clone());
             state.owner = Some(Owner { pid, number, _watch: watch });
             self.hot_window_ms.store(hot_window_ms.unwrap_or(NO_WINDOW), Ordering::Relaxed);
             state.asked_for = 0;
-            state.engine.open(Instant::now(), config);
-            Ok(state.committers.iter().map(|committer| committer.pid).collect())
+            state.engine.open(sync::now(), config);
+            Ok(state.committers.iter().map(|committer| H::seat(committer).pid.clone()).collect())
         })
     }
 
     /// The owner ends: what is queued is abandoned, by the shard's thread.
-    pub(crate) fn close(&self, env: Env<'_>) {
-        self.with(Some(env), |state| self.shut(state, Failure::ShuttingDown));
+    pub fn close(&self, sender: H::Env<'_>) {
+        self.with(Some(sender), |state| self.shut(state, Failure::ShuttingDown));
         self.notify(Event::Wake);
     }
 
     /// No batcher runs any more.
-    pub(crate) fn shut(&self, state: &mut State, failure: Failure) {
+    pub(crate) fn shut(&self, state: &mut State<H>, failure: Failure) {
         state.abandon_with = failure;
         state.owner = None;
         self.hot_window_ms.store(NO_WINDOW, Ordering::Relaxed);
