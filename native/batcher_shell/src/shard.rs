@@ -126,8 +126,12 @@ impl<H: Host> Shard<H> {
 
     /// The owner ends: what is queued is abandoned, by the shard's thread.
     pub fn close(&self, sender: H::Env<'_>) {
-        self.with(Some(sender), |state| self.shut(state, Failure::ShuttingDown));
-        self.notify(Event::Wake);
+        self.with(Some(sender), |state| {
+            self.shut(state, Failure::ShuttingDown);
+            // Under the lock: a thread that finds the shard closed finds the event, too, and does
+            // not end before it has answered what is abandoned.
+            self.notify(Event::Wake);
+        });
     }
 
     /// No batcher runs any more.
