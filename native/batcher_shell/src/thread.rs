@@ -66,7 +66,7 @@ impl<H: Host> Shard<H> {
         match self.events.1.recv_deadline(deadline) {
             Ok(Event::Wake) | Err(RecvTimeoutError::Timeout) => {}
             Ok(Event::OwnerDown(number)) => self.owner_down(number),
-            Ok(Event::CommitterDown(pid)) => self.committer_down(&pid),
+            Ok(Event::CommitterDown(pid)) => self.committer_down(pid),
             Ok(Event::Depart(departure)) => H::depart(departure, None),
             Ok(Event::Crash(text)) => self.crash(text),
             #[cfg(feature = "seams")]
@@ -81,6 +81,7 @@ impl<H: Host> Shard<H> {
     fn turn(&self) {
         let mut abandoned = Vec::new();
         let mut waiters = HashMap::new();
+        let mut dead = Vec::new();
         let (failure, outbox) = self.locked(|state| {
             let was_open = !state.is_closed();
             state.engine.handle_timeout(sync::now());
@@ -89,9 +90,13 @@ impl<H: Host> Shard<H> {
                 // Whoever waits for a flush learns of a death at once (3.4).
                 waiters = std::mem::take(&mut state.waiters);
             }
+            if state.owner.is_none() {
+                dead = std::mem::take(&mut state.dead);
+            }
             abandoned.extend(std::iter::from_fn(|| state.engine.poll_abandoned()));
             (state.abandon_with.clone(), state.settle(&self.events.0))
         });
+        dead.into_iter().for_each(|pid| self.bury(&pid));
         self.fail(abandoned.iter().map(|contents| contents.shared_answers()), &failure);
         waiters.into_values().for_each(|waiter| H::tell(waiter, None, Some(&failure)));
         outbox.send(None, &self.events.0);
@@ -109,30 +114,22 @@ impl<H: Host> Shard<H> {
 
     /// An owner has died. Only the present one matters.
     fn owner_down(&self, number: u64) {
-        let dead = self.locked(|state| {
-            if state.owner.as_ref().is_none_or(|owner| owner.number != number) {
-                return Vec::new();
+        self.locked(|state| {
+            if state.owner.as_ref().is_some_and(|owner| owner.number == number) {
+                state.owner = None;
+                state.engine.handle_owner_down(sync::now());
             }
-            state.owner = None;
-            state.engine.handle_owner_down(sync::now());
-            std::mem::take(&mut state.dead)
         });
-        dead.into_iter().for_each(|pid| self.bury(&pid));
     }
 
     /// A committer has died. Its owner hears of it too, and knows why: so it is the owner's to
-    /// answer the batch, as long as there is one.
-    fn committer_down(&self, pid: &H::Pid) {
-        let bury = self.locked(|state| {
-            let known = state.committers.iter().any(|committer| H::seat(committer).pid == *pid);
-            if known && state.owner.is_some() {
-                state.dead.push(pid.clone());
+    /// answer the batch, as long as there is one. The next turn sees to those without.
+    fn committer_down(&self, pid: H::Pid) {
+        self.locked(|state| {
+            if state.committers.iter().any(|committer| H::seat(committer).pid == pid) {
+                state.dead.push(pid);
             }
-            known && state.owner.is_none()
         });
-        if bury {
-            self.bury(pid);
-        }
     }
 
     fn bury(&self, pid: &H::Pid) {
