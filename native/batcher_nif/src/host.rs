@@ -1,6 +1,7 @@
 //! The BEAM, as the shell is plugged into it.
 //!
-//! Invariant: nothing here is called under the lock of a shard but `seat`.
+//! Invariant: nothing here is called under the lock of a shard but `seat` and `deliver`, which sends one
+//! message.
 
 use crate::answers::{Answers, Waiting};
 use crate::arena::{Arena, Kept, list_of};

@@ -72,24 +72,21 @@ impl<H: Host> Shard<H> {
 
     /// A committing process has started and rests.
     pub fn join(&self, sender: H::Env<'_>, committer: H::Committer) {
-        self.with(Some(sender), |state| state.join(committer));
+        self.with(Some(sender), |state| state.join(sender, committer));
     }
 
     /// The committer has answered its batch and rests; the next one is sent to it.
     pub fn next(&self, sender: H::Env<'_>, committer: &H::Committer) {
         let serving = H::seat(committer).serving.lock().take();
-        let (batch, mail, closed) = self.with(Some(sender), |state| {
+        let (batch, closed) = self.with(Some(sender), |state| {
             let now = sync::now();
             let batch =
                 serving.and_then(|serving| state.engine.handle_commit_done(now, serving.lane));
-            state.idle.push(committer.clone());
-            (batch, std::mem::take(&mut state.undelivered), state.is_closed())
+            state.rest(sender, committer.clone());
+            (batch, state.is_closed())
         });
         // Frees its memory outside the lock.
         drop(batch);
-        for mail in mail {
-            H::deliver(committer, Some(sender), mail);
-        }
         if closed {
             // The thread dismisses those who rest, and ends with the last commit.
             self.notify(Event::Wake);

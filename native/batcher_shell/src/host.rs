@@ -6,8 +6,8 @@ use crate::failure::Failure;
 
 /// Processes, messages, and what writes and callers are.
 ///
-/// None of these functions is called under the lock of the shard but [`seat`](Self::seat), and none
-/// of them may block. A `sender` is the calling process, `None` on the shard's own thread.
+/// None of these functions may block; none is called under the lock of the shard but
+/// [`seat`](Self::seat) and [`deliver`](Self::deliver). A `sender` is the calling process, `None` on the shard's own thread.
 pub trait Host: Sized + 'static {
     /// A calling process.
     type Env<'a>: Copy;
@@ -49,7 +49,7 @@ pub trait Host: Sized + 'static {
         failure: &Failure,
     ) -> Option<Self::Mail>;
 
-    /// Has a committer send replies.
+    /// Has a committer send replies. Under the lock, so that it can't leave before they have come.
     fn deliver(committer: &Self::Committer, sender: Option<Self::Env<'_>>, mail: Self::Mail);
 
     /// Tells a committer to exit, from the shard's thread.

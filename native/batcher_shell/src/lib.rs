@@ -3,7 +3,7 @@
 //!
 //! `batcher_core` decides, this crate locks, wakes and sends what was decided, and the BEAM comes in
 //! as a [`Host`]: what terms, pids and messages are stays outside. So everything that depends on
-//! who comes first can be run under loom, which tries all orders: see `tests/loom.rs`.
+//! who comes first can be run under loom, which tries all orders: see `tests/loom`.
 //!
 //! Start with [`Shard`]. Clause numbers refer to `docs/contract.md`.
 

@@ -1,7 +1,8 @@
 //! A shard of the library: its state behind a lock, and the channel to its thread.
 //!
 //! Invariant: the engine is touched only under the lock, and whatever it decides is collected
-//! there in an [`Outbox`](crate::outbox::Outbox) and sent after the lock is free.
+//! there in an [`Outbox`](crate::outbox::Outbox) and sent after the lock is free. Only mail for a
+//! committer that rests is sent under it.
 
 use crate::failure::Failure;
 use crate::host::Host;

@@ -111,9 +111,18 @@ impl<H: Host> State<H> {
     }
 
     /// A committing process has started and rests.
-    pub(crate) fn join(&mut self, committer: H::Committer) {
+    pub(crate) fn join(&mut self, sender: H::Env<'_>, committer: H::Committer) {
         self.asked_for = self.asked_for.saturating_sub(1);
         self.committers.push(committer.clone());
+        self.rest(sender, committer);
+    }
+
+    /// A committing process has nothing to do but to send what only a process can. It is given
+    /// that under the lock, so that it gets it before it is told to exit.
+    pub(crate) fn rest(&mut self, sender: H::Env<'_>, committer: H::Committer) {
+        for mail in self.undelivered.drain(..) {
+            H::deliver(&committer, Some(sender), mail);
+        }
         self.idle.push(committer);
     }
 

@@ -105,11 +105,10 @@ impl<H: Host> Shard<H> {
     /// Tells all callers that are left of these batches of the failure.
     fn fail(&self, batches: impl Iterator<Item = SharedAnswers<H>>, failure: &Failure) {
         let Some(mail) = H::fail(batches, failure) else { return };
-        let courier = self.locked(|state| state.idle.last().cloned());
-        match courier {
-            Some(courier) => H::deliver(&courier, None, mail),
-            None => self.locked(|state| state.undelivered.push(mail)),
-        }
+        self.locked(|state| match state.idle.last() {
+            Some(courier) => H::deliver(courier, None, mail),
+            None => state.undelivered.push(mail),
+        });
     }
 
     /// An owner has died. Only the present one matters.
