@@ -200,7 +200,9 @@ fn what_is_queued_is_adopted_or_answered() {
         let second = open(&shard, LATE);
         shard.close(());
         first.join().unwrap();
-        second.map(|thread| thread.join().unwrap());
+        if let Some(thread) = second {
+            thread.join().unwrap();
+        }
         crew.finish(&shard);
         assert_eq!(caller.replies(), 1);
     });
@@ -222,7 +224,9 @@ fn an_open_shard_has_one_thread() {
         }
         shard.close(());
         first.join().unwrap();
-        second.map(|thread| thread.join().unwrap());
+        if let Some(thread) = second {
+            thread.join().unwrap();
+        }
         assert_eq!(caller.replies(), 1);
     });
 }
