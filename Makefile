@@ -22,8 +22,9 @@ build: setup ## compile the shared library and the BEAM side
 demo: setup ## run the demo, its options in ARGS="..."
 	mix batcher.demo $(ARGS)
 
-test: setup ## run the tests of the Rust side, then those of the BEAM side
+test: setup ## run the tests of the Rust side, its threads in every order, then those of the BEAM side
 	cargo test --workspace --locked
+	RUSTFLAGS="--cfg loom" cargo test -p batcher_shell --test loom --release --locked --target-dir target/loom
 	mix test
 
 torture: setup ## kill the nodes of a cluster under load, TORTURE_KILLS=20 times

@@ -1,11 +1,12 @@
 //! The callers of one batch and what each is told.
 //!
-//! Invariant: `next` only grows; who stands before it has been answered or had given up, who
-//! stands behind it has not been sent anything.
+//! Invariant: whoever is passed by the cursor is answered right then, under the same lock, unless it
+//! had given up.
 
 use crate::arena::{Arena, Elements, Kept, list_of};
 use crate::atoms;
-use crate::failure::Failure;
+use crate::failure;
+use batcher_shell::{Callers, Failure};
 use rustler::{Encoder, Env, Error, LocalPid, NifResult, Term};
 
 /// How many callers are answered in one call from the BEAM: some 50 us.
@@ -41,24 +42,28 @@ enum Route {
 }
 
 /// Who waits for a group's reply.
-struct Waiting {
+#[derive(Clone, Copy)]
+pub(crate) struct Waiting {
     route: Route,
     /// The tag; for a courier the whole `from`.
     tag: Kept,
-    ticket: u64,
     /// How many replies of the batch are its (6.2).
     replies: u64,
     /// Gets its reply bare, not as `{:ok, slice}` (9.1).
     bare: bool,
-    given_up: bool,
 }
 
 /// The callers of one batch, in queue order.
 #[derive(Default)]
 pub(crate) struct Answers {
     tags: Arena,
-    callers: Vec<Waiting>,
-    next: usize,
+    callers: Callers<Waiting>,
+}
+
+impl AsMut<Callers<Waiting>> for Answers {
+    fn as_mut(&mut self) -> &mut Callers<Waiting> {
+        &mut self.callers
+    }
 }
 
 /// How far a call to answer came.
@@ -79,19 +84,7 @@ impl Answers {
             Caller::Direct(pid, tag) => (Route::Direct(pid), self.tags.keep(tag)),
             Caller::Courier(from) => (Route::Courier, self.tags.keep(from)),
         };
-        self.callers.push(Waiting { route, tag, ticket, replies, bare, given_up: false });
-    }
-
-    /// The caller of this ticket gives up. False if it has been answered.
-    pub(crate) fn cancel(&mut self, ticket: u64) -> bool {
-        let index = self.callers.partition_point(|caller| caller.ticket < ticket);
-        match self.callers.get_mut(index) {
-            Some(caller) if caller.ticket == ticket && index >= self.next => {
-                caller.given_up = true;
-                true
-            }
-            _ => false,
-        }
+        self.callers.add(ticket, Waiting { route, tag, replies, bare });
     }
 
     /// The next callers get their slices of `replies`, which must be as many as all callers that
@@ -103,9 +96,10 @@ impl Answers {
         couriered: &mut Couriered<'a>,
     ) -> NifResult<Progress<'a>> {
         let mut items = 0;
-        let end = self.callers.len().min(self.next + CHUNK);
-        while self.next < end && items < LARGE && self.in_order(couriered) {
-            let caller = &self.callers[self.next];
+        for _ in 0..CHUNK {
+            let Some(caller) = self.next_in_order(couriered).filter(|_| items < LARGE) else {
+                break;
+            };
             if caller.replies > LARGE {
                 return Ok(Progress::Large(caller.replies, replies));
             }
@@ -130,8 +124,10 @@ impl Answers {
         reply: Term<'a>,
         couriered: &mut Couriered<'a>,
     ) -> Progress<'a> {
-        let end = self.callers.len().min(self.next + CHUNK);
-        while self.next < end && self.in_order(couriered) {
+        for _ in 0..CHUNK {
+            if self.next_in_order(couriered).is_none() {
+                break;
+            }
             self.answer_next(sender, reply, couriered);
         }
         self.progress(reply)
@@ -144,17 +140,18 @@ impl Answers {
         slice: Term<'a>,
         couriered: &mut Couriered<'a>,
     ) {
-        if self.next < self.callers.len() {
-            self.answer_next(sender, (atoms::ok(), slice).encode(sender), couriered);
-        }
+        self.answer_next(sender, (atoms::ok(), slice).encode(sender), couriered);
     }
 
     /// All who are left are told of a failure, from a thread of our own. What only a process can
     /// send is put into `left`, as `{from, reply}`.
     pub(crate) fn fail(&mut self, failure: &Failure, left: &mut Arena, couriered: &mut Vec<Kept>) {
-        let reply = left.build(|inside| failure.encode(inside.env()));
+        let reply = left.build(|inside| failure::term(inside.env(), failure));
         let tags = &mut self.tags;
-        for caller in self.callers[self.next..].iter().filter(|caller| !caller.given_up) {
+        while let Some((caller, waits)) = self.callers.pass() {
+            if !waits {
+                continue;
+            }
             match caller.route {
                 Route::Direct(pid) => {
                     left.enter(|inside| tags.reply(None, pid, caller.tag, inside.term(reply)));
@@ -167,7 +164,6 @@ impl Answers {
                 }
             }
         }
-        self.next = self.callers.len();
     }
 
     /// The `from`s in queue order, for a look from outside.
@@ -179,23 +175,23 @@ impl Answers {
                 Route::Courier => tag,
             }
         };
-        self.callers.iter().map(from).collect()
+        self.callers.all().map(from).collect()
     }
 
-    /// A reply from here must not overtake those that are still to be sent by the process (8).
-    fn in_order(&self, couriered: &Couriered<'_>) -> bool {
-        couriered.is_empty() || matches!(self.callers[self.next].route, Route::Courier)
+    /// The next caller, unless a reply from here would overtake those that are still to be sent by
+    /// the process (8).
+    fn next_in_order(&self, couriered: &Couriered<'_>) -> Option<Waiting> {
+        let next = self.callers.left().next().copied();
+        next.filter(|next| couriered.is_empty() || matches!(next.route, Route::Courier))
     }
 
     fn progress<'a>(&self, rest: Term<'a>) -> Progress<'a> {
-        if self.next == self.callers.len() { Progress::Done } else { Progress::More(rest) }
+        if self.callers.left().len() == 0 { Progress::Done } else { Progress::More(rest) }
     }
 
     fn answer_next<'a>(&mut self, sender: Env<'a>, reply: Term<'a>, couriered: &mut Couriered<'a>) {
-        let caller = &self.callers[self.next];
-        self.next += 1;
+        let Some((caller, true)) = self.callers.pass() else { return };
         match caller.route {
-            _ if caller.given_up => {}
             Route::Direct(pid) => {
                 // One that has died needs no reply.
                 let _ = self.tags.reply(Some(sender), pid, caller.tag, reply);

@@ -1,15 +1,12 @@
-//! What the library keeps in a slot: commands, and who waits for them.
+//! The writes that the library keeps in a slot.
 //!
-//! Invariant: the items of all parts, one after the other, are the groups in queue order, and
-//! `answers` has one caller for each of them.
+//! Invariant: the items of all parts, one after the other, are the groups in queue order; the
+//! slot's answers have one caller for each of them.
 
-use crate::answers::{Answers, Caller};
 use crate::arena::{Arena, Elements, Kept, list_of};
 use crate::atoms;
 use batcher_core::LaneKey;
-use parking_lot::{Mutex, MutexGuard};
 use rustler::{Atom, Encoder, Env, Term, TermType};
-use std::sync::Arc;
 
 /// Some groups in one arena. A slot has one part, unless a long list came with its own.
 #[derive(Default)]
@@ -89,45 +86,30 @@ pub(crate) enum Item<'a> {
     Part(Part),
 }
 
-/// The contents of a slot.
+/// The writes of a slot.
 #[derive(Default)]
-pub(crate) struct Contents {
+pub(crate) struct Writes {
     parts: Vec<Part>,
     pub(crate) shape: Shape,
     /// Replies that the backend must give (6.2).
     pub(crate) replies: u64,
     pub(crate) bytes: u64,
-    /// Shared with the committer once the batch has left.
-    answers: Arc<Mutex<Answers>>,
 }
 
-impl Contents {
-    pub(crate) fn push(&mut self, item: Item<'_>, shape: Shape, bytes: u64) {
+impl Writes {
+    pub(crate) fn push(&mut self, item: Item<'_>, shape: Shape, replies: u64, bytes: u64) {
         match (item, self.parts.last_mut()) {
             (Item::Term(term), Some(part)) => part.push(term),
             (Item::Term(term), None) => self.parts.push(Part::of(term)),
             (Item::Part(part), _) => self.parts.push(part),
         }
         self.shape = self.shape.and(shape);
+        self.replies += replies;
         self.bytes += bytes;
     }
 
-    pub(crate) fn expect(&mut self, caller: Caller<'_>, ticket: u64, replies: u64, bare: bool) {
-        self.answers.lock().add(caller, ticket, replies, bare);
-        self.replies += replies;
-    }
-
-    /// The commands go to a committer, which shares the answers from here on.
-    pub(crate) fn depart(&mut self) -> (Vec<Part>, Arc<Mutex<Answers>>) {
-        (std::mem::take(&mut self.parts), self.shared_answers())
-    }
-
-    pub(crate) fn shared_answers(&self) -> Arc<Mutex<Answers>> {
-        Arc::clone(&self.answers)
-    }
-
-    pub(crate) fn answers(&self) -> MutexGuard<'_, Answers> {
-        self.answers.lock()
+    pub(crate) fn into_parts(self) -> Vec<Part> {
+        self.parts
     }
 
     /// The queued groups, for a look from outside.

@@ -1,8 +1,8 @@
 //! The write batcher as the BEAM loads it: the functions of
 //! `Ferricstore.Raft.WARaftBackend.Batcher.Native`, whose documentation says what each is for.
 //!
-//! Nothing is decided here: windows, lanes and limits are `batcher_core`'s. This crate locks,
-//! copies, sends and wakes.
+//! Nothing is decided here: windows, lanes and limits are `batcher_core`'s, the lock and the thread
+//! of a shard are `batcher_shell`'s. This crate copies terms and sends messages.
 
 #![deny(unsafe_code)]
 
@@ -12,24 +12,22 @@ mod atoms;
 mod committer;
 mod contents;
 mod failure;
+mod host;
 mod measure;
-mod outbox;
+mod owner;
 mod registry;
-mod shard;
 mod snapshot;
-mod state;
-mod thread;
+mod waiter;
 
 use answers::{Answers, Caller, Couriered, Progress};
 use arena::list_of;
 use batcher_core::{BarrierId, Config, Group, LaneRef, Pacing};
 use committer::Committer;
-use contents::{Contents, Item, Part, Shape};
-use outbox::Waiter;
+use contents::{Item, Part, Shape};
+use host::Shard;
 use rustler::{Atom, Binary, Decoder, Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
-use shard::Shard;
-use std::time::{Duration, Instant};
-use thread::Event;
+use std::time::Duration;
+use waiter::Waiter;
 
 rustler::init!("Elixir.Ferricstore.Raft.WARaftBackend.Batcher.Native");
 
@@ -57,7 +55,7 @@ fn open<'a>(env: Env<'a>, shard: u64, options: Options) -> Term<'a> {
         max_bytes: limits.1,
         adoption_timeout: Duration::from_millis(adoption_ms),
     };
-    match registry::find_or_make(shard).open(env, config, hot_window_ms) {
+    match owner::open(registry::find_or_make(shard), env, config, hot_window_ms) {
         Ok(committers) => (atoms::ok(), committers).encode(env),
         Err(error) => (atoms::error(), error.to_string()).encode(env),
     }
@@ -130,12 +128,10 @@ impl<'a> Offer<'a> {
         let shape = if namespace { Shape::of(term) } else { Shape::Mixed };
         let bare = namespace && self.count == 1;
         let window = Duration::from_millis(self.window_ms);
-        let now = Instant::now();
-        let ticket = shard.with(Some(env), |state| {
-            let accepted = state.engine.offer(now, lane, Group { weight, bytes }, window)?;
-            accepted.contents.push(item, shape, bytes);
-            accepted.contents.expect(self.caller, accepted.ticket, self.count, bare);
-            Ok(accepted.ticket)
+        let group = Group { weight, bytes };
+        let ticket = shard.offer(env, lane, group, window, |writes, answers, ticket| {
+            writes.push(item, shape, self.count, bytes);
+            answers.add(self.caller, ticket, self.count, bare);
         });
         Ok(match ticket {
             Ok(ticket) => ticket.encode(env),
@@ -162,43 +158,28 @@ fn cancel(shard: Found, lane: Term<'_>, ticket: u64) -> NifResult<Atom> {
         Some(prefix) => LaneRef::Prefix(prefix),
         None => hot_lane(lane)?,
     };
-    let cancelled = shard.0.is_some_and(|shard| {
-        shard.locked(|state| {
-            let contents = state.engine.find(lane, ticket);
-            contents.is_some_and(|contents| contents.answers().cancel(ticket))
-        })
-    });
+    let cancelled = shard.0.is_some_and(|shard| shard.cancel(lane, ticket));
     Ok(if cancelled { atoms::cancelled() } else { atoms::sent() })
 }
 
 #[rustler::nif]
 fn flush<'a>(env: Env<'a>, shard: Found, tag: Term<'a>) -> NifResult<Term<'a>> {
-    barrier(env, shard, tag, |engine, now| engine.handle_flush(now))
+    barrier(env, shard, tag, Shard::flush)
 }
 
 #[rustler::nif]
 fn stop<'a>(env: Env<'a>, shard: Found, tag: Term<'a>) -> NifResult<Term<'a>> {
-    barrier(env, shard, tag, |engine, now| engine.handle_stop(now))
+    barrier(env, shard, tag, Shard::stop)
 }
 
 fn barrier<'a>(
     env: Env<'a>,
     shard: Found,
     tag: Term<'a>,
-    raise: impl FnOnce(&mut batcher_core::Shard<Contents>, Instant) -> BarrierId,
+    raise: impl FnOnce(&Shard, Env<'a>, Waiter) -> Option<BarrierId>,
 ) -> NifResult<Term<'a>> {
     let waiter = Waiter::new(Caller::Direct(env.pid(), tag)).ok_or(Error::BadArg)?;
-    let barrier = shard.0.and_then(|shard| {
-        shard.with(Some(env), |state| {
-            if state.is_closed() {
-                return None;
-            }
-            let barrier = raise(&mut state.engine, Instant::now());
-            state.waiters.insert(barrier, waiter);
-            Some(barrier)
-        })
-    });
-    Ok(match barrier {
+    Ok(match shard.0.and_then(|shard| raise(shard, env, waiter)) {
         Some(BarrierId(number)) => number.encode(env),
         None => atoms::not_running().encode(env),
     })
@@ -206,9 +187,7 @@ fn barrier<'a>(
 
 #[rustler::nif]
 fn cancel_flush(shard: Found, barrier: u64) -> Atom {
-    let forgotten = shard.0.is_some_and(|shard| {
-        shard.locked(|state| state.waiters.remove(&BarrierId(barrier)).is_some())
-    });
+    let forgotten = shard.0.is_some_and(|shard| shard.cancel_barrier(BarrierId(barrier)));
     if forgotten { atoms::cancelled() } else { atoms::sent() }
 }
 
@@ -216,7 +195,7 @@ fn cancel_flush(shard: Found, barrier: u64) -> Atom {
 fn join(env: Env<'_>, shard: Found) -> NifResult<Term<'_>> {
     let shard = shard.0.ok_or(Error::BadArg)?;
     let committer = Committer::new(env, shard);
-    shard.with(Some(env), |state| state.join(committer.clone()));
+    shard.join(env, committer.clone());
     Ok(committer.encode(env))
 }
 
@@ -258,7 +237,7 @@ fn answer<'a>(
     work: impl FnOnce(&mut Answers, &mut Couriered<'a>) -> NifResult<Progress<'a>>,
 ) -> NifResult<Term<'a>> {
     let mut couriered = Vec::new();
-    let progress = match committer.answers() {
+    let progress = match committer.seat.answers() {
         Some(answers) => work(&mut answers.lock(), &mut couriered)?,
         None => Progress::Done,
     };
@@ -276,36 +255,13 @@ fn answer<'a>(
 
 #[rustler::nif]
 fn next(env: Env<'_>, committer: ResourceArc<Committer>) -> Atom {
-    let shard = committer.shard;
-    let serving = committer.serving.lock().take();
-    let (batch, mail, closed) = shard.with(Some(env), |state| {
-        let now = Instant::now();
-        let batch = serving.and_then(|serving| state.engine.handle_commit_done(now, serving.lane));
-        state.idle.push(committer.clone());
-        (batch, std::mem::take(&mut state.undelivered), state.is_closed())
-    });
-    // Frees the arenas outside the lock.
-    drop(batch);
-    for (arena, list) in mail {
-        committer::deliver(&committer, Some(env), arena, list);
-    }
-    if closed {
-        // The thread dismisses those who rest, and ends with the last commit.
-        shard.notify(Event::Wake);
-    }
+    committer.shard.next(env, &committer);
     atoms::ok()
 }
 
 #[rustler::nif]
 fn retire(committer: ResourceArc<Committer>, keep: usize) -> bool {
-    committer.shard.locked(|state| {
-        let rests = state.idle.iter().any(|idle| idle.pid == committer.pid);
-        let leaves = rests && state.idle.len() > keep;
-        if leaves {
-            state.leave(committer.pid);
-        }
-        leaves
-    })
+    committer.shard.retire(&committer, keep)
 }
 
 /// Answers all callers of a batch whose committer has died: on a dirty scheduler, since they may
@@ -314,16 +270,9 @@ fn retire(committer: ResourceArc<Committer>, keep: usize) -> bool {
 fn committer_down<'a>(env: Env<'a>, shard: Found, pid: LocalPid, result: Term<'a>) -> Term<'a> {
     let mut couriered = Vec::new();
     if let Some(shard) = shard.0 {
-        let committer = shard.with(Some(env), |state| state.bury(pid));
-        if let Some(serving) = committer.and_then(|committer| committer.serving.lock().take()) {
-            let mut answers = serving.answers.lock();
+        shard.bury_committer(env, &pid, |answers| {
             while let Progress::More(_) = answers.each(env, result, &mut couriered) {}
-            drop(answers);
-            let done = |state: &mut state::State| {
-                state.engine.handle_commit_done(Instant::now(), serving.lane)
-            };
-            drop(shard.with(Some(env), done));
-        }
+        });
     }
     list_of(env, couriered.into_iter())
 }
@@ -331,7 +280,7 @@ fn committer_down<'a>(env: Env<'a>, shard: Found, pid: LocalPid, result: Term<'a
 #[rustler::nif(schedule = "DirtyCpu")]
 fn lanes<'a>(env: Env<'a>, shard: Found) -> Term<'a> {
     match shard.0 {
-        Some(shard) => shard.locked(|state| snapshot::lanes(env, state)).encode(env),
+        Some(shard) => shard.look(|state| snapshot::lanes(env, state)).encode(env),
         None => atoms::not_running().encode(env),
     }
 }
@@ -341,7 +290,7 @@ fn lanes<'a>(env: Env<'a>, shard: Found) -> Term<'a> {
 #[rustler::nif]
 fn panic_thread(shard: Found) -> Atom {
     if let Some(shard) = shard.0 {
-        shard.notify(Event::Panic);
+        shard.notify(host::Event::Panic);
     }
     atoms::ok()
 }

@@ -2,35 +2,31 @@
 
 use crate::atoms;
 use crate::committer::lane_term;
-use crate::contents::Contents;
-use crate::state::State;
-use batcher_core::Slot;
+use crate::host::Beam;
+use batcher_core::{LaneView, Slot};
+use batcher_shell::{Contents, State};
 use rustler::types::atom::nil;
 use rustler::{Encoder, Env, Term};
 
 /// `[{lane, [{items, froms, weight, window_ms, age_us}], committer | nil}]`, `:not_running` for
 /// a closed shard.
-pub(crate) fn lanes<'a>(env: Env<'a>, state: &State) -> Term<'a> {
+pub(crate) fn lanes<'a>(env: Env<'a>, state: &State<Beam>) -> Term<'a> {
     if state.is_closed() {
         return atoms::not_running().encode(env);
     }
-    let committer_of = |lane| {
-        let mut all = state.committers.iter();
-        all.find(|one| one.serving.lock().as_ref().is_some_and(|serving| serving.lane == lane))
-    };
-    let look = |lane: batcher_core::LaneView<'_, Contents>| {
+    let look = |lane: LaneView<'_, Contents<Beam>>| {
         let slots: Vec<Term<'a>> = lane.queue().map(|slot| slot_term(env, slot)).collect();
-        let committer = match lane.in_flight().and_then(|_| committer_of(lane.id())) {
+        let committer = match lane.in_flight().and_then(|_| state.committer_of(lane.id())) {
             Some(committer) => committer.encode(env),
             None => nil().encode(env),
         };
         (lane_term(env, lane.key()), slots, committer).encode(env)
     };
-    state.engine.lanes().map(look).collect::<Vec<_>>().encode(env)
+    state.lanes().map(look).collect::<Vec<_>>().encode(env)
 }
 
-fn slot_term<'a>(env: Env<'a>, slot: &Slot<Contents>) -> Term<'a> {
-    let items = slot.contents.items(env);
+fn slot_term<'a>(env: Env<'a>, slot: &Slot<Contents<Beam>>) -> Term<'a> {
+    let items = slot.contents.writes.items(env);
     let froms = slot.contents.answers().froms(env);
     let age_us = slot.opened.elapsed().as_micros() as u64;
     (items, froms, slot.weight, slot.window.as_millis() as u64, age_us).encode(env)

@@ -2,35 +2,65 @@
 //!
 //! Invariant: a committer is in `idle` or serves a lane that is in flight; the dead are in neither.
 
-use crate::arena::{Arena, Kept};
-use crate::committer::{Committer, Departure, Info, Serving};
-use crate::contents::Contents;
+use crate::committer::{Departure, Info, Serving, SharedAnswers};
 use crate::failure::Failure;
-use crate::outbox::{Outbox, Waiter};
+use crate::host::Host;
+use crate::outbox::Outbox;
+use crate::sync::{self, MutexGuard, Sender};
 use crate::thread::Event;
-use batcher_core::{BarrierId, Phase, Shard as Engine};
-use crossbeam_channel::Sender;
-use rustler::{Env, LocalPid, Monitor, Resource, ResourceArc};
+use batcher_core::{BarrierId, LaneId, LaneView, Phase, Shard as Engine};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Batches of more groups are put together on the shard's thread, not on a scheduler.
 const LONG_BATCH: u64 = 2_000;
 
-pub(crate) struct State {
-    pub(crate) engine: Engine<Contents>,
-    pub(crate) owner: Option<Owner>,
+/// What the shell keeps in a slot.
+pub struct Contents<H: Host> {
+    /// What will be committed.
+    pub writes: H::Writes,
+    /// Shared with the committer once the batch has left.
+    answers: SharedAnswers<H>,
+}
+
+impl<H: Host> Default for Contents<H> {
+    fn default() -> Self {
+        Contents { writes: H::Writes::default(), answers: SharedAnswers::<H>::default() }
+    }
+}
+
+impl<H: Host> Contents<H> {
+    /// Who waits.
+    pub fn answers(&self) -> MutexGuard<'_, H::Answers> {
+        self.answers.lock()
+    }
+
+    /// The writes and the callers, which are not shared with a committer yet.
+    pub(crate) fn fill(&mut self) -> (&mut H::Writes, MutexGuard<'_, H::Answers>) {
+        (&mut self.writes, self.answers.lock())
+    }
+
+    pub(crate) fn shared_answers(&self) -> SharedAnswers<H> {
+        Arc::clone(&self.answers)
+    }
+}
+
+/// The state of a shard.
+pub struct State<H: Host> {
+    pub(crate) engine: Engine<Contents<H>>,
+    pub(crate) owner: Option<Owner<H>>,
     /// How many owners there were.
     pub(crate) owners: u64,
-    pub(crate) committers: Vec<ResourceArc<Committer>>,
-    pub(crate) idle: Vec<ResourceArc<Committer>>,
+    pub(crate) committers: Vec<H::Committer>,
+    pub(crate) idle: Vec<H::Committer>,
     /// Committers that the owner was asked for and that have not joined yet.
     pub(crate) asked_for: usize,
     /// Committers that have died, until the owner says why.
-    pub(crate) dead: Vec<LocalPid>,
-    pub(crate) waiters: HashMap<BarrierId, Waiter>,
+    pub(crate) dead: Vec<H::Pid>,
+    pub(crate) waiters: HashMap<BarrierId, H::Waiter>,
     /// Replies that need a process to send them, until a committer is free.
-    pub(crate) undelivered: Vec<(Arena, Kept)>,
+    pub(crate) undelivered: Vec<H::Mail>,
     /// What those are told whose writes are abandoned.
     pub(crate) abandon_with: Failure,
     /// Until when the thread sleeps; `None` while it is awake and will look by itself.
@@ -38,30 +68,14 @@ pub(crate) struct State {
     pub(crate) thread_lives: bool,
 }
 
-pub(crate) struct Owner {
-    pub(crate) pid: LocalPid,
+pub(crate) struct Owner<H: Host> {
+    pub(crate) pid: H::Pid,
     pub(crate) number: u64,
     /// Tells of the owner's death as long as it is kept.
-    pub(crate) _watch: ResourceArc<OwnerWatch>,
+    pub(crate) _watch: H::Watch,
 }
 
-/// Watches an owner.
-pub(crate) struct OwnerWatch {
-    pub(crate) number: u64,
-    pub(crate) events: Sender<Event>,
-}
-
-#[rustler::resource_impl(name = "batcher_owner_watch")]
-impl Resource for OwnerWatch {
-    const IMPLEMENTS_DOWN: bool = true;
-
-    fn down<'a>(&'a self, _env: Env<'a>, _pid: LocalPid, _monitor: Monitor) {
-        // The receiver lives as long as the VM.
-        let _ = self.events.send(Event::OwnerDown(self.number));
-    }
-}
-
-impl Default for State {
+impl<H: Host> Default for State<H> {
     fn default() -> Self {
         State {
             engine: Engine::default(),
@@ -80,28 +94,49 @@ impl Default for State {
     }
 }
 
-impl State {
-    pub(crate) fn is_closed(&self) -> bool {
+impl<H: Host> State<H> {
+    /// Whether no batcher runs.
+    pub fn is_closed(&self) -> bool {
         self.engine.phase() == Phase::Closed
     }
 
+    /// All lanes.
+    pub fn lanes(&self) -> impl Iterator<Item = LaneView<'_, Contents<H>>> {
+        self.engine.lanes()
+    }
+
+    /// Who commits the batch of this lane.
+    pub fn committer_of(&self, lane: LaneId) -> Option<&H::Committer> {
+        self.committers.iter().find(|committer| H::seat(committer).serves(lane))
+    }
+
     /// A committing process has started and rests.
-    pub(crate) fn join(&mut self, committer: ResourceArc<Committer>) {
+    pub(crate) fn join(&mut self, sender: H::Env<'_>, committer: H::Committer) {
         self.asked_for = self.asked_for.saturating_sub(1);
         self.committers.push(committer.clone());
+        self.rest(sender, committer);
+    }
+
+    /// A committing process has nothing to do but to send what only a process can. It is given
+    /// that under the lock, so that it gets it before it is told to exit.
+    pub(crate) fn rest(&mut self, sender: H::Env<'_>, committer: H::Committer) {
+        for mail in self.undelivered.drain(..) {
+            H::deliver(&committer, Some(sender), mail);
+        }
         self.idle.push(committer);
     }
 
     /// A committing process ends.
-    pub(crate) fn leave(&mut self, pid: LocalPid) -> Option<ResourceArc<Committer>> {
-        self.idle.retain(|committer| committer.pid != pid);
-        self.dead.retain(|&dead| dead != pid);
-        let index = self.committers.iter().position(|committer| committer.pid == pid)?;
+    pub(crate) fn leave(&mut self, pid: &H::Pid) -> Option<H::Committer> {
+        let is = |committer: &H::Committer| H::seat(committer).pid == *pid;
+        self.idle.retain(|committer| !is(committer));
+        self.dead.retain(|dead| dead != pid);
+        let index = self.committers.iter().position(is)?;
         Some(self.committers.swap_remove(index))
     }
 
     /// The owner says that a committing process was killed, perhaps before it could join.
-    pub(crate) fn bury(&mut self, pid: LocalPid) -> Option<ResourceArc<Committer>> {
+    pub(crate) fn bury(&mut self, pid: &H::Pid) -> Option<H::Committer> {
         let known = self.leave(pid);
         if known.is_none() {
             self.asked_for = self.asked_for.saturating_sub(1);
@@ -110,14 +145,14 @@ impl State {
     }
 
     /// The shard is closed: those who rest need not wait for more.
-    pub(crate) fn dismiss_idle(&mut self) -> Vec<ResourceArc<Committer>> {
+    pub(crate) fn dismiss_idle(&mut self) -> Vec<H::Committer> {
         let idle = std::mem::take(&mut self.idle);
-        idle.iter().for_each(|committer| drop(self.leave(committer.pid)));
+        idle.iter().for_each(|committer| drop(self.leave(&H::seat(committer).pid)));
         idle
     }
 
     /// Collects what follows from the change just made.
-    pub(crate) fn settle(&mut self, events: &Sender<Event>) -> Outbox {
+    pub(crate) fn settle(&mut self, events: &Sender<Event<H>>) -> Outbox<H> {
         let mut outbox = Outbox::default();
         while self.engine.wanted() > 0 {
             let Some(committer) = self.idle.pop() else {
@@ -146,32 +181,30 @@ impl State {
         outbox
     }
 
-    fn next_departure(&mut self, committer: ResourceArc<Committer>) -> Option<Departure> {
+    fn next_departure(&mut self, committer: H::Committer) -> Option<Departure<H>> {
         let Some(commit) = self.engine.poll_commit() else {
             self.idle.push(committer);
             return None;
         };
         let slot = commit.slot;
-        let (parts, answers) = slot.contents.depart();
-        *committer.serving.lock() = Some(Serving { lane: commit.lane, answers });
+        let writes = std::mem::take(&mut slot.contents.writes);
+        let answers = slot.contents.shared_answers();
+        *H::seat(&committer).serving.lock() = Some(Serving { lane: commit.lane, answers });
         let info = Info {
-            replies: slot.contents.replies,
             weight: slot.weight,
             groups: slot.groups,
             window_ms: slot.window.as_millis() as u64,
-            wait_us: slot.opened.elapsed().as_micros() as u64,
-            bytes: slot.contents.bytes,
+            wait_us: sync::now().saturating_duration_since(slot.opened).as_micros() as u64,
             reason: commit.reason,
         };
-        let shape = slot.contents.shape;
-        Some(Departure { committer, lane: commit.key.clone(), parts, shape, info })
+        Some(Departure { committer, lane: commit.key.clone(), writes, info })
     }
 
-    fn ask_for_committers(&mut self, outbox: &mut Outbox) {
+    fn ask_for_committers(&mut self, outbox: &mut Outbox<H>) {
         let missing = self.engine.wanted().saturating_sub(self.asked_for);
         if let (Some(owner), true) = (&self.owner, missing > 0) {
             self.asked_for += missing;
-            outbox.committers_wanted = Some((owner.pid, missing));
+            outbox.committers_wanted = Some((owner.pid.clone(), missing));
         }
     }
 }

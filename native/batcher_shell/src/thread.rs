@@ -4,15 +4,11 @@
 //! Invariant: it ends only when the shard is closed, nothing is in flight and no event is left; a
 //! shard that is open has exactly one.
 
-use crate::answers::Answers;
-use crate::arena::{Arena, list_of};
-use crate::atoms;
-use crate::committer::{self, Departure};
+use crate::committer::{Departure, SharedAnswers};
 use crate::failure::Failure;
+use crate::host::Host;
 use crate::shard::Shard;
-use crossbeam_channel::RecvTimeoutError;
-use parking_lot::Mutex;
-use rustler::{Encoder, LocalPid};
+use crate::sync::{self, RecvTimeoutError};
 use std::any::Any;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,15 +16,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What others tell the thread.
-pub(crate) enum Event {
+pub enum Event<H: Host> {
     /// Look again: a deadline comes earlier than the one you sleep for, or the shard was closed.
     Wake,
     /// This owner has died.
     OwnerDown(u64),
     /// This committer has died.
-    CommitterDown(LocalPid),
+    CommitterDown(H::Pid),
     /// A batch too long to be put together on a scheduler.
-    Depart(Departure),
+    Depart(Departure<H>),
     /// The library failed in a calling process.
     Crash(Arc<str>),
     /// Fail here and now.
@@ -39,19 +35,6 @@ pub(crate) enum Event {
 /// Without a deadline; an event wakes it all the same.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Starts the thread of a shard.
-pub(crate) fn spawn(shard: &'static Shard) -> std::io::Result<()> {
-    let name = format!("batcher_{}", shard.index);
-    let run = move || {
-        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| serve(shard))) {
-            let text = panic_text(&*panic);
-            // Should even this fail, the next turn finds the shard as it is left.
-            let _ = catch_unwind(AssertUnwindSafe(|| shard.crash(text)));
-        }
-    };
-    std::thread::Builder::new().name(name).spawn(run).map(drop)
-}
-
 /// What a panic said.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> Arc<str> {
     match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
@@ -61,97 +44,99 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> Arc<str> {
     }
 }
 
-fn serve(shard: &'static Shard) {
-    loop {
-        shard.turn();
-        let Some(deadline) = shard.sleep() else { return };
-        match shard.events.1.recv_deadline(deadline) {
+impl<H: Host> Shard<H> {
+    /// The life of the thread, whatever fails in it.
+    pub fn run(&self) {
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.serve())) {
+            let text = panic_text(&*panic);
+            // Should even this fail, the next turn finds the shard as it is left.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.crash(text)));
+        }
+    }
+
+    /// The life of the thread until it fails.
+    pub fn serve(&self) {
+        while self.round() {}
+    }
+
+    /// Does what is due and waits for more. False: the thread ends.
+    pub fn round(&self) -> bool {
+        self.turn();
+        let Some(deadline) = self.sleep() else { return false };
+        match self.events.1.recv_deadline(deadline) {
             Ok(Event::Wake) | Err(RecvTimeoutError::Timeout) => {}
-            Ok(Event::OwnerDown(number)) => shard.owner_down(number),
-            Ok(Event::CommitterDown(pid)) => shard.committer_down(pid),
-            Ok(Event::Depart(departure)) => departure.send(None),
-            Ok(Event::Crash(text)) => shard.crash(text),
+            Ok(Event::OwnerDown(number)) => self.owner_down(number),
+            Ok(Event::CommitterDown(pid)) => self.committer_down(pid),
+            Ok(Event::Depart(departure)) => H::depart(departure, None),
+            Ok(Event::Crash(text)) => self.crash(text),
             #[cfg(feature = "seams")]
             Ok(Event::Panic) => panic!("provoked"),
             // The shard holds the sending side too.
-            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Disconnected) => return false,
         }
+        true
     }
-}
 
-impl Shard {
     /// Does what is due.
     fn turn(&self) {
         let mut abandoned = Vec::new();
         let mut waiters = HashMap::new();
+        let mut dead = Vec::new();
         let (failure, outbox) = self.locked(|state| {
             let was_open = !state.is_closed();
-            state.engine.handle_timeout(Instant::now());
+            state.engine.handle_timeout(sync::now());
             if was_open && state.is_closed() {
                 state.abandon_with = Failure::OwnerDown;
                 // Whoever waits for a flush learns of a death at once (3.4).
                 waiters = std::mem::take(&mut state.waiters);
             }
+            if state.owner.is_none() {
+                dead = std::mem::take(&mut state.dead);
+            }
             abandoned.extend(std::iter::from_fn(|| state.engine.poll_abandoned()));
             (state.abandon_with.clone(), state.settle(&self.events.0))
         });
+        dead.into_iter().for_each(|pid| self.bury(&pid));
         self.fail(abandoned.iter().map(|contents| contents.shared_answers()), &failure);
-        waiters.into_values().for_each(|waiter| waiter.tell(None, Some(&failure)));
+        waiters.into_values().for_each(|waiter| H::tell(waiter, None, Some(&failure)));
         outbox.send(None, &self.events.0);
     }
 
     /// Tells all callers that are left of these batches of the failure.
-    fn fail(&self, batches: impl Iterator<Item = Arc<Mutex<Answers>>>, failure: &Failure) {
-        let mut left = Arena::default();
-        let mut couriered = Vec::new();
-        for answers in batches {
-            answers.lock().fail(failure, &mut left, &mut couriered);
-        }
-        if couriered.is_empty() {
-            return;
-        }
-        let list = left
-            .build(|inside| list_of(inside.env(), couriered.iter().map(|&pair| inside.term(pair))));
-        let courier = self.locked(|state| state.idle.last().cloned());
-        match courier {
-            Some(courier) => committer::deliver(&courier, None, left, list),
-            None => self.locked(|state| state.undelivered.push((left, list))),
-        }
+    fn fail(&self, batches: impl Iterator<Item = SharedAnswers<H>>, failure: &Failure) {
+        let Some(mail) = H::fail(batches, failure) else { return };
+        self.locked(|state| match state.idle.last() {
+            Some(courier) => H::deliver(courier, None, mail),
+            None => state.undelivered.push(mail),
+        });
     }
 
     /// An owner has died. Only the present one matters.
     fn owner_down(&self, number: u64) {
-        let dead = self.locked(|state| {
-            if state.owner.as_ref().is_none_or(|owner| owner.number != number) {
-                return Vec::new();
+        self.locked(|state| {
+            if state.owner.as_ref().is_some_and(|owner| owner.number == number) {
+                state.owner = None;
+                state.engine.handle_owner_down(sync::now());
             }
-            state.owner = None;
-            state.engine.handle_owner_down(Instant::now());
-            std::mem::take(&mut state.dead)
         });
-        dead.into_iter().for_each(|pid| self.bury(pid));
     }
 
     /// A committer has died. Its owner hears of it too, and knows why: so it is the owner's to
-    /// answer the batch, as long as there is one.
-    fn committer_down(&self, pid: LocalPid) {
-        let bury = self.locked(|state| {
-            let known = state.committers.iter().any(|committer| committer.pid == pid);
-            if known && state.owner.is_some() {
+    /// answer the batch, as long as there is one. The next turn sees to those without.
+    fn committer_down(&self, pid: H::Pid) {
+        self.locked(|state| {
+            if state.committers.iter().any(|committer| H::seat(committer).pid == pid) {
                 state.dead.push(pid);
             }
-            known && state.owner.is_none()
         });
-        if bury {
-            self.bury(pid);
-        }
     }
 
-    fn bury(&self, pid: LocalPid) {
+    fn bury(&self, pid: &H::Pid) {
         let committer = self.locked(|state| state.leave(pid));
-        if let Some(serving) = committer.and_then(|committer| committer.serving.lock().take()) {
+        let seat = committer.as_ref().map(H::seat);
+        if let Some(serving) = seat.and_then(|seat| seat.serving.lock().take()) {
             self.fail(std::iter::once(serving.answers), &Failure::CommitterDown);
-            let now = Instant::now();
+            let now = sync::now();
             drop(self.with(None, |state| state.engine.handle_commit_done(now, serving.lane)));
         }
     }
@@ -160,21 +145,19 @@ impl Shard {
     fn crash(&self, text: Arc<str>) {
         let failure = Failure::Crashed(Arc::clone(&text));
         let (owner, waiters, in_flight) = self.locked(|state| {
-            let owner = state.owner.as_ref().map(|owner| owner.pid);
+            let owner = state.owner.as_ref().map(|owner| owner.pid.clone());
             let closed = catch_unwind(AssertUnwindSafe(|| self.shut(state, failure.clone())));
             if closed.is_err() {
                 state.engine = Default::default();
             }
-            let in_flight = state.committers.iter().filter_map(|committer| committer.answers());
-            let in_flight: Vec<_> = in_flight.collect();
+            let seats = state.committers.iter().map(H::seat);
+            let in_flight: Vec<_> = seats.filter_map(|seat| seat.answers()).collect();
             (owner, std::mem::take(&mut state.waiters), in_flight)
         });
         self.fail(in_flight.into_iter(), &failure);
-        waiters.into_values().for_each(|waiter| waiter.tell(None, Some(&failure)));
+        waiters.into_values().for_each(|waiter| H::tell(waiter, None, Some(&failure)));
         if let Some(owner) = owner {
-            Arena::default().send(None, owner, |inside| {
-                (atoms::batcher_crashed(), &*text).encode(inside.env())
-            });
+            H::tell_of_crash(owner, &text);
         }
     }
 
@@ -189,12 +172,12 @@ impl Shard {
                     return None;
                 }
             }
-            let deadline = state.engine.next_deadline().unwrap_or(Instant::now() + FOREVER);
+            let deadline = state.engine.next_deadline().unwrap_or(sync::now() + FOREVER);
             state.asleep_until = Some(deadline);
             Some(deadline)
         });
         for committer in dismissed {
-            committer::dismiss(&committer);
+            H::dismiss(&committer);
         }
         deadline
     }

@@ -1,0 +1,83 @@
+//! The BEAM, as the shell is plugged into it.
+//!
+//! Invariant: nothing here is called under the lock of a shard but `seat` and `deliver`, which sends one
+//! message.
+
+use crate::answers::{Answers, Waiting};
+use crate::arena::{Arena, Kept, list_of};
+use crate::atoms;
+use crate::committer::{self, Committer};
+use crate::contents::Writes;
+use crate::owner::OwnerWatch;
+use crate::waiter::Waiter;
+use batcher_shell::{Departure, Failure, Host, Seat, SharedAnswers};
+use rustler::{Encoder, Env, LocalPid, ResourceArc};
+
+pub(crate) enum Beam {}
+
+pub(crate) type Shard = batcher_shell::Shard<Beam>;
+pub(crate) type Event = batcher_shell::Event<Beam>;
+
+impl Host for Beam {
+    type Env<'a> = Env<'a>;
+    type Pid = LocalPid;
+    type Watch = ResourceArc<OwnerWatch>;
+    type Committer = ResourceArc<Committer>;
+    type Writes = Writes;
+    type Caller = Waiting;
+    type Answers = Answers;
+    type Waiter = Waiter;
+    /// `[{from, reply}]` in an arena.
+    type Mail = (Arena, Kept);
+
+    fn seat(committer: &ResourceArc<Committer>) -> &Seat<Self> {
+        &committer.seat
+    }
+
+    fn depart(departure: Departure<Self>, sender: Option<Env<'_>>) {
+        committer::depart(departure, sender);
+    }
+
+    fn tell(waiter: Waiter, sender: Option<Env<'_>>, failure: Option<&Failure>) {
+        waiter.tell(sender, failure);
+    }
+
+    fn ask_for_committers(owner: LocalPid, sender: Option<Env<'_>>, count: usize) {
+        Arena::default()
+            .send(sender, owner, |inside| (atoms::spawn_committers(), count).encode(inside.env()));
+    }
+
+    fn fail(
+        batches: impl Iterator<Item = SharedAnswers<Self>>,
+        failure: &Failure,
+    ) -> Option<(Arena, Kept)> {
+        let mut left = Arena::default();
+        let mut couriered = Vec::new();
+        for answers in batches {
+            answers.lock().fail(failure, &mut left, &mut couriered);
+        }
+        if couriered.is_empty() {
+            return None;
+        }
+        let list = left
+            .build(|inside| list_of(inside.env(), couriered.iter().map(|&pair| inside.term(pair))));
+        Some((left, list))
+    }
+
+    fn deliver(
+        committer: &ResourceArc<Committer>,
+        sender: Option<Env<'_>>,
+        (arena, list): (Arena, Kept),
+    ) {
+        committer::deliver(committer, sender, arena, list);
+    }
+
+    fn dismiss(committer: &ResourceArc<Committer>) {
+        committer::dismiss(committer);
+    }
+
+    fn tell_of_crash(owner: LocalPid, text: &str) {
+        Arena::default()
+            .send(None, owner, |inside| (atoms::batcher_crashed(), text).encode(inside.env()));
+    }
+}

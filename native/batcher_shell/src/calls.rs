@@ -1,0 +1,125 @@
+//! What processes ask of a shard: callers, those who wait for a barrier, committers.
+//!
+//! Invariant: each call takes the lock of the shard once for what must happen together, and copies
+//! no more than one group under it.
+
+use crate::host::Host;
+use crate::shard::Shard;
+use crate::state::{Contents, State};
+use crate::sync;
+use crate::thread::Event;
+use batcher_core::{BarrierId, Group, LaneRef, Refused, Shard as Engine};
+use std::time::{Duration, Instant};
+
+impl<H: Host> Shard<H> {
+    /// A call's writes arrive; `fill` puts them into their slot, and the caller with its ticket
+    /// among those who wait.
+    pub fn offer(
+        &self,
+        sender: H::Env<'_>,
+        lane: LaneRef<'_>,
+        group: Group,
+        window: Duration,
+        fill: impl FnOnce(&mut H::Writes, &mut H::Answers, u64),
+    ) -> Result<u64, Refused> {
+        let now = sync::now();
+        self.with(Some(sender), |state| {
+            let accepted = state.engine.offer(now, lane, group, window)?;
+            let (writes, mut answers) = accepted.contents.fill();
+            fill(writes, &mut answers, accepted.ticket);
+            Ok(accepted.ticket)
+        })
+    }
+
+    /// A caller gives up. True: no reply will ever come. False: it is on its way.
+    pub fn cancel(&self, lane: LaneRef<'_>, ticket: u64) -> bool {
+        self.locked(|state| {
+            let contents = state.engine.find(lane, ticket);
+            contents.is_some_and(|contents| contents.answers().as_mut().cancel(ticket))
+        })
+    }
+
+    /// Asks for everything to be committed, windows aside. `None` if no batcher runs.
+    pub fn flush(&self, sender: H::Env<'_>, waiter: H::Waiter) -> Option<BarrierId> {
+        self.barrier(sender, waiter, Engine::handle_flush)
+    }
+
+    /// As [`flush`](Self::flush), and new writes are refused from now on.
+    pub fn stop(&self, sender: H::Env<'_>, waiter: H::Waiter) -> Option<BarrierId> {
+        self.barrier(sender, waiter, Engine::handle_stop)
+    }
+
+    fn barrier(
+        &self,
+        sender: H::Env<'_>,
+        waiter: H::Waiter,
+        raise: fn(&mut Engine<Contents<H>>, Instant) -> BarrierId,
+    ) -> Option<BarrierId> {
+        self.with(Some(sender), |state| {
+            if state.is_closed() {
+                return None;
+            }
+            let barrier = raise(&mut state.engine, sync::now());
+            state.waiters.insert(barrier, waiter);
+            Some(barrier)
+        })
+    }
+
+    /// Who waits for a barrier gives up. False if it has been told.
+    pub fn cancel_barrier(&self, barrier: BarrierId) -> bool {
+        self.locked(|state| state.waiters.remove(&barrier).is_some())
+    }
+
+    /// A committing process has started and rests.
+    pub fn join(&self, sender: H::Env<'_>, committer: H::Committer) {
+        self.with(Some(sender), |state| state.join(sender, committer));
+    }
+
+    /// The committer has answered its batch and rests; the next one is sent to it.
+    pub fn next(&self, sender: H::Env<'_>, committer: &H::Committer) {
+        let serving = H::seat(committer).serving.lock().take();
+        let (batch, closed) = self.with(Some(sender), |state| {
+            let now = sync::now();
+            let batch =
+                serving.and_then(|serving| state.engine.handle_commit_done(now, serving.lane));
+            state.rest(sender, committer.clone());
+            (batch, state.is_closed())
+        });
+        // Frees its memory outside the lock.
+        drop(batch);
+        if closed {
+            // The thread dismisses those who rest, and ends with the last commit.
+            self.notify(Event::Wake);
+        }
+    }
+
+    /// A committer that rests wants to exit: true if it may, because more than `keep` rest.
+    pub fn retire(&self, committer: &H::Committer, keep: usize) -> bool {
+        let pid = &H::seat(committer).pid;
+        self.locked(|state| {
+            let rests = state.idle.iter().any(|idle| H::seat(idle).pid == *pid);
+            let leaves = rests && state.idle.len() > keep;
+            if leaves {
+                state.leave(pid);
+            }
+            leaves
+        })
+    }
+
+    /// The owner says that a committer has died; `answer` tells the callers of its batch.
+    pub fn bury_committer(
+        &self,
+        sender: H::Env<'_>,
+        pid: &H::Pid,
+        answer: impl FnOnce(&mut H::Answers),
+    ) {
+        let committer = self.with(Some(sender), |state| state.bury(pid));
+        let seat = committer.as_ref().map(H::seat);
+        if let Some(serving) = seat.and_then(|seat| seat.serving.lock().take()) {
+            answer(&mut serving.answers.lock());
+            let done =
+                |state: &mut State<H>| state.engine.handle_commit_done(sync::now(), serving.lane);
+            drop(self.with(Some(sender), done));
+        }
+    }
+}

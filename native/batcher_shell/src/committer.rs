@@ -1,0 +1,69 @@
+//! Committers as the shell sees them, and batches on their way to one.
+//!
+//! Invariant: a committer serves one lane at most, from the moment a batch is chosen for it until
+//! it has answered that batch and asks for the next.
+
+use crate::host::Host;
+use crate::sync::Mutex;
+use batcher_core::{LaneId, LaneKey, Reason};
+use std::sync::Arc;
+
+/// The answers of a batch, shared between its slot and its committer.
+pub type SharedAnswers<H> = Arc<Mutex<<H as Host>::Answers>>;
+
+/// A committing process in its place.
+pub struct Seat<H: Host> {
+    /// The process.
+    pub pid: H::Pid,
+    pub(crate) serving: Mutex<Option<Serving<H>>>,
+}
+
+/// The batch that a committer has.
+pub(crate) struct Serving<H: Host> {
+    pub(crate) lane: LaneId,
+    pub(crate) answers: SharedAnswers<H>,
+}
+
+impl<H: Host> Seat<H> {
+    /// A process that has no batch yet.
+    pub fn new(pid: H::Pid) -> Self {
+        Seat { pid, serving: Mutex::new(None) }
+    }
+
+    /// The answers of its batch, if it has one.
+    pub fn answers(&self) -> Option<SharedAnswers<H>> {
+        self.serving.lock().as_ref().map(|serving| Arc::clone(&serving.answers))
+    }
+
+    /// Whether its batch is of this lane.
+    pub fn serves(&self, lane: LaneId) -> bool {
+        self.serving.lock().as_ref().is_some_and(|serving| serving.lane == lane)
+    }
+}
+
+/// A batch on its way to its committer.
+pub struct Departure<H: Host> {
+    /// Who gets it.
+    pub committer: H::Committer,
+    /// Its lane.
+    pub lane: LaneKey,
+    /// What is to be committed.
+    pub writes: H::Writes,
+    /// What telemetry wants to know.
+    pub info: Info,
+}
+
+/// What telemetry wants to know of a batch (13).
+#[derive(Clone, Copy, Debug)]
+pub struct Info {
+    /// What it counts against the maximum of its lane (6.1).
+    pub weight: u64,
+    /// How many calls it holds.
+    pub groups: u64,
+    /// The window of the write that opened it.
+    pub window_ms: u64,
+    /// How long it waited.
+    pub wait_us: u64,
+    /// Why it left.
+    pub reason: Reason,
+}

@@ -1,0 +1,60 @@
+//! What the shell is plugged into: the BEAM in the library, a few vectors in the models.
+
+use crate::callers::Callers;
+use crate::committer::{Departure, Seat, SharedAnswers};
+use crate::failure::Failure;
+
+/// Processes, messages, and what writes and callers are.
+///
+/// None of these functions may block; none is called under the lock of the shard but
+/// [`seat`](Self::seat) and [`deliver`](Self::deliver). A `sender` is the calling process, `None` on the shard's own thread.
+pub trait Host: Sized + 'static {
+    /// A calling process.
+    type Env<'a>: Copy;
+    /// Names a process.
+    type Pid: Clone + PartialEq;
+    /// Tells of an owner's death, with [`Event::OwnerDown`](crate::Event::OwnerDown), as long as
+    /// it is kept.
+    type Watch;
+    /// A committing process. When it dies, [`Event::CommitterDown`](crate::Event::CommitterDown)
+    /// is due.
+    type Committer: Clone;
+    /// The writes of a slot.
+    type Writes: Default;
+    /// Who waits for a group's reply.
+    type Caller;
+    /// The callers of a slot, and whatever is needed to answer them.
+    type Answers: Default + AsMut<Callers<Self::Caller>>;
+    /// Who waits for a barrier.
+    type Waiter;
+    /// Replies that only a process can send.
+    type Mail;
+
+    /// The committer's seat in the shell.
+    fn seat(committer: &Self::Committer) -> &Seat<Self>;
+
+    /// Sends a batch to its committer.
+    fn depart(departure: Departure<Self>, sender: Option<Self::Env<'_>>);
+
+    /// Tells that a barrier is done, or that it never will be.
+    fn tell(waiter: Self::Waiter, sender: Option<Self::Env<'_>>, failure: Option<&Failure>);
+
+    /// Asks an owner for more committers.
+    fn ask_for_committers(owner: Self::Pid, sender: Option<Self::Env<'_>>, count: usize);
+
+    /// Tells all callers that are left in these batches of the failure, from the shard's thread.
+    /// Returns the replies that only a process can send.
+    fn fail(
+        batches: impl Iterator<Item = SharedAnswers<Self>>,
+        failure: &Failure,
+    ) -> Option<Self::Mail>;
+
+    /// Has a committer send replies. Under the lock, so that it can't leave before they have come.
+    fn deliver(committer: &Self::Committer, sender: Option<Self::Env<'_>>, mail: Self::Mail);
+
+    /// Tells a committer to exit, from the shard's thread.
+    fn dismiss(committer: &Self::Committer);
+
+    /// Tells an owner that the library has failed, from the shard's thread (10.5).
+    fn tell_of_crash(owner: Self::Pid, text: &str);
+}

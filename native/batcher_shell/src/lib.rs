@@ -1,0 +1,29 @@
+//! Where threads meet: the lock of a shard, its thread, the events between them, and the cursor
+//! over the callers of a batch.
+//!
+//! `batcher_core` decides, this crate locks, wakes and sends what was decided, and the BEAM comes in
+//! as a [`Host`]: what terms, pids and messages are stays outside. So everything that depends on
+//! who comes first can be run under loom, which tries all orders: see `tests/loom`.
+//!
+//! Start with [`Shard`]. Clause numbers refer to `docs/contract.md`.
+
+#![forbid(unsafe_code)]
+
+mod callers;
+mod calls;
+mod committer;
+mod failure;
+mod host;
+mod outbox;
+mod shard;
+mod state;
+pub mod sync;
+mod thread;
+
+pub use callers::Callers;
+pub use committer::{Departure, Info, Seat, SharedAnswers};
+pub use failure::Failure;
+pub use host::Host;
+pub use shard::Shard;
+pub use state::{Contents, State};
+pub use thread::Event;

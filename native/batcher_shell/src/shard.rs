@@ -1,0 +1,145 @@
+//! A shard of the library: its state behind a lock, and the channel to its thread.
+//!
+//! Invariant: the engine is touched only under the lock, and whatever it decides is collected
+//! there in an [`Outbox`](crate::outbox::Outbox) and sent after the lock is free. Only mail for a
+//! committer that rests is sent under it.
+
+use crate::failure::Failure;
+use crate::host::Host;
+use crate::state::{Owner, State};
+use crate::sync::{self, Mutex, Receiver, Sender};
+use crate::thread::{Event, panic_text};
+use batcher_core::Config;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// No window of its own: no `:hot_batch_window_ms` is as small as this.
+const NO_WINDOW: i64 = i64::MIN;
+
+/// A shard. Aligned so that two shards share no cache line.
+///
+/// # Driving
+///
+/// Processes call [`open`](Self::open), [`offer`](Self::offer) and the others whenever they like.
+/// One thread per open shard, which `open` asks for, calls [`run`](Self::run).
+#[repr(align(128))]
+pub struct Shard<H: Host> {
+    /// Its number.
+    pub index: u64,
+    /// `:hot_batch_window_ms` of this shard's options (1.3), or [`NO_WINDOW`]. A setting: whoever
+    /// reads it while the owner changes gets the old or the new one. So it is none of loom's.
+    hot_window_ms: AtomicI64,
+    state: Mutex<State<H>>,
+    /// Both ends, so that an event can be sent while no thread runs.
+    pub(crate) events: (Sender<Event<H>>, Receiver<Event<H>>),
+}
+
+impl<H: Host> Shard<H> {
+    /// A shard that is closed.
+    pub fn new(index: u64) -> Self {
+        Shard {
+            index,
+            hot_window_ms: AtomicI64::new(NO_WINDOW),
+            state: Mutex::default(),
+            events: sync::unbounded(),
+        }
+    }
+
+    /// The window of the put and delete lanes, if this shard has one of its own.
+    pub fn hot_window_ms(&self) -> Option<i64> {
+        let window = self.hot_window_ms.load(Ordering::Relaxed);
+        (window != NO_WINDOW).then_some(window)
+    }
+
+    /// Tells the thread.
+    pub fn notify(&self, event: Event<H>) {
+        // This shard holds the receiving end.
+        let _ = self.events.0.send(event);
+    }
+
+    /// Looks at the state.
+    pub fn look<R>(&self, look: impl FnOnce(&State<H>) -> R) -> R {
+        self.locked(|state| look(state))
+    }
+
+    /// Changes the state, then sends what follows from it. `sender` is the calling process,
+    /// `None` on the shard's own thread.
+    pub(crate) fn with<R>(
+        &self,
+        sender: Option<H::Env<'_>>,
+        change: impl FnOnce(&mut State<H>) -> R,
+    ) -> R {
+        let changed = catch_unwind(AssertUnwindSafe(|| {
+            let mut state = self.state.lock();
+            let result = change(&mut state);
+            (result, state.settle(&self.events.0))
+        }));
+        match changed {
+            Ok((result, outbox)) => {
+                outbox.send(sender, &self.events.0);
+                result
+            }
+            Err(panic) => {
+                // The thread answers who waits (10.5); its own panics end up there as well.
+                if sender.is_some() {
+                    self.notify(Event::Crash(panic_text(&*panic)));
+                }
+                resume_unwind(panic)
+            }
+        }
+    }
+
+    /// Works on the state when nothing follows from it.
+    pub(crate) fn locked<R>(&self, work: impl FnOnce(&mut State<H>) -> R) -> R {
+        work(&mut self.state.lock())
+    }
+
+    /// A process takes the shard over as its owner; answers who commits for it already.
+    ///
+    /// `spawn` starts the thread, `watch` has the owner's death told as that of this number. An
+    /// error is that of `spawn`, and nothing has changed.
+    pub fn open(
+        &self,
+        sender: H::Env<'_>,
+        pid: H::Pid,
+        config: Config,
+        hot_window_ms: Option<i64>,
+        spawn: impl FnOnce() -> std::io::Result<()>,
+        watch: impl FnOnce(u64, Sender<Event<H>>) -> H::Watch,
+    ) -> std::io::Result<Vec<H::Pid>> {
+        self.with(Some(sender), |state| {
+            // Under the same lock as the rest: a thread that found the shard closed would end.
+            if !state.thread_lives {
+                spawn()?;
+                state.thread_lives = true;
+                state.asleep_until = None;
+            }
+            state.owners += 1;
+            let number = state.owners;
+            let watch = watch(number, self.events.0.clone());
+            state.owner = Some(Owner { pid, number, _watch: watch });
+            self.hot_window_ms.store(hot_window_ms.unwrap_or(NO_WINDOW), Ordering::Relaxed);
+            state.asked_for = 0;
+            state.engine.open(sync::now(), config);
+            Ok(state.committers.iter().map(|committer| H::seat(committer).pid.clone()).collect())
+        })
+    }
+
+    /// The owner ends: what is queued is abandoned, by the shard's thread.
+    pub fn close(&self, sender: H::Env<'_>) {
+        self.with(Some(sender), |state| {
+            self.shut(state, Failure::ShuttingDown);
+            // Under the lock: a thread that finds the shard closed finds the event, too, and does
+            // not end before it has answered what is abandoned.
+            self.notify(Event::Wake);
+        });
+    }
+
+    /// No batcher runs any more.
+    pub(crate) fn shut(&self, state: &mut State<H>, failure: Failure) {
+        state.abandon_with = failure;
+        state.owner = None;
+        self.hot_window_ms.store(NO_WINDOW, Ordering::Relaxed);
+        state.engine.close();
+    }
+}

@@ -1,0 +1,274 @@
+//! Where threads meet, in every order: each model is one claim, run under loom by `make test`.
+//!
+//! Waiting that never ends shows as loom's "deadlock". Each order has few preemptions at most, since
+//! more find nothing but time to spend.
+#![cfg(loom)]
+
+mod host;
+
+use batcher_core::LaneRef;
+use batcher_shell::Event;
+use host::*;
+use loom::thread::spawn;
+use std::sync::Arc;
+
+/// Runs a model in every order of its threads; `LOOM_MAX_PREEMPTIONS` sets another bound.
+fn model(run: impl Fn(Arc<Shard>) + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound.get_or_insert(3);
+    builder.check(move || run(Arc::new(Shard::new(0))));
+}
+
+/// Enqueue against expiry: whatever the thread is about to sleep for, a window that ends earlier is
+/// not slept over.
+#[test]
+fn an_earlier_window_wakes_the_thread() {
+    model(|shard| {
+        let thread = open(&shard, LATE).unwrap();
+        let crew = Crew::join(&shard, &[1]);
+        let (late, soon) = (Caller::new(), Caller::new());
+        let writing = {
+            let (shard, late) = (Arc::clone(&shard), Arc::clone(&late));
+            spawn(move || late.offer(&shard, LATE).unwrap())
+        };
+        soon.offer_to(LaneRef::Delete, &shard, SOON).unwrap();
+        crew.work(&shard);
+        assert_eq!((late.replies(), soon.replies()), (0, 1));
+        writing.join().unwrap();
+        shard.close(());
+        thread.join().unwrap();
+    });
+}
+
+/// Cancel against reply: a caller learns that it has cancelled, or gets one reply.
+#[test]
+fn a_caller_has_cancelled_or_gets_its_reply() {
+    model(|shard| {
+        open_without_thread(&shard);
+        let crew = Crew::join(&shard, &[1]);
+        let (first, second) = (Caller::new(), Caller::new());
+        first.offer(&shard, LATE).unwrap();
+        let ticket = second.offer(&shard, AT_ONCE).unwrap();
+        let committing = {
+            let shard = Arc::clone(&shard);
+            spawn(move || crew.work(&shard))
+        };
+        let cancelled = shard.cancel(LaneRef::Put, ticket);
+        committing.join().unwrap();
+        assert_eq!((first.replies(), second.replies()), (1, usize::from(!cancelled)));
+    });
+}
+
+/// The same where the shard is closed, and the reply is the thread's.
+#[test]
+fn a_caller_has_cancelled_or_hears_of_the_end() {
+    model(|shard| {
+        let thread = open(&shard, LATE).unwrap();
+        let caller = Caller::new();
+        let ticket = caller.offer(&shard, LATE).unwrap();
+        let closing = {
+            let shard = Arc::clone(&shard);
+            spawn(move || shard.close(()))
+        };
+        let cancelled = shard.cancel(LaneRef::Put, ticket);
+        closing.join().unwrap();
+        thread.join().unwrap();
+        assert_eq!(caller.replies(), usize::from(!cancelled));
+    });
+}
+
+/// Close against enqueue: a write is refused, or abandoned and answered.
+#[test]
+fn a_write_at_the_end_is_refused_or_answered() {
+    model(|shard| {
+        let thread = open(&shard, LATE).unwrap();
+        let caller = Caller::new();
+        let writing = {
+            let (shard, caller) = (Arc::clone(&shard), Arc::clone(&caller));
+            spawn(move || caller.offer(&shard, LATE).is_ok())
+        };
+        shard.close(());
+        let accepted = writing.join().unwrap();
+        thread.join().unwrap();
+        assert_eq!(caller.replies(), usize::from(accepted));
+    });
+}
+
+/// The same where the write leaves at once: the thread ends after its commit, not before.
+#[test]
+fn a_write_at_the_end_is_refused_or_committed() {
+    model(|shard| {
+        let thread = open(&shard, LATE).unwrap();
+        let crew = Crew::join(&shard, &[1]);
+        let caller = Caller::new();
+        let writing = {
+            let (shard, caller) = (Arc::clone(&shard), Arc::clone(&caller));
+            spawn(move || caller.offer(&shard, AT_ONCE).is_ok())
+        };
+        shard.close(());
+        let accepted = writing.join().unwrap();
+        crew.finish(&shard);
+        thread.join().unwrap();
+        crew.finish(&shard);
+        assert_eq!(caller.replies(), usize::from(accepted));
+    });
+}
+
+/// The same where only a process can send the reply: a committer that is free takes it along.
+#[test]
+fn a_reply_by_courier_is_not_left_behind() {
+    model(|shard| {
+        let thread = open(&shard, LATE).unwrap();
+        let crew = Crew::join(&shard, &[1]);
+        let (first, second) = (Caller::new(), Caller::by_courier());
+        first.offer(&shard, AT_ONCE).unwrap();
+        second.offer(&shard, LATE).unwrap();
+        let committing = {
+            let (shard, crew) = (Arc::clone(&shard), Arc::clone(&crew));
+            spawn(move || crew.work(&shard))
+        };
+        shard.close(());
+        committing.join().unwrap();
+        crew.finish(&shard);
+        thread.join().unwrap();
+        crew.finish(&shard);
+        assert_eq!((first.replies(), second.replies()), (1, 1));
+    });
+}
+
+/// The same where the committer leaves: then the reply waits for the next one.
+#[test]
+fn a_reply_by_courier_is_not_sent_to_one_who_leaves() {
+    model(|shard| {
+        let thread = open(&shard, LATE).unwrap();
+        let crew = Crew::join(&shard, &[]);
+        let committer = crew.join_one(&shard, 1);
+        let caller = Caller::by_courier();
+        caller.offer(&shard, LATE).unwrap();
+        let leaving = {
+            let (shard, crew) = (Arc::clone(&shard), Arc::clone(&crew));
+            spawn(move || crew.retire(&shard, &committer))
+        };
+        shard.close(());
+        leaving.join().unwrap();
+        thread.join().unwrap();
+        crew.join_one(&shard, 2);
+        crew.finish(&shard);
+        assert_eq!(caller.replies(), 1);
+    });
+}
+
+/// Adoption against dispatch: while the owner changes, a committer asks for its next batch and a
+/// write arrives. Each group leaves once, in order, one batch at a time.
+#[test]
+fn what_is_queued_leaves_once_while_the_owner_changes() {
+    model(|shard| {
+        let thread = open(&shard, LATE).unwrap();
+        let crew = Crew::join(&shard, &[1, 2]);
+        let callers = [Caller::new(), Caller::new(), Caller::new()];
+        callers[0].offer(&shard, AT_ONCE).unwrap();
+        callers[1].offer(&shard, LATE).unwrap();
+        owner_dies(&shard);
+        let committing = {
+            let (shard, crew) = (Arc::clone(&shard), Arc::clone(&crew));
+            spawn(move || {
+                let mut left = Vec::new();
+                while left.len() < 3 {
+                    left.extend(crew.work(&shard));
+                }
+                left
+            })
+        };
+        assert!(open(&shard, LATE).is_none());
+        callers[2].offer(&shard, AT_ONCE).unwrap();
+        assert_eq!(committing.join().unwrap(), [0, 1, 2]);
+        shard.close(());
+        thread.join().unwrap();
+        assert!(callers.iter().all(|caller| caller.replies() == 1));
+    });
+}
+
+/// Adoption against giving up: what an owner left is taken over or answered, never both.
+#[test]
+fn what_is_queued_is_adopted_or_answered() {
+    model(|shard| {
+        let first = open(&shard, SOON).unwrap();
+        let crew = Crew::join(&shard, &[1]);
+        let caller = Caller::new();
+        caller.offer(&shard, LATE).unwrap();
+        owner_dies(&shard);
+        let second = open(&shard, LATE);
+        shard.close(());
+        first.join().unwrap();
+        if let Some(thread) = second {
+            thread.join().unwrap();
+        }
+        crew.finish(&shard);
+        assert_eq!(caller.replies(), 1);
+    });
+}
+
+/// Close against open: the thread goes on for the next owner, or ends and another one is started;
+/// there is one to end the window, and none is left at the end.
+#[test]
+fn an_open_shard_has_one_thread() {
+    model(|shard| {
+        let first = open(&shard, LATE).unwrap();
+        shard.close(());
+        let second = open(&shard, LATE);
+        let crew = Crew::join(&shard, &[1]);
+        let caller = Caller::new();
+        caller.offer(&shard, SOON).unwrap();
+        while caller.replies() == 0 {
+            crew.work(&shard);
+        }
+        shard.close(());
+        first.join().unwrap();
+        if let Some(thread) = second {
+            thread.join().unwrap();
+        }
+        assert_eq!(caller.replies(), 1);
+    });
+}
+
+/// A committer dies, its owner tells of that, and dies as well: its batch is answered once, and its
+/// lane is free.
+#[test]
+fn the_batch_of_a_dead_committer_is_answered_once() {
+    model(|shard| {
+        let thread = open(&shard, LATE).unwrap();
+        let _crew = Crew::join(&shard, &[1]);
+        let caller = Caller::new();
+        caller.offer(&shard, AT_ONCE).unwrap();
+        let burying = {
+            let shard = Arc::clone(&shard);
+            spawn(move || shard.bury_committer((), &1, |answers| drop(answers.answer())))
+        };
+        shard.notify(Event::CommitterDown(1));
+        owner_dies(&shard);
+        burying.join().unwrap();
+        shard.close(());
+        thread.join().unwrap();
+        assert_eq!(caller.replies(), 1);
+        assert!(shard.look(|state| state.lanes().all(|lane| lane.in_flight().is_none())));
+    });
+}
+
+/// The same where the owner ends without having heard of it.
+#[test]
+fn the_batch_of_a_dead_committer_is_answered_without_an_owner() {
+    model(|shard| {
+        let thread = open(&shard, LATE).unwrap();
+        let _crew = Crew::join(&shard, &[1]);
+        let caller = Caller::new();
+        caller.offer(&shard, AT_ONCE).unwrap();
+        let dying = {
+            let shard = Arc::clone(&shard);
+            spawn(move || shard.notify(Event::CommitterDown(1)))
+        };
+        shard.close(());
+        dying.join().unwrap();
+        thread.join().unwrap();
+        assert_eq!(caller.replies(), 1);
+    });
+}
