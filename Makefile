@@ -37,6 +37,7 @@ soak: setup ## look for leaks in millions of writes, print what is held
 lint: setup ## check formatting, warnings (Rust, Elixir) and types (Dialyzer)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
+	RUSTFLAGS="--cfg loom" cargo clippy -p batcher_shell --all-targets --locked --target-dir target/loom -- -D warnings
 	mix format --check-formatted
 	mix compile --all-warnings --warnings-as-errors
 	MIX_ENV=test mix compile --all-warnings --warnings-as-errors

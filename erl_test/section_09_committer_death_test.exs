@@ -47,6 +47,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section09CommitterDeathTest do
     for i <- 1..20, do: assert({:done, _} = Batcher.write(c.shard, "a#{i}", put(i), 1))
   end
 
+  test "9.5 a committer that another owner had started is watched by the present one", c do
+    owner = start_batcher(c.shard)
+    late = spawn(Ferricstore.Raft.WARaftBackend.Batcher.Committer, :init, [c.shard, false])
+    wait_until(fn -> late in links(owner) end)
+  end
+
   test "9.5 killed again and again: nobody hangs, nothing runs twice", c do
     start_batcher(c.shard)
     test = self()

@@ -13,6 +13,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   #   * `{committer, :deliver, [{from, reply}]}`: replies that only a process can send
   #   * `{committer, :exit}`
 
+  alias Ferricstore.Raft.WARaftBackend.Batcher
   alias Ferricstore.Raft.WARaftBackend.Batcher.{Commit, Native, Telemetry}
 
   # Rests this long before it gives memory back, or leaves if enough others rest.
@@ -30,7 +31,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   def init(shard, telemetry?) do
     # The owner's end must not end a commit.
     Process.flag(:trap_exit, true)
-    loop(%__MODULE__{shard: shard, ref: Native.join(shard), telemetry?: telemetry?})
+    ref = Native.join(shard)
+    link_to_owner(shard)
+    loop(%__MODULE__{shard: shard, ref: ref, telemetry?: telemetry?})
+  end
+
+  # The owner that started this one may have been followed by another, which links to those who
+  # have joined before it came.
+  defp link_to_owner(shard) do
+    case Process.whereis(Batcher.name(shard)) do
+      nil -> :ok
+      owner -> Process.link(owner)
+    end
   end
 
   @doc false
