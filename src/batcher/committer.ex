@@ -45,6 +45,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     end
   end
 
+  # Called by its full name, so that a committer that never rests takes up new code.
   @doc false
   def loop(%__MODULE__{ref: ref} = state) do
     receive do
@@ -52,21 +53,21 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         commit(state, lane, function, entries(state, lane, entries), info)
 
         :ok = Native.next(ref)
-        loop(%{state | parts: []})
+        __MODULE__.loop(%{state | parts: []})
 
       {^ref, :part, entries} ->
-        loop(%{state | parts: [entries | state.parts]})
+        __MODULE__.loop(%{state | parts: [entries | state.parts]})
 
       {^ref, :deliver, couriered} ->
         deliver(couriered)
-        loop(state)
+        __MODULE__.loop(state)
 
       {^ref, :exit} ->
         :ok
 
       # Exits of owners, late replies to a backend that has stopped waiting for them.
       _stranger ->
-        loop(state)
+        __MODULE__.loop(state)
     after
       @rest_ms ->
         if Native.retire(ref, @resting),

@@ -1,0 +1,63 @@
+# Leaks: the same work in nine rounds, and what is held after each. The first three warm up; from the next
+# three to the last three nothing may grow. `SOAK_WRITES`, `SOAK_CYCLES`, `SOAK_TIMEOUTS` and
+# `SOAK_REFUSALS` are how much; with `SOAK_PRINT=1` the figures are printed.
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.SoakTest do
+  use ExUnit.Case, async: false
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{ChildVM, Soak}
+
+  @moduletag timeout: :infinity
+
+  @hours_ms 6 * 3_600_000
+  # Noise, in bytes: what allocators keep for themselves.
+  @slack %{
+    rss: 30_000_000,
+    allocated: 300_000,
+    system: 300_000,
+    binaries: 100_000,
+    threads: 0,
+    ets: 0,
+    atoms: 0,
+    # Committers that rest for some seconds before they go.
+    processes: 2,
+    ports: 0
+  }
+
+  for {kind, variable, short} <- [
+        {:writes, "SOAK_WRITES", 200_000},
+        {:cycles, "SOAK_CYCLES", 450},
+        {:timeouts, "SOAK_TIMEOUTS", 45_000},
+        {:refusals, "SOAK_REFUSALS", 200_000}
+      ] do
+    test "nothing grows with #{kind}" do
+      times = String.to_integer(System.get_env(unquote(variable), "#{unquote(short)}"))
+      vm = ChildVM.run({Soak, :run, [unquote(kind), times]}, @hours_ms)
+      rounds = vm.values["figures"] || []
+      if System.get_env("SOAK_PRINT"), do: print(unquote(kind), times, rounds)
+      assert {vm.status, vm.lines, length(rounds)} == {0, [], 9}
+      assert growth(rounds) == []
+    end
+  end
+
+  # Figures whose least in the last three rounds is more than their least in the three before.
+  defp growth(rounds) do
+    [_warm, before, last] = Enum.chunk_every(rounds, 3)
+
+    for {figure, slack} <- @slack,
+        grown = least(last, figure) - least(before, figure),
+        grown > slack do
+      {figure, grown, Enum.map(rounds, & &1[figure])}
+    end
+  end
+
+  defp least(rounds, figure), do: rounds |> Enum.map(& &1[figure]) |> Enum.min()
+
+  defp print(kind, times, rounds) do
+    IO.puts("\n#{times} #{kind}, after each of #{length(rounds)} rounds:")
+
+    for figure <- [:ms | Map.keys(@slack)] do
+      values = Enum.map_join(rounds, " ", &String.pad_leading("#{&1[figure]}", 11))
+      IO.puts("  #{String.pad_trailing("#{figure}", 9)} #{values}")
+    end
+  end
+end

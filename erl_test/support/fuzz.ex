@@ -1,0 +1,184 @@
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
+  @moduledoc false
+  # In a child VM: calls every function of the library and every public one with terms of all types in
+  # all positions.
+  #
+  # Invariant: each call runs in a process of its own and ends with a value or an exception; writes wait for
+  # no window, since all shards are flushed without pause.
+
+  import Bitwise
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Null
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{ChildVM, FuzzTerms, Native, VmLoad}
+
+  # Shards of the public functions, and of those of the library, which may be left in any state.
+  @shards [50, 51]
+  @raw_shards [100, 101]
+  @hang_ms 3_000
+  @renew_every 1_000
+  # Makes the thread of a shard fail, on purpose.
+  @left_out [panic_thread: 1, load: 0, loaded: 0]
+  @skipped_public [__info__: 1, module_info: 0, module_info: 1]
+
+  @doc "Makes so many calls; tells `calls`, `returned`, `raised`, `hung` and `kept`, bytes that did not come back."
+  def run(seed, terms) do
+    {:ok, _} = Application.ensure_all_started(:elixir)
+    Application.put_env(:ferricstore, :waraft_backend_batcher_backend, Null)
+    Application.put_env(:ferricstore, :waraft_backend_batcher_sync_gate, __MODULE__)
+    :rand.seed(:exsss, seed)
+    start()
+    calls(1, min(terms, 500), {0, 0, []})
+    before = held()
+    {returned, raised, hung} = calls(1, terms, {0, 0, []})
+    ChildVM.tell("returned", returned)
+    ChildVM.tell("raised", raised)
+    ChildVM.tell("hung", Enum.take(hung, 5))
+    # The product still works.
+    for shard <- @shards do
+      {:ok, _owner} = ensure(shard)
+      {:ok, [:ok]} = Batcher.write_put_batch(shard, [{"k", "v", 0}])
+      :ok = Batcher.flush(shard)
+      ChildVM.tell("works", shard)
+    end
+
+    ChildVM.tell("kept", held() - before)
+    for shard <- @shards ++ @raw_shards, do: Batcher.stop(shard)
+    ChildVM.tell("threads", VmLoad.threads_left())
+    System.halt(0)
+  end
+
+  @doc "As a sync gate: whatever the token is."
+  def leave(_token), do: :ok
+
+  defp start do
+    for shard <- @shards ++ @raw_shards, do: {:ok, _owner} = ensure(shard)
+    :persistent_term.put({__MODULE__, :dead}, dead_committer())
+    parent = self()
+    spawn_link(fn -> keep_flushing(parent) end)
+  end
+
+  # Fuzzing may have stopped it.
+  defp ensure(shard) do
+    case Batcher.start_link(shard, adoption_timeout: 100, drain_timeout: 1_000) do
+      {:ok, owner} ->
+        Process.unlink(owner)
+        {:ok, owner}
+
+      {:error, {:already_started, owner}} ->
+        {:ok, owner}
+    end
+  end
+
+  defp keep_flushing(parent) do
+    for shard <- @shards do
+      {:ok, _owner} = ensure(shard)
+      Batcher.flush(shard, 1_000)
+    end
+
+    receive do
+    after
+      5 -> keep_flushing(parent)
+    end
+  end
+
+  defp dead_committer do
+    parent = self()
+
+    {pid, monitor} =
+      spawn_monitor(fn -> send(parent, {:committer, Native.join(hd(@raw_shards))}) end)
+
+    receive do: ({:DOWN, ^monitor, :process, ^pid, _} -> :ok)
+    receive do: ({:committer, committer} -> committer)
+  end
+
+  defp calls(n, terms, outcomes) when n > terms, do: outcomes
+
+  defp calls(n, terms, outcomes) do
+    if rem(n, @renew_every) == 1, do: FuzzTerms.renew_big()
+    {module, function, arity} = Enum.random(functions())
+    known = known(module)
+    args = for position <- 1..arity//1, do: argument(module, function, position, known)
+    calls(n + 1, terms, count(call(module, function, args), outcomes))
+  end
+
+  defp count(:returned, {returned, raised, hung}), do: {returned + 1, raised, hung}
+  defp count(:raised, {returned, raised, hung}), do: {returned, raised + 1, hung}
+  defp count({:hung, _} = call, {returned, raised, hung}), do: {returned, raised, [call | hung]}
+
+  defp functions do
+    native = for {function, arity} <- Native.__info__(:functions), do: {Native, function, arity}
+    public = for {function, arity} <- Batcher.__info__(:functions), do: {Batcher, function, arity}
+    left_out = for {function, arity} <- @left_out, do: {Native, function, arity}
+    skipped = for {function, arity} <- @skipped_public, do: {Batcher, function, arity}
+    raw = for kind <- [:call, :cast], do: {__MODULE__, kind, 2}
+    (native ++ public ++ raw) -- (left_out ++ skipped)
+  end
+
+  # An index of its own for each shard that is opened would be a thread for each.
+  defp argument(Native, :open, 1, _known),
+    do: Enum.random(@raw_shards ++ [-1, :a, "x", 1.0, [], 1 <<< 70])
+
+  defp argument(Batcher, :start_link, 1, _known),
+    do: Enum.random(@shards ++ [-1, :a, "x", 1.0, [], 1 <<< 70])
+
+  defp argument(_module, _function, _position, known), do: FuzzTerms.term(known)
+
+  defp known(Native) do
+    options = {{10, nil}, nil, false, {1_000, 1_000_000}, 100}
+    from = {self(), make_ref()}
+    [:persistent_term.get({__MODULE__, :dead}), options, from, :batch, "p", 1 | @raw_shards]
+  end
+
+  defp known(_public),
+    do: [{self(), make_ref()}, {:a}, [{:a}], [{"k", "v", 0}], ["k"], "p", 1 | @shards]
+
+  @doc "Sends the owner of a shard a request as `GenServer.call` does."
+  def call(request, from), do: send_owner({:"$gen_call", from, request})
+
+  @doc "The same as `GenServer.cast` does, or whatever else."
+  def cast(request, other), do: send_owner(Enum.random([{:"$gen_cast", request}, other]))
+
+  # A message that ends or replaces a process of OTP is not the product's.
+  defp send_owner(message) do
+    owner = Process.whereis(Batcher.name(Enum.random(@shards)))
+    if owner, do: send(owner, message)
+  end
+
+  defp call(module, function, args) do
+    {pid, monitor} =
+      spawn_monitor(fn ->
+        if module == Native and :rand.uniform(4) == 1, do: become_committer()
+        apply(module, function, args)
+        exit(:returned)
+      end)
+
+    receive do
+      {:DOWN, ^monitor, :process, ^pid, :returned} -> :returned
+      {:DOWN, ^monitor, :process, ^pid, _reason} -> :raised
+    after
+      @hang_ms ->
+        where = Process.info(pid, :current_stacktrace)
+
+        ChildVM.tell(
+          "hang",
+          {module, function, inspect(args, limit: 4, printable_limit: 10) |> String.slice(0, 300),
+           where}
+        )
+
+        Process.exit(pid, :kill)
+        {:hung, {module, function, inspect(args, limit: 5), where}}
+    end
+  end
+
+  defp become_committer, do: Native.join(Enum.random(@raw_shards))
+
+  defp held do
+    Process.delete(:big)
+    # What owners were sent is worked off when they answer.
+    for shard <- @shards, do: {:ok, _owner} = ensure(shard)
+    for shard <- @shards, do: :ok = Batcher.flush(shard)
+    for _ <- 1..2, pid <- Process.list(), do: :erlang.garbage_collect(pid)
+    :erlang.memory(:total)
+  end
+end

@@ -1,0 +1,138 @@
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmFaults do
+  @moduledoc false
+  # What a child VM does to itself and to its batchers while it writes to them.
+  #
+  # Invariant: each scenario ends its VM, or tells what it saw and halts with status 0.
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{ChildVM, Native, VmLoad}
+
+  @writers 64
+  @restart_every_ms 50
+  # A committer that rests comes out of its loop after 5 s.
+  @purge_ms 10_000
+
+  @doc "The end of the whole VM under load: `:init_stop`, `:halt` or `:abort`."
+  def end_vm(how) do
+    VmLoad.start(@writers)
+    ChildVM.tell("faults", VmLoad.faults())
+    ChildVM.down()
+
+    case how do
+      :init_stop -> :init.stop()
+      :halt -> System.halt(0)
+      :abort -> :erlang.halt(:abort)
+    end
+  end
+
+  @doc "Batchers are killed, stopped, or restarted by their supervisor, every 50 ms."
+  def restart(times) do
+    VmLoad.start(@writers)
+
+    for n <- 1..times do
+      for shard <- VmLoad.shards(), do: restart_one(shard, rem(n, 3))
+
+      receive do
+      after
+        @restart_every_ms -> :ok
+      end
+    end
+
+    VmLoad.stop_host()
+    report()
+  end
+
+  defp restart_one(shard, 0) do
+    case Process.whereis(Batcher.name(shard)) do
+      nil -> :ok
+      owner -> Process.exit(owner, :kill)
+    end
+  end
+
+  defp restart_one(shard, 1), do: Batcher.stop(shard)
+
+  defp restart_one(shard, 2) do
+    :ok = Supervisor.terminate_child(VmLoad, {Batcher, shard})
+    {:ok, _owner} = Supervisor.restart_child(VmLoad, {Batcher, shard})
+  end
+
+  @doc "The application that holds the batchers is stopped and started again."
+  def stop_application(times) do
+    VmLoad.start(@writers)
+
+    for n <- 1..times do
+      {us, :ok} = :timer.tc(&VmLoad.stop_host/0)
+      ChildVM.tell("stop_ms", div(us, 1_000))
+      # The writers go on, directly.
+      ChildVM.tell("threads", VmLoad.threads_left())
+      if n < times, do: :ok = VmLoad.start_host()
+    end
+
+    report()
+  end
+
+  @doc "Modules are loaded anew, while nothing may change."
+  def reload(modules, times) do
+    VmLoad.start(@writers)
+    for _ <- 1..times, module <- modules, do: reload_one(module)
+    writes = VmLoad.writes()
+    VmLoad.wait_until(fn -> VmLoad.writes() > writes + 1_000 end)
+    VmLoad.stop_host()
+    report()
+  end
+
+  # Nobody is killed for it: who runs old code comes out of it soon.
+  defp reload_one(module) do
+    until = System.monotonic_time(:millisecond) + @purge_ms
+    purged = soft_purge(module, until)
+    if not purged, do: ChildVM.tell("stuck", module)
+    if purged, do: {:module, ^module} = :code.load_file(module)
+  end
+
+  defp soft_purge(module, until) do
+    cond do
+      :code.soft_purge(module) ->
+        true
+
+      System.monotonic_time(:millisecond) > until ->
+        false
+
+      true ->
+        receive do
+        after
+          1 -> soft_purge(module, until)
+        end
+    end
+  end
+
+  @doc "The module of the library is loaded anew: that must be refused, and the old one go on."
+  def reload_library do
+    VmLoad.start(@writers)
+    ChildVM.tell("reloaded", :code.load_file(Native))
+    ChildVM.tell("purged", :code.purge(Native))
+    writes = VmLoad.writes()
+    VmLoad.wait_until(fn -> VmLoad.writes() > writes + 1_000 end)
+    VmLoad.stop_host()
+    report()
+  end
+
+  @doc "Modules of the product, without those of its tests."
+  def modules do
+    ebin = Path.dirname(to_string(:code.which(Batcher)))
+
+    for path <-
+          Path.wildcard(Path.join(ebin, "Elixir.Ferricstore.Raft.WARaftBackend.Batcher*.beam")),
+        module = path |> Path.basename(".beam") |> String.to_atom(),
+        source = to_string(module.module_info(:compile)[:source]),
+        source =~ "/src/",
+        do: module
+  end
+
+  defp report do
+    ChildVM.tell("threads", VmLoad.threads_left())
+    ChildVM.tell("writes", VmLoad.writes())
+    ChildVM.tell("faults", VmLoad.faults())
+    ChildVM.down()
+    System.halt(0)
+  end
+end

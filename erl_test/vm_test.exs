@@ -1,0 +1,66 @@
+# The end of a VM, of an application or of a batcher, and new code, while many processes write: no crash,
+# no hang, no thread left. `VM_FAULTS` is how often each (default 3).
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmTest do
+  use ExUnit.Case, async: false
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{ChildVM, Native, VmFaults, VmLoad}
+
+  @moduletag timeout: :infinity
+
+  @times String.to_integer(System.get_env("VM_FAULTS", "3"))
+  @hang_ms 5_000
+  @sigabrt 6
+
+  for {how, status} <- [init_stop: 0, halt: 0, abort: 128 + @sigabrt] do
+    test "the VM ends under load: #{how}" do
+      for _ <- 1..@times do
+        vm = ChildVM.run({VmFaults, :end_vm, [unquote(how)]})
+        assert {vm.status, vm.lines} == {unquote(status), []}
+        assert vm.values["faults"] == [[]]
+        assert vm.down_ms < @hang_ms
+      end
+    end
+  end
+
+  test "batchers are killed, stopped and restarted every 50 ms" do
+    vm = run(:restart, [@times * length(VmLoad.shards())])
+    assert vm.values["threads"] == [0]
+  end
+
+  test "the application of the batchers is stopped and started" do
+    vm = run(:stop_application, [@times])
+    assert length(vm.values["stop_ms"]) == @times
+    assert Enum.max(vm.values["stop_ms"]) < @hang_ms
+    assert vm.values["threads"] == List.duplicate(0, @times + 1)
+  end
+
+  test "every module but that of the library is loaded anew" do
+    modules = VmFaults.modules() -- [Native]
+    assert length(modules) > 10
+    reload(modules, @times)
+  end
+
+  test "the library is not loaded anew, the old one goes on" do
+    vm = run(:reload_library, [])
+    assert [{:error, :on_load_failure}] = vm.values["reloaded"]
+    assert vm.values["purged"] == [false]
+    assert vm.values["threads"] == [0]
+  end
+
+  defp reload(modules, times) do
+    vm = run(:reload, [modules, times])
+    refute vm.values["stuck"]
+    assert vm.values["threads"] == [0]
+  end
+
+  # A VM that ends by itself, after a report.
+  defp run(scenario, args) do
+    vm = ChildVM.run({VmFaults, scenario, args}, 60_000 + @times * 5_000)
+    assert {vm.status, vm.lines} == {0, []}
+    assert vm.values["faults"] == [[]]
+    assert [writes] = vm.values["writes"]
+    assert writes > 0
+    assert vm.down_ms < @hang_ms
+    vm
+  end
+end
