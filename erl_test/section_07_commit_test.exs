@@ -25,7 +25,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section07CommitTest do
   # Commands that look like it and are for the batch function.
   @untouched [
     {:put, :k, "v", 0},
-    {:put, 'k', "v", 0},
+    {:put, ~c"k", "v", 0},
     {:put, <<1::3>>, "v", 0},
     {:put, "k", :v, 0},
     {:put, "k", 1, 0},

@@ -47,6 +47,34 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section09CommitterDeathTest do
     for i <- 1..20, do: assert({:done, _} = Batcher.write(c.shard, "a#{i}", put(i), 1))
   end
 
+  test "9.5 whoever is in the batch is answered, call aliases before plain tags", c do
+    start_batcher(c.shard, hot_batch_window_ms: 60_000)
+    backend(c.shard, :block)
+    tag = [:alias | :erlang.alias()]
+    :ok = Batcher.write_put_batch_async(c.shard, [{"k", "v", 0}], {self(), tag})
+    :ok = Batcher.write_put_batch_async(c.shard, [{"l", "v", 0}], {self(), :plain})
+    flush = call_async(fn -> Batcher.flush(c.shard) end)
+    %{pid: committer} = next_commit(c.shard)
+    Process.exit(committer, :kill)
+    assert await_reply(tag) == {:error, {:backend_exit, :killed}}
+    assert await_reply(:plain) == {:error, {:backend_exit, :killed}}
+    assert await(flush) == :ok
+  end
+
+  test "4.2 a caller killed while its long list is queued leaves no lane in flight", c do
+    start_batcher(c.shard, hot_batch_max: 0)
+    backend(c.shard, {:run, fn _function, list -> {:ok, list} end})
+    keys = for n <- 1..20_000, do: {n, "key"}
+
+    for _ <- 1..100 do
+      caller = spawn(fn -> Batcher.write_delete_batch(c.shard, keys) end)
+      for _ <- 1..:rand.uniform(400), do: :erlang.yield()
+      Process.exit(caller, :kill)
+      await_death(caller)
+      assert Batcher.flush(c.shard, 4_000) == :ok
+    end
+  end
+
   test "9.5 a committer that another owner had started is watched by the present one", c do
     owner = start_batcher(c.shard)
     late = spawn(Ferricstore.Raft.WARaftBackend.Batcher.Committer, :init, [c.shard, false])

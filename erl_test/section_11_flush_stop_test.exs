@@ -130,15 +130,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section11FlushStopTest do
     backend(shard, {:run, fn function, list -> {:ok, TestBackend.replies(function, list)} end})
     ended = :atomics.new(1, [])
 
-    writers =
-      for n <- 1..20 do
-        call_async(fn -> write_until(ended, shard, "p#{rem(n, 3)}") end)
-      end
-
+    prefixes = for n <- 1..20, do: "p#{rem(n, 3)}"
+    writers = for p <- prefixes, do: call_async(fn -> write_until(ended, shard, p) end)
     for _ <- 1..50, do: assert(Batcher.flush(shard) == :ok)
     :atomics.put(ended, 1, 1)
-    Batcher.flush(shard)
-    Enum.each(writers, &await_flushing(&1, shard))
+    Enum.each(writers, &await/1)
   end
 
   test "11.1 flush of a batcher that holds nothing", %{shard: shard} do
@@ -282,6 +278,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section11FlushStopTest do
     assert [:immediate | for(_ <- 1..5, do: :stop)] == for(_ <- 1..6, do: next_reason())
   end
 
+  test "11.3 stop drains for drain_timeout at most", %{shard: shard} do
+    {:ok, owner} = Batcher.start_link(shard, drain_timeout: 20)
+    monitor = Process.monitor(owner)
+    backend(shard, [:block, :reply])
+    hung = occupy(shard, "p")
+    behind = queue(shard, "p", {:behind})
+    open = queue(shard, "q", {:open})
+    assert Batcher.stop(shard) == :ok
+    assert_received {:DOWN, ^monitor, :process, ^owner, :normal}
+    assert [await(behind), await(open)] == [@shutting_down, {:done, {:open}}]
+    release(hung)
+    assert await_reply(hung.tag) == {:done, item("p")}
+  end
+
   test "11.3 stop answers once the name is free", %{shard: shard} do
     for _ <- 1..30 do
       {:ok, owner} = Batcher.start_link(shard)
@@ -290,11 +300,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section11FlushStopTest do
       refute Process.alive?(owner)
     end
 
-    # The raw call too, though the owner itself answers it.
-    for _ <- 1..30 do
-      {:ok, _owner} = Batcher.start_link(shard)
-      assert GenServer.call(Batcher.name(shard), :stop) == :ok
+    # The raw call too, though the owner itself answers it: the first of many to hear looks.
+    for _ <- 1..5 do
+      {:ok, owner} = Batcher.start_link(shard)
+      :erlang.suspend_process(owner)
+      stops = for _ <- 1..3_000, do: raw_call(owner, :stop)
+      :erlang.resume_process(owner)
+      assert {_tag, :ok} = next_message()
       assert Process.whereis(Batcher.name(shard)) == nil
+      for _ <- tl(stops), do: assert({_tag, :ok} = next_message())
     end
   end
 
@@ -379,10 +393,5 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section11FlushStopTest do
       {:done, _} = Batcher.write(shard, lane, {:a}, 1)
       write_until(ended, shard, lane)
     end
-  end
-
-  defp await_flushing(task, shard) do
-    Batcher.flush(shard)
-    await(task)
   end
 end

@@ -167,6 +167,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section12TokensTest do
         end)
 
       assert log =~ ":nobody"
+      refute_commit(shard)
       assert Process.whereis(Batcher.name(shard)) == owner
       refute_token()
     end

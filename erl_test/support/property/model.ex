@@ -79,7 +79,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Model do
   defp verdict(%{kind: :other, step: {:raw_flush, shard}} = call, context) do
     case call.outcome do
       {:returned, :ok} -> nil
-      {:returned, {:error, _}} -> unless lossless?(context, shard), do: {:flush_failed, call}
+      {:returned, {:error, _}} -> if lossless?(context, shard), do: {:flush_failed, call}
       {:exit, reason} -> raw_exit(call, shard, reason, context)
       _other -> {:flush_failed, call}
     end
@@ -189,7 +189,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Model do
     cond do
       commits(call, context) != [] -> {:committed_though_refused, call}
       reply == @overloaded and option(context, shard, :max_queue_items) -> nil
-      reply == @overloaded or lossless?(context, shard) -> {:refused_without_reason, call}
+      reply == @overloaded -> {:refused_without_reason, call}
+      # Nobody waits for a cast: the end of the program may come first.
+      call.kind == :raw_cast and not kept?(call, context) -> nil
+      lossless?(context, shard) -> {:refused_without_reason, call}
       true -> nil
     end
   end

@@ -133,14 +133,40 @@ impl Answers {
         self.progress(reply)
     }
 
-    /// The next caller gets this slice.
+    /// The next caller gets this slice, unless the calling process is being killed.
     pub(crate) fn one<'a>(
         &mut self,
         sender: Env<'a>,
         slice: Term<'a>,
         couriered: &mut Couriered<'a>,
     ) {
-        self.answer_next(sender, (atoms::ok(), slice).encode(sender), couriered);
+        let next = self.callers.left().next().copied();
+        let sent = self.answer_next(sender, (atoms::ok(), slice).encode(sender), couriered);
+        if let (false, Some(Waiting { route: Route::Direct(pid), .. })) = (sent, next)
+            && pid.is_alive(sender)
+        {
+            self.callers.take_back();
+        }
+    }
+
+    /// All who are left get this very term. From the first that needs a process on, all go that
+    /// way, so that they stay in order.
+    pub(crate) fn rest<'a>(
+        &mut self,
+        sender: Env<'a>,
+        reply: Term<'a>,
+        couriered: &mut Couriered<'a>,
+    ) {
+        while self.callers.left().len() > 0 {
+            if self.next_in_order(couriered).is_some() {
+                self.answer_next(sender, reply, couriered);
+            } else if let Some((caller, true)) = self.callers.pass()
+                && let Route::Direct(pid) = caller.route
+            {
+                let tag = self.tags.enter(|inside| inside.term(caller.tag).in_env(sender));
+                couriered.push(((pid, tag), reply).encode(sender));
+            }
+        }
     }
 
     /// All who are left are told of a failure, from a thread of our own. What only a process can
@@ -189,16 +215,20 @@ impl Answers {
         if self.callers.left().len() == 0 { Progress::Done } else { Progress::More(rest) }
     }
 
-    fn answer_next<'a>(&mut self, sender: Env<'a>, reply: Term<'a>, couriered: &mut Couriered<'a>) {
-        let Some((caller, true)) = self.callers.pass() else { return };
+    /// False if the reply could not be sent: the caller or the sender is no more.
+    fn answer_next<'a>(
+        &mut self,
+        sender: Env<'a>,
+        reply: Term<'a>,
+        couriered: &mut Couriered<'a>,
+    ) -> bool {
+        let Some((caller, true)) = self.callers.pass() else { return true };
         match caller.route {
-            Route::Direct(pid) => {
-                // One that has died needs no reply.
-                let _ = self.tags.reply(Some(sender), pid, caller.tag, reply);
-            }
+            Route::Direct(pid) => self.tags.reply(Some(sender), pid, caller.tag, reply),
             Route::Courier => {
                 let from = self.tags.enter(|inside| inside.term(caller.tag).in_env(sender));
                 couriered.push((from, reply).encode(sender));
+                true
             }
         }
     }

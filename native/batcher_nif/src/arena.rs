@@ -7,7 +7,8 @@
 
 use rustler::env::OwnedEnv;
 use rustler::sys::{
-    ErlNifTerm, enif_get_tuple, enif_make_list_from_array, enif_make_tuple_from_array, enif_send,
+    ERL_NIF_THR_DIRTY_CPU_SCHEDULER, ERL_NIF_THR_DIRTY_IO_SCHEDULER, ErlNifTerm, enif_get_tuple,
+    enif_make_list_from_array, enif_make_tuple_from_array, enif_send, enif_thread_type,
 };
 use rustler::{Env, LocalPid, Term};
 use std::mem::MaybeUninit;
@@ -117,6 +118,14 @@ impl Arena {
             sent == 1
         })
     }
+}
+
+/// Whether the calling process runs on a dirty scheduler, where it may be killed during the call:
+/// from then on it can't send.
+pub(crate) fn on_dirty_scheduler() -> bool {
+    // SAFETY: has no arguments and no preconditions.
+    let kind = unsafe { enif_thread_type() };
+    kind == ERL_NIF_THR_DIRTY_CPU_SCHEDULER || kind == ERL_NIF_THR_DIRTY_IO_SCHEDULER
 }
 
 fn raw(env: Option<Env<'_>>) -> *mut rustler::sys::ErlNifEnv {

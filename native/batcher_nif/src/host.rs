@@ -4,7 +4,7 @@
 //! message.
 
 use crate::answers::{Answers, Waiting};
-use crate::arena::{Arena, Kept, list_of};
+use crate::arena::{self, Arena, Kept, list_of};
 use crate::atoms;
 use crate::committer::{self, Committer};
 use crate::contents::Writes;
@@ -29,6 +29,10 @@ impl Host for Beam {
     type Waiter = Waiter;
     /// `[{from, reply}]` in an arena.
     type Mail = (Arena, Kept);
+
+    fn may_be_exiting(_sender: Env<'_>) -> bool {
+        arena::on_dirty_scheduler()
+    }
 
     fn seat(committer: &ResourceArc<Committer>) -> &Seat<Self> {
         &committer.seat

@@ -265,15 +265,14 @@ fn retire(committer: ResourceArc<Committer>, keep: usize) -> bool {
     committer.shard.retire(&committer, keep)
 }
 
-/// Answers all callers of a batch whose committer has died: on a dirty scheduler, since they may
-/// be many.
-#[rustler::nif(schedule = "DirtyCpu")]
+/// Answers all callers of a batch whose committer has died, in one go: an owner that is killed
+/// meanwhile must not leave some of them out.
+#[rustler::nif]
 fn committer_down<'a>(env: Env<'a>, shard: Found, pid: LocalPid, result: Term<'a>) -> Term<'a> {
     let mut couriered = Vec::new();
     if let Some(shard) = shard.0 {
-        shard.bury_committer(env, &pid, |answers| {
-            while let Progress::More(_) = answers.each(env, result, &mut couriered) {}
-        });
+        shard.bury_committer(env, &pid, |answers| answers.rest(env, result, &mut couriered));
+        rustler::schedule::consume_timeslice(env, 100);
     }
     list_of(env, couriered.into_iter())
 }

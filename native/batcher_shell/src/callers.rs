@@ -1,6 +1,6 @@
 //! The callers of one batch and how far they have been answered.
 //!
-//! Invariant: `next` only grows; who stands before it has been answered or had given up, who
+//! Invariant: who stands before `next` has been answered or had given up, who
 //! stands behind it has not been sent anything. So under the lock around it a caller that gives up
 //! learns for certain: no reply will ever come, or it is on its way.
 
@@ -57,5 +57,10 @@ impl<C> Callers<C> {
     /// All of them in queue order, answered or not.
     pub fn all(&self) -> impl ExactSizeIterator<Item = &C> {
         self.waiting.iter().map(|waiting| &waiting.caller)
+    }
+
+    /// The caller passed last could not be sent anything: whoever sees to the batch next, does.
+    pub fn take_back(&mut self) {
+        self.next = self.next.saturating_sub(1);
     }
 }

@@ -30,6 +30,10 @@ pub trait Host: Sized + 'static {
     /// Replies that only a process can send.
     type Mail;
 
+    /// Whether the calling process may be exiting while its call still runs, so that nothing that
+    /// it sends arrives. The shard's thread sends instead.
+    fn may_be_exiting(sender: Self::Env<'_>) -> bool;
+
     /// The committer's seat in the shell.
     fn seat(committer: &Self::Committer) -> &Seat<Self>;
 

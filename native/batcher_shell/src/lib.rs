@@ -24,6 +24,7 @@ pub use callers::Callers;
 pub use committer::{Departure, Info, Seat, SharedAnswers};
 pub use failure::Failure;
 pub use host::Host;
+pub use outbox::Outbox;
 pub use shard::Shard;
 pub use state::{Contents, State};
 pub use thread::Event;

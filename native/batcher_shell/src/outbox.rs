@@ -6,7 +6,7 @@ use crate::sync::Sender;
 use crate::thread::Event;
 
 /// Effects of a change, in the order in which they are sent.
-pub(crate) struct Outbox<H: Host> {
+pub struct Outbox<H: Host> {
     pub(crate) wake: bool,
     pub(crate) departures: Vec<Departure<H>>,
     pub(crate) passed: Vec<H::Waiter>,
@@ -21,6 +21,13 @@ impl<H: Host> Default for Outbox<H> {
 }
 
 impl<H: Host> Outbox<H> {
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.wake
+            && self.departures.is_empty()
+            && self.passed.is_empty()
+            && self.committers_wanted.is_none()
+    }
+
     /// `sender` is the calling process, `None` on the shard's own thread.
     pub(crate) fn send(self, sender: Option<H::Env<'_>>, events: &Sender<Event<H>>) {
         if self.wake {

@@ -6,6 +6,7 @@
 
 use crate::failure::Failure;
 use crate::host::Host;
+use crate::outbox::Outbox;
 use crate::state::{Owner, State};
 use crate::sync::{self, Mutex, Receiver, Sender};
 use crate::thread::{Event, panic_text};
@@ -76,7 +77,7 @@ impl<H: Host> Shard<H> {
         }));
         match changed {
             Ok((result, outbox)) => {
-                outbox.send(sender, &self.events.0);
+                self.dispatch(sender, outbox);
                 result
             }
             Err(panic) => {
@@ -86,6 +87,14 @@ impl<H: Host> Shard<H> {
                 }
                 resume_unwind(panic)
             }
+        }
+    }
+
+    fn dispatch(&self, sender: Option<H::Env<'_>>, outbox: Outbox<H>) {
+        match sender {
+            _ if outbox.is_empty() => {}
+            Some(sender) if H::may_be_exiting(sender) => self.notify(Event::Send(outbox)),
+            _ => outbox.send(sender, &self.events.0),
         }
     }
 

@@ -7,6 +7,7 @@
 use crate::committer::{Departure, SharedAnswers};
 use crate::failure::Failure;
 use crate::host::Host;
+use crate::outbox::Outbox;
 use crate::shard::Shard;
 use crate::sync::{self, RecvTimeoutError};
 use std::any::Any;
@@ -25,6 +26,8 @@ pub enum Event<H: Host> {
     CommitterDown(H::Pid),
     /// A batch too long to be put together on a scheduler.
     Depart(Departure<H>),
+    /// What a process could not send, because it may be exiting.
+    Send(Outbox<H>),
     /// The library failed in a calling process.
     Crash(Arc<str>),
     /// Fail here and now.
@@ -68,6 +71,7 @@ impl<H: Host> Shard<H> {
             Ok(Event::OwnerDown(number)) => self.owner_down(number),
             Ok(Event::CommitterDown(pid)) => self.committer_down(pid),
             Ok(Event::Depart(departure)) => H::depart(departure, None),
+            Ok(Event::Send(outbox)) => outbox.send(None, &self.events.0),
             Ok(Event::Crash(text)) => self.crash(text),
             #[cfg(feature = "seams")]
             Ok(Event::Panic) => panic!("provoked"),

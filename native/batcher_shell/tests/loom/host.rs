@@ -201,6 +201,10 @@ impl Host for Model {
     type Waiter = ();
     type Mail = Vec<Arc<Caller>>;
 
+    fn may_be_exiting(_sender: Self::Env<'_>) -> bool {
+        false
+    }
+
     fn seat(committer: &Arc<Committer>) -> &Seat<Self> {
         &committer.seat
     }
