@@ -32,7 +32,7 @@ torture: setup ## kill the nodes of a cluster under load, TORTURE_KILLS=20 times
 
 soak: setup ## look for leaks in millions of writes, print what is held
 	SOAK_PRINT=1 SOAK_WRITES=$${SOAK_WRITES:-10000000} SOAK_CYCLES=$${SOAK_CYCLES:-10000} \
-	SOAK_TIMEOUTS=$${SOAK_TIMEOUTS:-100000} SOAK_REFUSALS=$${SOAK_REFUSALS:-1000000} mix test erl_test/soak_test.exs
+	SOAK_TIMEOUTS=$${SOAK_TIMEOUTS:-100000} SOAK_REFUSALS=$${SOAK_REFUSALS:-1000000} mix test --include slow erl_test/soak_test.exs
 
 lint: setup ## check formatting, warnings (Rust, Elixir) and types (Dialyzer)
 	cargo fmt --all --check

@@ -6,6 +6,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.SoakTest do
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{ChildVM, Soak}
 
+  # What allocators keep for themselves needs the long form to level out: `make soak`.
+  @moduletag :slow
   @moduletag timeout: :infinity
 
   @hours_ms 6 * 3_600_000
