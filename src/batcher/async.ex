@@ -14,11 +14,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Async do
   @spec write(integer, :put_batch | :delete_batch, list, non_neg_integer, GenServer.from(), term) ::
           :ok | :not_running
   def write(shard, lane, list, window_ms, from, sync_token) do
-    case {Count.items(list), Settings.cast_hook()} do
-      {:improper, _hook} -> refuse(:invalid_batch_command_list, from, sync_token)
-      _count when window_ms == 0 -> :not_running
-      {_count, {:defer, pid}} -> defer(pid, shard, lane, list, window_ms, from, sync_token)
-      {count, _none} -> now(shard, lane, list, count, window_ms, from, sync_token)
+    count = Count.items(list)
+    queue = fn -> now(shard, lane, list, count, window_ms, from, sync_token) end
+
+    case Settings.cast_hook() do
+      _any when count == :improper -> refuse(:invalid_batch_command_list, from, sync_token)
+      _any when window_ms == 0 -> :not_running
+      {:defer, pid} -> defer(pid, shard, queue, from, sync_token)
+      _none -> queue.()
     end
   end
 
@@ -30,34 +33,31 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Async do
     end
   end
 
-  defp defer(pid, shard, lane, list, window_ms, from, sync_token) do
+  defp defer(pid, shard, queue, from, sync_token) do
     case Process.whereis(Batcher.name(shard)) do
       nil ->
         :not_running
 
       owner ->
-        spawn(fn -> deferred(pid, owner, shard, lane, list, window_ms, from, sync_token) end)
+        spawn(fn ->
+          queued = if continued?(pid, owner), do: queue.(), else: :not_running
+          if queued == :not_running, do: refuse(:shutting_down, from, sync_token)
+        end)
+
         :ok
     end
   end
 
-  defp deferred(pid, owner, shard, lane, list, window_ms, from, sync_token) do
+  # Not if the owner that ran at the time of the call is dead by then.
+  defp continued?(pid, owner) do
     ref = make_ref()
     send(pid, {:waraft_backend_batcher_cast_deferred, ref, self()})
 
-    continued =
-      receive do
-        {^ref, :continue} -> Process.alive?(owner)
-      after
-        @deferred_ms -> false
-      end
-
-    queued =
-      if continued,
-        do: now(shard, lane, list, length(list), window_ms, from, sync_token),
-        else: :not_running
-
-    if queued == :not_running, do: refuse(:shutting_down, from, sync_token)
+    receive do
+      {^ref, :continue} -> Process.alive?(owner)
+    after
+      @deferred_ms -> false
+    end
   end
 
   defp refuse(reason, from, sync_token) do

@@ -2,7 +2,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
   @moduledoc false
   # The options of `Batcher.start_link/2`: one table, from which checks and documentation are made.
 
-  @max_ms 4_294_967_295
+  @max_ms Ferricstore.Raft.WARaftBackend.Batcher.Settings.max_window_ms()
   @no_limit 0xFFFF_FFFF_FFFF_FFFF
 
   @table [

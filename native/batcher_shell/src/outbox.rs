@@ -21,6 +21,10 @@ impl<H: Host> Default for Outbox<H> {
 }
 
 impl<H: Host> Outbox<H> {
+    pub(crate) fn of(departure: Departure<H>) -> Self {
+        Outbox { departures: vec![departure], ..Outbox::default() }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         !self.wake
             && self.departures.is_empty()

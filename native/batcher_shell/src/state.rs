@@ -162,7 +162,7 @@ impl<H: Host> State<H> {
             match self.next_departure(committer) {
                 // In order with everything else that the thread does, and while it lives.
                 Some(long) if long.info.groups > LONG_BATCH => {
-                    let _ = events.send(Event::Depart(long));
+                    let _ = events.send(Event::Send(Outbox::of(long)));
                 }
                 Some(departure) => outbox.departures.push(departure),
                 None => break,

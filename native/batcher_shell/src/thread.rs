@@ -4,7 +4,7 @@
 //! Invariant: it ends only when the shard is closed, nothing is in flight and no event is left; a
 //! shard that is open has exactly one.
 
-use crate::committer::{Departure, SharedAnswers};
+use crate::committer::SharedAnswers;
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::outbox::Outbox;
@@ -24,9 +24,8 @@ pub enum Event<H: Host> {
     OwnerDown(u64),
     /// This committer has died.
     CommitterDown(H::Pid),
-    /// A batch too long to be put together on a scheduler.
-    Depart(Departure<H>),
-    /// What a process could not send, because it may be exiting.
+    /// What a process leaves to be sent: a batch too long to be put together on a scheduler, or
+    /// anything where the process may be exiting.
     Send(Outbox<H>),
     /// The library failed in a calling process.
     Crash(Arc<str>),
@@ -70,7 +69,6 @@ impl<H: Host> Shard<H> {
             Ok(Event::Wake) | Err(RecvTimeoutError::Timeout) => {}
             Ok(Event::OwnerDown(number)) => self.owner_down(number),
             Ok(Event::CommitterDown(pid)) => self.committer_down(pid),
-            Ok(Event::Depart(departure)) => H::depart(departure, None),
             Ok(Event::Send(outbox)) => outbox.send(None, &self.events.0),
             Ok(Event::Crash(text)) => self.crash(text),
             #[cfg(feature = "seams")]
