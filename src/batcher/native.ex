@@ -117,9 +117,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @spec retire(reference, non_neg_integer) :: boolean
   def retire(_committer, _keep), do: :erlang.nif_error(:not_loaded)
 
-  @doc "A committer has died: all callers of its batch get `result`."
-  @spec committer_down(integer, pid, term) :: couriered
-  def committer_down(_shard, _pid, _result), do: without_library([])
+  @doc "A committer has died: another one tells all callers of its batch `reply`."
+  @spec committer_down(integer, pid, term) :: :ok
+  def committer_down(_shard, _pid, _reply), do: without_library(:ok)
 
   @doc "Makes the shard's thread fail. Only in a library that was built for tests."
   @spec panic_thread(integer) :: :ok

@@ -149,26 +149,6 @@ impl Answers {
         }
     }
 
-    /// All who are left get this very term. From the first that needs a process on, all go that
-    /// way, so that they stay in order.
-    pub(crate) fn rest<'a>(
-        &mut self,
-        sender: Env<'a>,
-        reply: Term<'a>,
-        couriered: &mut Couriered<'a>,
-    ) {
-        while self.callers.left().len() > 0 {
-            if self.next_in_order(couriered).is_some() {
-                self.answer_next(sender, reply, couriered);
-            } else if let Some((caller, true)) = self.callers.pass()
-                && let Route::Direct(pid) = caller.route
-            {
-                let tag = self.tags.enter(|inside| inside.term(caller.tag).in_env(sender));
-                couriered.push(((pid, tag), reply).encode(sender));
-            }
-        }
-    }
-
     /// All who are left are told of a failure, from a thread of our own. What only a process can
     /// send is put into `left`, as `{from, reply}`.
     pub(crate) fn fail(&mut self, failure: &Failure, left: &mut Arena, couriered: &mut Vec<Kept>) {

@@ -4,6 +4,7 @@ use batcher_core::{LaneKey, Reason, Refused};
 use rustler::Atom;
 
 rustler::atoms! {
+    answer,
     backend_exit,
     batch,
     batcher_crashed,

@@ -20,7 +20,7 @@ mod snapshot;
 mod waiter;
 
 use answers::{Answers, Caller, Couriered, Progress};
-use arena::list_of;
+use arena::{Arena, list_of};
 use batcher_core::{BarrierId, Config, Group, LaneRef, Pacing};
 use committer::Committer;
 use contents::{Item, Part, Shape};
@@ -265,16 +265,14 @@ fn retire(committer: ResourceArc<Committer>, keep: usize) -> bool {
     committer.shard.retire(&committer, keep)
 }
 
-/// Answers all callers of a batch whose committer has died, in one go: an owner that is killed
-/// meanwhile must not leave some of them out.
 #[rustler::nif]
-fn committer_down<'a>(env: Env<'a>, shard: Found, pid: LocalPid, result: Term<'a>) -> Term<'a> {
-    let mut couriered = Vec::new();
+fn committer_down<'a>(env: Env<'a>, shard: Found, pid: LocalPid, reply: Term<'a>) -> Atom {
     if let Some(shard) = shard.0 {
-        shard.bury_committer(env, &pid, |answers| answers.rest(env, result, &mut couriered));
-        rustler::schedule::consume_timeslice(env, 100);
+        let mut arena = Arena::default();
+        let reply = arena.keep(reply);
+        shard.bury_committer(env, &pid, (arena, reply));
     }
-    list_of(env, couriered.into_iter())
+    atoms::ok()
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]

@@ -5,7 +5,7 @@
 
 use crate::host::Host;
 use crate::shard::Shard;
-use crate::state::{Contents, State};
+use crate::state::Contents;
 use crate::sync;
 use crate::thread::Event;
 use batcher_core::{BarrierId, Group, LaneRef, Refused, Shard as Engine};
@@ -106,20 +106,8 @@ impl<H: Host> Shard<H> {
         })
     }
 
-    /// The owner says that a committer has died; `answer` tells the callers of its batch.
-    pub fn bury_committer(
-        &self,
-        sender: H::Env<'_>,
-        pid: &H::Pid,
-        answer: impl FnOnce(&mut H::Answers),
-    ) {
-        let committer = self.with(Some(sender), |state| state.bury(pid));
-        let seat = committer.as_ref().map(H::seat);
-        if let Some(serving) = seat.and_then(|seat| seat.serving.lock().take()) {
-            answer(&mut serving.answers.lock());
-            let done =
-                |state: &mut State<H>| state.engine.handle_commit_done(sync::now(), serving.lane);
-            drop(self.with(Some(sender), done));
-        }
+    /// The owner says that a committer has died, and what the callers of its batch are told.
+    pub fn bury_committer(&self, sender: H::Env<'_>, pid: &H::Pid, reply: H::Reply) {
+        self.with(Some(sender), |state| state.bury(pid, reply));
     }
 }

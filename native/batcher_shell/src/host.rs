@@ -29,6 +29,8 @@ pub trait Host: Sized + 'static {
     type Waiter;
     /// Replies that only a process can send.
     type Mail;
+    /// What the callers of a dead committer's batch are told.
+    type Reply;
 
     /// Whether the calling process may be exiting while its call still runs, so that nothing that
     /// it sends arrives. The shard's thread sends instead.
@@ -52,6 +54,12 @@ pub trait Host: Sized + 'static {
         batches: impl Iterator<Item = SharedAnswers<Self>>,
         failure: &Failure,
     ) -> Option<Self::Mail>;
+
+    /// Has a committer answer the batch of one that has died: it is in its seat.
+    fn take_over(committer: &Self::Committer, sender: Option<Self::Env<'_>>, reply: Self::Reply);
+
+    /// What a failure comes to, as a reply.
+    fn reply(failure: &Failure) -> Self::Reply;
 
     /// Has a committer send replies. Under the lock, so that it can't leave before they have come.
     fn deliver(committer: &Self::Committer, sender: Option<Self::Env<'_>>, mail: Self::Mail);

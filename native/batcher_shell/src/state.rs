@@ -1,15 +1,17 @@
 //! What the lock of a shard guards: the engine, and the processes that work for it.
 //!
-//! Invariant: a committer is in `idle` or serves a lane that is in flight; the dead are in neither.
+//! Invariant: a committer is in `idle` or serves a lane that is in flight; the dead are in neither. A
+//! lane in flight has one that serves it, or whose death left it an orphan: it is free only when its
+//! callers have been answered.
 
-use crate::committer::{Departure, Info, Serving, SharedAnswers};
+use crate::committer::{Departure, Info, Orphan, Serving, SharedAnswers};
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::outbox::Outbox;
 use crate::sync::{self, MutexGuard, Sender};
 use crate::thread::Event;
 use batcher_core::{BarrierId, LaneId, LaneView, Phase, Shard as Engine};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -58,6 +60,7 @@ pub struct State<H: Host> {
     pub(crate) asked_for: usize,
     /// Committers that have died, until the owner says why.
     pub(crate) dead: Vec<H::Pid>,
+    pub(crate) orphans: VecDeque<Orphan<H>>,
     pub(crate) waiters: HashMap<BarrierId, H::Waiter>,
     /// Replies that need a process to send them, until a committer is free.
     pub(crate) undelivered: Vec<H::Mail>,
@@ -85,6 +88,7 @@ impl<H: Host> Default for State<H> {
             idle: Vec::new(),
             asked_for: 0,
             dead: Vec::new(),
+            orphans: VecDeque::new(),
             waiters: HashMap::new(),
             undelivered: Vec::new(),
             abandon_with: Failure::ShuttingDown,
@@ -105,9 +109,10 @@ impl<H: Host> State<H> {
         self.engine.lanes()
     }
 
-    /// Who commits the batch of this lane.
+    /// Who commits the batch of this lane, or did until it died.
     pub fn committer_of(&self, lane: LaneId) -> Option<&H::Committer> {
-        self.committers.iter().find(|committer| H::seat(committer).serves(lane))
+        let dead = self.orphans.iter().map(|orphan| &orphan.committer);
+        self.committers.iter().chain(dead).find(|committer| H::seat(committer).serves(lane))
     }
 
     /// A committing process has started and rests.
@@ -135,13 +140,15 @@ impl<H: Host> State<H> {
         Some(self.committers.swap_remove(index))
     }
 
-    /// The owner says that a committing process was killed, perhaps before it could join.
-    pub(crate) fn bury(&mut self, pid: &H::Pid) -> Option<H::Committer> {
-        let known = self.leave(pid);
-        if known.is_none() {
-            self.asked_for = self.asked_for.saturating_sub(1);
+    /// A committing process was killed, perhaps before it could join. Another one answers its batch.
+    pub(crate) fn bury(&mut self, pid: &H::Pid, reply: H::Reply) {
+        match self.leave(pid) {
+            Some(committer) if H::seat(&committer).answers().is_some() => {
+                self.orphans.push_back(Orphan { committer, reply });
+            }
+            Some(_rested) => {}
+            None => self.asked_for = self.asked_for.saturating_sub(1),
         }
-        known
     }
 
     /// The shard is closed: those who rest need not wait for more.
@@ -154,11 +161,16 @@ impl<H: Host> State<H> {
     /// Collects what follows from the change just made.
     pub(crate) fn settle(&mut self, events: &Sender<Event<H>>) -> Outbox<H> {
         let mut outbox = Outbox::default();
-        while self.engine.wanted() > 0 {
+        while self.wanted() > 0 {
             let Some(committer) = self.idle.pop() else {
                 self.ask_for_committers(&mut outbox);
                 break;
             };
+            if let Some(Orphan { committer: dead, reply }) = self.orphans.pop_front() {
+                *H::seat(&committer).serving.lock() = H::seat(&dead).serving.lock().take();
+                outbox.takeovers.push((committer, reply));
+                continue;
+            }
             match self.next_departure(committer) {
                 // In order with everything else that the thread does, and while it lives.
                 Some(long) if long.info.groups > LONG_BATCH => {
@@ -200,8 +212,13 @@ impl<H: Host> State<H> {
         Some(Departure { committer, lane: commit.key.clone(), writes, info })
     }
 
+    /// How many committers there is work for.
+    fn wanted(&self) -> usize {
+        self.engine.wanted() + self.orphans.len()
+    }
+
     fn ask_for_committers(&mut self, outbox: &mut Outbox<H>) {
-        let missing = self.engine.wanted().saturating_sub(self.asked_for);
+        let missing = self.wanted().saturating_sub(self.asked_for);
         if let (Some(owner), true) = (&self.owner, missing > 0) {
             self.asked_for += missing;
             outbox.committers_wanted = Some((owner.pid.clone(), missing));

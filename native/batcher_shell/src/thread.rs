@@ -9,9 +9,10 @@ use crate::failure::Failure;
 use crate::host::Host;
 use crate::outbox::Outbox;
 use crate::shard::Shard;
+use crate::state::State;
 use crate::sync::{self, RecvTimeoutError};
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -83,7 +84,7 @@ impl<H: Host> Shard<H> {
     fn turn(&self) {
         let mut abandoned = Vec::new();
         let mut waiters = HashMap::new();
-        let mut dead = Vec::new();
+        let mut orphans = VecDeque::new();
         let (failure, outbox) = self.locked(|state| {
             let was_open = !state.is_closed();
             state.engine.handle_timeout(sync::now());
@@ -93,15 +94,22 @@ impl<H: Host> Shard<H> {
                 waiters = std::mem::take(&mut state.waiters);
             }
             if state.owner.is_none() {
-                dead = std::mem::take(&mut state.dead);
+                for pid in std::mem::take(&mut state.dead) {
+                    state.bury(&pid, H::reply(&Failure::CommitterDown));
+                }
             }
             abandoned.extend(std::iter::from_fn(|| state.engine.poll_abandoned()));
-            (state.abandon_with.clone(), state.settle(&self.events.0))
+            let outbox = state.settle(&self.events.0);
+            if state.is_closed() {
+                // Nobody will start a committer for these.
+                orphans = std::mem::take(&mut state.orphans);
+            }
+            (state.abandon_with.clone(), outbox)
         });
-        dead.into_iter().for_each(|pid| self.bury(&pid));
         self.fail(abandoned.iter().map(|contents| contents.shared_answers()), &failure);
         waiters.into_values().for_each(|waiter| H::tell(waiter, None, Some(&failure)));
         outbox.send(None, &self.events.0);
+        orphans.iter().for_each(|orphan| self.fail_orphan(&orphan.committer));
     }
 
     /// Tells all callers that are left of these batches of the failure.
@@ -133,14 +141,13 @@ impl<H: Host> Shard<H> {
         });
     }
 
-    fn bury(&self, pid: &H::Pid) {
-        let committer = self.locked(|state| state.leave(pid));
-        let seat = committer.as_ref().map(H::seat);
-        if let Some(serving) = seat.and_then(|seat| seat.serving.lock().take()) {
-            self.fail(std::iter::once(serving.answers), &Failure::CommitterDown);
-            let now = sync::now();
-            drop(self.with(None, |state| state.engine.handle_commit_done(now, serving.lane)));
-        }
+    /// Answers the batch of a dead committer, since no process can.
+    fn fail_orphan(&self, dead: &H::Committer) {
+        let Some(serving) = H::seat(dead).serving.lock().take() else { return };
+        self.fail(std::iter::once(serving.answers), &Failure::CommitterDown);
+        let done =
+            |state: &mut State<H>| state.engine.handle_commit_done(sync::now(), serving.lane);
+        drop(self.with(None, done));
     }
 
     /// The library has failed: everybody who waits is told, the owner is to end with it (10.5).
@@ -152,7 +159,8 @@ impl<H: Host> Shard<H> {
             if closed.is_err() {
                 state.engine = Default::default();
             }
-            let seats = state.committers.iter().map(H::seat);
+            let dead = state.orphans.iter().map(|orphan| &orphan.committer);
+            let seats = state.committers.iter().chain(dead).map(H::seat);
             let in_flight: Vec<_> = seats.filter_map(|seat| seat.answers()).collect();
             (owner, std::mem::take(&mut state.waiters), in_flight)
         });

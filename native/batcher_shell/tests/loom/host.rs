@@ -92,6 +92,7 @@ impl Answers {
 /// What a committer is sent.
 enum Message {
     Batch(Vec<u64>),
+    Answer,
     Deliver(Vec<Arc<Caller>>),
     Exit,
 }
@@ -156,12 +157,12 @@ impl Crew {
         drop(mailbox);
         match message {
             Message::Batch(batch) => {
-                let answers = committer.seat.answers().expect("a batch comes with its answers");
-                let couriered = answers.lock().answer();
-                couriered.iter().for_each(|caller| caller.reply());
-                self.in_flight.fetch_sub(1, Relaxed);
-                shard.next((), &committer);
+                self.answer(shard, &committer);
                 batch
+            }
+            Message::Answer => {
+                self.answer(shard, &committer);
+                Vec::new()
             }
             Message::Deliver(callers) => {
                 committer.send_for(&callers);
@@ -172,6 +173,22 @@ impl Crew {
                 Vec::new()
             }
         }
+    }
+
+    fn answer(&self, shard: &Shard, committer: &Arc<Committer>) {
+        let answers = committer.seat.answers().expect("a batch comes with its answers");
+        let couriered = answers.lock().answer();
+        couriered.iter().for_each(|caller| caller.reply());
+        self.in_flight.fetch_sub(1, Relaxed);
+        shard.next((), committer);
+    }
+
+    /// The committer of the batch in flight dies.
+    pub fn kill(&self) -> u32 {
+        let (committer, message) = self.mailbox.lock().unwrap().pop_front().unwrap();
+        assert!(matches!(message, Message::Batch(_)));
+        committer.gone.store(true, Relaxed);
+        committer.seat.pid
     }
 
     /// A committer that has rested for long leaves, if it may.
@@ -200,6 +217,7 @@ impl Host for Model {
     type Answers = Answers;
     type Waiter = ();
     type Mail = Vec<Arc<Caller>>;
+    type Reply = ();
 
     fn may_be_exiting(_sender: Self::Env<'_>) -> bool {
         false
@@ -226,6 +244,12 @@ impl Host for Model {
         let couriered: Vec<_> = batches.flat_map(|answers| answers.lock().answer()).collect();
         (!couriered.is_empty()).then_some(couriered)
     }
+
+    fn take_over(committer: &Arc<Committer>, _sender: Option<()>, _reply: ()) {
+        committer.crew.send(committer, Message::Answer);
+    }
+
+    fn reply(_failure: &Failure) {}
 
     fn deliver(committer: &Arc<Committer>, _sender: Option<()>, mail: Vec<Arc<Caller>>) {
         committer.crew.send(committer, Message::Deliver(mail));

@@ -231,40 +231,71 @@ fn an_open_shard_has_one_thread() {
     });
 }
 
-/// A committer dies, its owner tells of that, and dies as well: its batch is answered once, and its
-/// lane is free.
+/// A committer dies, its owner tells of that, and dies as well: its batch is answered once, by
+/// another committer, and its lane is free.
 #[test]
 fn the_batch_of_a_dead_committer_is_answered_once() {
     model(|shard| {
         let thread = open(&shard, LATE).unwrap();
-        let _crew = Crew::join(&shard, &[1]);
-        let caller = Caller::new();
-        caller.offer(&shard, AT_ONCE).unwrap();
+        let crew = Crew::join(&shard, &[1, 2]);
+        let callers = [Caller::new(), Caller::by_courier()];
+        callers[0].offer(&shard, LATE).unwrap();
+        callers[1].offer(&shard, AT_ONCE).unwrap();
+        let dead = crew.kill();
         let burying = {
             let shard = Arc::clone(&shard);
-            spawn(move || shard.bury_committer((), &1, |answers| drop(answers.answer())))
+            spawn(move || shard.bury_committer((), &dead, ()))
         };
-        shard.notify(Event::CommitterDown(1));
+        shard.notify(Event::CommitterDown(dead));
         owner_dies(&shard);
+        crew.work(&shard);
         burying.join().unwrap();
+        assert!(shard.look(|state| state.lanes().all(|lane| lane.in_flight().is_none())));
         shard.close(());
         thread.join().unwrap();
-        assert_eq!(caller.replies(), 1);
-        assert!(shard.look(|state| state.lanes().all(|lane| lane.in_flight().is_none())));
+        crew.finish(&shard);
+        assert!(callers.iter().all(|caller| caller.replies() == 1));
     });
 }
 
-/// The same where the owner ends without having heard of it.
+/// A lane is not free before the callers of a dead committer have been answered: a write that waits
+/// for it leaves after them.
+#[test]
+fn a_lane_is_free_when_the_callers_of_the_dead_are_answered() {
+    model(|shard| {
+        open_without_thread(&shard);
+        let crew = Crew::join(&shard, &[1, 2]);
+        let (first, second) = (Caller::by_courier(), Caller::new());
+        first.offer(&shard, AT_ONCE).unwrap();
+        let dead = crew.kill();
+        let burying = {
+            let shard = Arc::clone(&shard);
+            spawn(move || shard.bury_committer((), &dead, ()))
+        };
+        second.offer(&shard, AT_ONCE).unwrap();
+        while second.replies() == 0 {
+            if !crew.work(&shard).is_empty() {
+                assert_eq!(first.replies(), 1);
+            }
+        }
+        burying.join().unwrap();
+        assert_eq!((first.replies(), second.replies()), (1, 1));
+    });
+}
+
+/// Where the owner ends without having heard of it, and no other committer is left, the thread
+/// answers.
 #[test]
 fn the_batch_of_a_dead_committer_is_answered_without_an_owner() {
     model(|shard| {
         let thread = open(&shard, LATE).unwrap();
-        let _crew = Crew::join(&shard, &[1]);
+        let crew = Crew::join(&shard, &[1]);
         let caller = Caller::new();
         caller.offer(&shard, AT_ONCE).unwrap();
+        let dead = crew.kill();
         let dying = {
             let shard = Arc::clone(&shard);
-            spawn(move || shard.notify(Event::CommitterDown(1)))
+            spawn(move || shard.notify(Event::CommitterDown(dead)))
         };
         shard.close(());
         dying.join().unwrap();
