@@ -72,7 +72,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section01StartTest do
       for _ <- 1..3_000 do
         shard = new_shard()
         {:ok, []} = Native.open(shard, Options.native(options))
-        0 = Native.offer(shard, :put_batch, [], 0, 1, {self(), shard})
+        :queued = Native.offer(shard, :put_batch, [], 0, 1, {self(), shard}, nil)
         shard
       end
 

@@ -64,27 +64,32 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
 
   @doc """
   Queues one call's writes: a command in a namespace lane, a list in a hot one. `count` is the
-  number of replies expected (contract 6.2). Answers a ticket, or why nothing was queued.
-  """
-  @spec offer(integer, lane, term, non_neg_integer, non_neg_integer, GenServer.from()) ::
-          non_neg_integer | :not_running | :shutting_down | :batcher_overloaded
-  def offer(_shard, _lane, _item, _count, _window_ms, _from), do: without_library(:not_running)
+  number of replies expected (contract 6.2). Answers `:queued`, or why nothing was.
 
-  @doc "The same on a dirty scheduler, for long lists."
-  @spec offer_large(integer, lane, term, non_neg_integer, non_neg_integer, GenServer.from()) ::
-          non_neg_integer | :not_running | :shutting_down | :batcher_overloaded
-  def offer_large(_shard, _lane, _item, _count, _window_ms, _from),
+  `from` gets the reply. A bare reference stands for the calling process, which gets
+  `{reference, reply}`, or `{reference}` once it has waited for `wait_ms`, and never both.
+  """
+  @spec offer(integer, lane, term, non_neg_integer, non_neg_integer, from, wait_ms) :: offered
+        when from: GenServer.from() | reference,
+             wait_ms: non_neg_integer | nil,
+             offered: :queued | :not_running | :shutting_down | :batcher_overloaded
+  def offer(_shard, _lane, _item, _count, _window_ms, _from, _wait_ms),
     do: without_library(:not_running)
 
-  @doc "The caller gives up: `:cancelled`, no reply will come; `:sent`, one has been or is being sent."
-  @spec cancel(integer, lane, non_neg_integer) :: :cancelled | :sent
-  def cancel(_shard, _lane, _ticket), do: without_library(:cancelled)
+  @doc "The same on a dirty scheduler, for long lists."
+  @spec offer_large(integer, lane, term, non_neg_integer, non_neg_integer, from, wait_ms) ::
+          offered
+        when from: GenServer.from() | reference,
+             wait_ms: non_neg_integer | nil,
+             offered: :queued | :not_running | :shutting_down | :batcher_overloaded
+  def offer_large(_shard, _lane, _item, _count, _window_ms, _from, _wait_ms),
+    do: without_library(:not_running)
 
   @doc "Starts a flush: `{tag, :ok}` comes when it is done. Answers a number to cancel it with."
   @spec flush(integer, reference) :: non_neg_integer | :not_running
   def flush(_shard, _tag), do: without_library(:not_running)
 
-  @doc "As `cancel/3`, for a flush."
+  @doc "The flush is given up: `:cancelled`, no answer will come; `:sent`, one has been or is being sent."
   @spec cancel_flush(integer, non_neg_integer) :: :cancelled | :sent
   def cancel_flush(_shard, _flush), do: without_library(:cancelled)
 

@@ -2,8 +2,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Queue do
   @moduledoc false
   # A call's way into the library and its wait for the reply.
   #
-  # Invariant: a caller that gives up has withdrawn its ticket or received its reply, so that no
-  # reply ever reaches a mailbox where nobody waits.
+  # Invariant: a call that has ended will get no message any more, whether it was answered, waited too
+  # long or gave up.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{Count, Native, Settings}
 
@@ -16,22 +16,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Queue do
 
   @doc "Queues a write whose reply goes to `from`."
   @spec offer(integer, Native.lane(), term, Count.count(), non_neg_integer, GenServer.from()) ::
-          {:queued, ticket :: non_neg_integer} | :not_running | error
-  def offer(_shard, _lane, _item, :improper, _window_ms, _from),
-    do: {:error, :invalid_batch_command_list}
-
-  def offer(shard, lane, item, count, window_ms, from) do
-    queued =
-      if count > @long,
-        do: Native.offer_large(shard, lane, item, count, window_ms, from),
-        else: Native.offer(shard, lane, item, count, window_ms, from)
-
-    case queued do
-      ticket when is_integer(ticket) -> {:queued, ticket}
-      :not_running -> :not_running
-      reason -> {:error, reason}
-    end
-  end
+          :queued | :not_running | error
+  def offer(shard, lane, item, count, window_ms, from),
+    do: offer(shard, lane, item, count, window_ms, from, nil)
 
   @doc """
   Queues a write and waits for its reply: `{:reply, reply}`, or `:timeout` after the window and
@@ -43,16 +30,32 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Queue do
     # Made here, so that the receive below skips all messages that were here before it.
     tag = make_ref()
 
-    case offer(shard, lane, item, count, window_ms, {self(), tag}) do
-      {:queued, ticket} ->
+    case offer(shard, lane, item, count, window_ms, tag, wait_ms(window_ms)) do
+      # The library sees to it that this ends: a timer of each caller's own would cost a quarter of
+      # the whole call.
+      :queued ->
         receive do
           {^tag, reply} -> {:reply, reply}
-        after
-          wait_ms(window_ms) -> give_up(Native.cancel(shard, lane, ticket), tag)
+          {^tag} -> :timeout
         end
 
       refused ->
         refused
+    end
+  end
+
+  defp offer(_shard, _lane, _item, :improper, _window_ms, _from, _wait_ms),
+    do: {:error, :invalid_batch_command_list}
+
+  defp offer(shard, lane, item, count, window_ms, from, wait_ms) do
+    offered =
+      if count > @long,
+        do: Native.offer_large(shard, lane, item, count, window_ms, from, wait_ms),
+        else: Native.offer(shard, lane, item, count, window_ms, from, wait_ms)
+
+    case offered do
+      accepted when accepted in [:queued, :not_running] -> accepted
+      reason -> {:error, reason}
     end
   end
 
@@ -93,6 +96,5 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Queue do
     end
   end
 
-  defp wait_ms(window_ms),
-    do: min(Settings.call_timeout_ms() + window_ms, Settings.max_window_ms())
+  defp wait_ms(window_ms), do: Settings.call_timeout_ms() + window_ms
 end

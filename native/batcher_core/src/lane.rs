@@ -96,16 +96,6 @@ impl<B> Lane<B> {
         }
     }
 
-    /// The slot or commit whose tickets span this one.
-    pub(crate) fn find(&mut self, ticket: u64) -> Option<&mut Slot<B>> {
-        let after = self.queue.partition_point(|slot| slot.first_ticket <= ticket);
-        let slot = match after.checked_sub(1) {
-            Some(index) => self.queue.get_mut(index),
-            None => self.in_flight.as_mut(),
-        };
-        slot.filter(|slot| (slot.first_ticket..=slot.last_ticket).contains(&ticket))
-    }
-
     /// The last thing that this lane holds, which is answered last.
     pub(crate) fn last_mut(&mut self) -> Option<&mut Slot<B>> {
         self.queue.back_mut().or(self.in_flight.as_mut())

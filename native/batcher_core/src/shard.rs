@@ -160,7 +160,6 @@ impl<B: Default> Shard<B> {
             queue.push_back(Slot::open(now, window, ticket));
         }
         let slot = queue.back_mut().expect("just opened or found to fit");
-        slot.last_ticket = ticket;
         slot.weight += group.weight;
         slot.groups += 1;
         slot.bytes += group.bytes;
@@ -341,13 +340,6 @@ impl<B: Default> Shard<B> {
     /// All lanes.
     pub fn lanes(&self) -> impl Iterator<Item = LaneView<'_, B>> {
         self.lanes.iter()
-    }
-
-    /// What the slot, queued or in flight, that took this ticket holds.
-    pub fn find(&mut self, lane: LaneRef<'_>, ticket: u64) -> Option<&mut B> {
-        let id = self.lanes.find(lane)?;
-        let slot = self.lanes.lane(id)?.find(ticket)?;
-        Some(&mut slot.contents)
     }
 
     /// Decides what an unbusy lane waits for. `ready` is a reason to leave now, if there is one

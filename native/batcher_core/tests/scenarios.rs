@@ -24,7 +24,7 @@
 //! | `flush`, `stop` | barriers, numbered from 0 in one row |
 //! | `at 50ms` | the clock runs to there and stops at each deadline |
 //! | `drift 50ms`, `timeout` | the clock runs and nobody looks; somebody looks |
-//! | `deadline`, `phase`, `wanted`, `in_flight`, `queue put`, `find lane=put ticket=0` | the engine is asked |
+//! | `deadline`, `phase`, `wanted`, `in_flight`, `queue put` | the engine is asked |
 
 mod common;
 mod script;

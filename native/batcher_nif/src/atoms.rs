@@ -28,6 +28,7 @@ rustler::atoms! {
     part,
     put,
     put_batch,
+    queued,
     sent,
     shutting_down,
     size,

@@ -70,6 +70,10 @@ impl Host for Beam {
         Some((left, list))
     }
 
+    fn tell_late(answers: &mut Answers, caller: Waiting) {
+        answers.tell_late(caller);
+    }
+
     fn take_over(
         committer: &ResourceArc<Committer>,
         sender: Option<Env<'_>>,

@@ -75,6 +75,7 @@ fn hot_window(shard: Found, window_ms: i64) -> i64 {
 }
 
 #[rustler::nif]
+#[expect(clippy::too_many_arguments, reason = "a function of the BEAM's has no structs")]
 fn offer<'a>(
     env: Env<'a>,
     shard: Found,
@@ -83,13 +84,15 @@ fn offer<'a>(
     count: u64,
     window_ms: u64,
     from: Term<'a>,
-) -> NifResult<Term<'a>> {
-    let offer = Offer { shard, lane, count, window_ms, caller: Caller::of(from)? };
+    wait_ms: Option<u64>,
+) -> NifResult<Atom> {
+    let offer = Offer { shard, lane, count, window_ms, caller: Caller::of(env, from)?, wait_ms };
     offer.make(env, item, Item::Term(item))
 }
 
 /// The same for a long list: copied before the lock is taken, on a dirty scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
+#[expect(clippy::too_many_arguments, reason = "a function of the BEAM's has no structs")]
 fn offer_large<'a>(
     env: Env<'a>,
     shard: Found,
@@ -98,8 +101,9 @@ fn offer_large<'a>(
     count: u64,
     window_ms: u64,
     from: Term<'a>,
-) -> NifResult<Term<'a>> {
-    let offer = Offer { shard, lane, count, window_ms, caller: Caller::of(from)? };
+    wait_ms: Option<u64>,
+) -> NifResult<Atom> {
+    let offer = Offer { shard, lane, count, window_ms, caller: Caller::of(env, from)?, wait_ms };
     offer.make(env, item, Item::Part(Part::of(item)))
 }
 
@@ -110,12 +114,13 @@ struct Offer<'a> {
     count: u64,
     window_ms: u64,
     caller: Caller<'a>,
+    wait_ms: Option<u64>,
 }
 
 impl<'a> Offer<'a> {
-    fn make(self, env: Env<'a>, term: Term<'a>, item: Item<'a>) -> NifResult<Term<'a>> {
+    fn make(self, env: Env<'a>, term: Term<'a>, item: Item<'a>) -> NifResult<Atom> {
         let Some(shard) = self.shard.0 else {
-            return Ok(atoms::not_running().encode(env));
+            return Ok(atoms::not_running());
         };
         let prefix = self.lane.decode::<Binary>().ok();
         let lane = match &prefix {
@@ -128,14 +133,15 @@ impl<'a> Offer<'a> {
         let shape = if namespace { Shape::of(term) } else { Shape::Mixed };
         let bare = namespace && self.count == 1;
         let window = Duration::from_millis(self.window_ms);
+        let wait = self.wait_ms.map(Duration::from_millis);
         let group = Group { weight, bytes };
-        let ticket = shard.offer(env, lane, group, window, |writes, answers, ticket| {
+        let queued = shard.offer(env, lane, group, window, wait, |writes, answers, until| {
             writes.push(item, shape, self.count, bytes);
-            answers.add(self.caller, ticket, self.count, bare);
+            answers.add(self.caller, until, self.count, bare);
         });
-        Ok(match ticket {
-            Ok(ticket) => ticket.encode(env),
-            Err(refused) => atoms::refused(refused).encode(env),
+        Ok(match queued {
+            Ok(()) => atoms::queued(),
+            Err(refused) => atoms::refused(refused),
         })
     }
 }
@@ -149,17 +155,6 @@ fn hot_lane(name: Term<'_>) -> NifResult<LaneRef<'static>> {
     ];
     let lane = lanes.into_iter().find(|&(atom, _)| atom == name);
     lane.map(|(_, lane)| lane).ok_or(Error::BadArg)
-}
-
-#[rustler::nif]
-fn cancel(shard: Found, lane: Term<'_>, ticket: u64) -> NifResult<Atom> {
-    let prefix = lane.decode::<Binary>().ok();
-    let lane = match &prefix {
-        Some(prefix) => LaneRef::Prefix(prefix),
-        None => hot_lane(lane)?,
-    };
-    let cancelled = shard.0.is_some_and(|shard| shard.cancel(lane, ticket));
-    Ok(if cancelled { atoms::cancelled() } else { atoms::sent() })
 }
 
 #[rustler::nif]

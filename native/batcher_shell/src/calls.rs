@@ -12,30 +12,26 @@ use batcher_core::{BarrierId, Group, LaneRef, Refused, Shard as Engine};
 use std::time::{Duration, Instant};
 
 impl<H: Host> Shard<H> {
-    /// A call's writes arrive; `fill` puts them into their slot, and the caller with its ticket
-    /// among those who wait.
+    /// A call's writes arrive; `fill` puts them into their slot, and the caller among those who
+    /// wait, until the given time if `wait` sets one.
     pub fn offer(
         &self,
         sender: H::Env<'_>,
         lane: LaneRef<'_>,
         group: Group,
         window: Duration,
-        fill: impl FnOnce(&mut H::Writes, &mut H::Answers, u64),
-    ) -> Result<u64, Refused> {
+        wait: Option<Duration>,
+        fill: impl FnOnce(&mut H::Writes, &mut H::Answers, Option<Instant>),
+    ) -> Result<(), Refused> {
         let now = sync::now();
+        let until = wait.map(|wait| now + wait);
         self.with(Some(sender), |state| {
             let accepted = state.engine.offer(now, lane, group, window)?;
             let (writes, mut answers) = accepted.contents.fill();
-            fill(writes, &mut answers, accepted.ticket);
-            Ok(accepted.ticket)
-        })
-    }
-
-    /// A caller gives up. True: no reply will ever come. False: it is on its way.
-    pub fn cancel(&self, lane: LaneRef<'_>, ticket: u64) -> bool {
-        self.locked(|state| {
-            let contents = state.engine.find(lane, ticket);
-            contents.is_some_and(|contents| contents.answers().as_mut().cancel(ticket))
+            fill(writes, &mut answers, until);
+            drop(answers);
+            state.expire_at(until);
+            Ok(())
         })
     }
 

@@ -66,6 +66,8 @@ pub struct State<H: Host> {
     pub(crate) undelivered: Vec<H::Mail>,
     /// What those are told whose writes are abandoned.
     pub(crate) abandon_with: Failure,
+    /// No caller has waited too long before this time; `None`: none ever will.
+    pub(crate) expiry: Option<Instant>,
     /// Until when the thread sleeps; `None` while it is awake and will look by itself.
     pub(crate) asleep_until: Option<Instant>,
     pub(crate) thread_lives: bool,
@@ -92,6 +94,7 @@ impl<H: Host> Default for State<H> {
             waiters: HashMap::new(),
             undelivered: Vec::new(),
             abandon_with: Failure::ShuttingDown,
+            expiry: None,
             asleep_until: None,
             thread_lives: false,
         }
@@ -113,6 +116,26 @@ impl<H: Host> State<H> {
     pub fn committer_of(&self, lane: LaneId) -> Option<&H::Committer> {
         let dead = self.orphans.iter().map(|orphan| &orphan.committer);
         self.committers.iter().chain(dead).find(|committer| H::seat(committer).serves(lane))
+    }
+
+    /// A caller waits until this time.
+    pub(crate) fn expire_at(&mut self, until: Option<Instant>) {
+        self.expiry = self.expiry.into_iter().chain(until).min();
+    }
+
+    /// The callers of all slots, if it may be that one of them has waited too long.
+    pub(crate) fn poll_expiry(&mut self, now: Instant) -> Vec<SharedAnswers<H>> {
+        if self.expiry.is_none_or(|expiry| now < expiry) {
+            return Vec::new();
+        }
+        self.expiry = None;
+        let slots = self.lanes().flat_map(|lane| lane.in_flight().into_iter().chain(lane.queue()));
+        slots.map(|slot| slot.contents.shared_answers()).collect()
+    }
+
+    /// When the thread has something to do.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.engine.next_deadline().into_iter().chain(self.expiry).min()
     }
 
     /// A committing process has started and rests.
@@ -183,8 +206,7 @@ impl<H: Host> State<H> {
         while let Some(barrier) = self.engine.poll_barrier() {
             outbox.passed.extend(self.waiters.remove(&barrier));
         }
-        if let (Some(asleep_until), Some(deadline)) =
-            (self.asleep_until, self.engine.next_deadline())
+        if let (Some(asleep_until), Some(deadline)) = (self.asleep_until, self.next_deadline())
             && deadline < asleep_until
         {
             self.asleep_until = None;

@@ -38,6 +38,9 @@ pub enum Event<H: Host> {
 /// Without a deadline; an event wakes it all the same.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// How many callers are looked at under the lock that their committer and new ones need.
+const CALLERS_AT_ONCE: usize = 256;
+
 /// What a panic said.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> Arc<str> {
     match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
@@ -85,9 +88,12 @@ impl<H: Host> Shard<H> {
         let mut abandoned = Vec::new();
         let mut waiters = HashMap::new();
         let mut orphans = VecDeque::new();
+        let now = sync::now();
+        let mut waiting = Vec::new();
         let (failure, outbox) = self.locked(|state| {
             let was_open = !state.is_closed();
-            state.engine.handle_timeout(sync::now());
+            state.engine.handle_timeout(now);
+            waiting = state.poll_expiry(now);
             if was_open && state.is_closed() {
                 state.abandon_with = Failure::OwnerDown;
                 // Whoever waits for a flush learns of a death at once (3.4).
@@ -110,6 +116,22 @@ impl<H: Host> Shard<H> {
         waiters.into_values().for_each(|waiter| H::tell(waiter, None, Some(&failure)));
         outbox.send(None, &self.events.0);
         orphans.iter().for_each(|orphan| self.fail_orphan(&orphan.committer));
+        waiting.iter().for_each(|answers| self.expire(answers, now));
+    }
+
+    /// Tells the callers of a slot that have waited too long (3.7).
+    fn expire(&self, answers: &SharedAnswers<H>, now: Instant) {
+        let mut place = Some(0);
+        while let Some(from) = place {
+            let mut answers = answers.lock();
+            let expired = answers.as_mut().expire(now, from, CALLERS_AT_ONCE);
+            for caller in expired.late {
+                H::tell_late(&mut answers, caller);
+            }
+            drop(answers);
+            self.locked(|state| state.expire_at(expired.earliest));
+            place = expired.next;
+        }
     }
 
     /// Tells all callers that are left of these batches of the failure.
@@ -182,7 +204,7 @@ impl<H: Host> Shard<H> {
                     return None;
                 }
             }
-            let deadline = state.engine.next_deadline().unwrap_or(sync::now() + FOREVER);
+            let deadline = state.next_deadline().unwrap_or(sync::now() + FOREVER);
             state.asleep_until = Some(deadline);
             Some(deadline)
         });

@@ -120,7 +120,6 @@ impl Run {
             ("deadline", []) => Some(driver.next_deadline().map_or("none".into(), show_time)),
             ("phase", []) => Some(show_phase(driver)),
             ("queue", [name]) => Some(show_queue(driver, &lane(name)?)),
-            ("find", words) => Some(find(driver, Values(words.to_vec()))?),
             _ => return Err(format!("not understood: {input:?}")),
         };
         Ok(answer)
@@ -156,13 +155,6 @@ fn offer(driver: &mut Driver, mut values: Values<'_>) -> Result<String, String> 
         Err(Refused::ShuttingDown) => "refused shutting_down".into(),
         Err(Refused::Overloaded) => "refused overloaded".into(),
     })
-}
-
-fn find(driver: &mut Driver, mut values: Values<'_>) -> Result<String, String> {
-    let (name, ticket) = (values.take("lane", lane)?, values.take("ticket", number)?);
-    values.none_left()?;
-    let found = driver.shard.find(name.borrow(), ticket);
-    Ok(found.map_or("nothing".into(), |writes| show_groups(writes)))
 }
 
 fn later(now: Duration, text: &str) -> Result<Duration, String> {

@@ -40,40 +40,62 @@ fn an_earlier_window_wakes_the_thread() {
     });
 }
 
-/// Cancel against reply: a caller learns that it has cancelled, or gets one reply.
+/// Giving up against reply: a caller is told that it has waited too long, or gets its reply.
 #[test]
-fn a_caller_has_cancelled_or_gets_its_reply() {
+fn a_caller_has_waited_too_long_or_gets_its_reply() {
     model(|shard| {
-        open_without_thread(&shard);
+        let thread = open(&shard, LATE).unwrap();
         let crew = Crew::join(&shard, &[1]);
-        let (first, second) = (Caller::new(), Caller::new());
-        first.offer(&shard, LATE).unwrap();
-        let ticket = second.offer(&shard, AT_ONCE).unwrap();
-        let committing = {
-            let shard = Arc::clone(&shard);
-            spawn(move || crew.work(&shard))
-        };
-        let cancelled = shard.cancel(LaneRef::Put, ticket);
-        committing.join().unwrap();
-        assert_eq!((first.replies(), second.replies()), (1, usize::from(!cancelled)));
+        let (patient, other) = (Caller::new(), Caller::new());
+        patient.offer(&shard, LATE).unwrap();
+        other.wait(&shard, AT_ONCE, SOON);
+        crew.work(&shard);
+        shard.close(());
+        thread.join().unwrap();
+        crew.finish(&shard);
+        assert_eq!((patient.replies(), patient.late()), (1, 0));
+        assert_eq!(other.replies() + other.late(), 1);
     });
 }
 
-/// The same where the shard is closed, and the reply is the thread's.
+/// The same where nothing is ever committed: the thread wakes to tell the caller, and whoever
+/// closes the shard meanwhile tells nobody twice.
 #[test]
-fn a_caller_has_cancelled_or_hears_of_the_end() {
+fn a_caller_has_waited_too_long_or_hears_of_the_end() {
     model(|shard| {
         let thread = open(&shard, LATE).unwrap();
         let caller = Caller::new();
-        let ticket = caller.offer(&shard, LATE).unwrap();
+        caller.wait(&shard, LATE, SOON);
         let closing = {
             let shard = Arc::clone(&shard);
             spawn(move || shard.close(()))
         };
-        let cancelled = shard.cancel(LaneRef::Put, ticket);
         closing.join().unwrap();
         thread.join().unwrap();
-        assert_eq!(caller.replies(), usize::from(!cancelled));
+        assert_eq!(caller.replies() + caller.late(), 1);
+    });
+}
+
+/// Enqueue against the end of a wait: the thread wakes for the caller who waits least.
+#[test]
+fn a_shorter_wait_wakes_the_thread() {
+    model(|shard| {
+        let thread = open(&shard, LATE).unwrap();
+        let (first, second) = (Caller::new(), Caller::new());
+        first.wait(&shard, LATE, LATE);
+        let waiting = {
+            let (shard, second) = (Arc::clone(&shard), Arc::clone(&second));
+            spawn(move || second.wait(&shard, LATE, SOON))
+        };
+        waiting.join().unwrap();
+        while second.late() == 0 {
+            loom::thread::yield_now();
+        }
+        assert_eq!((first.replies(), first.late()), (0, 0));
+        shard.close(());
+        thread.join().unwrap();
+        assert_eq!((first.replies(), first.late()), (1, 0));
+        assert_eq!((second.replies(), second.late()), (0, 1));
     });
 }
 
@@ -181,7 +203,8 @@ fn what_is_queued_leaves_once_while_the_owner_changes() {
         };
         assert!(open(&shard, LATE).is_none());
         callers[2].offer(&shard, AT_ONCE).unwrap();
-        assert_eq!(committing.join().unwrap(), [0, 1, 2]);
+        let left = committing.join().unwrap();
+        assert!(left.iter().zip(&callers).all(|(left, caller)| Arc::ptr_eq(left, caller)));
         shard.close(());
         thread.join().unwrap();
         assert!(callers.iter().all(|caller| caller.replies() == 1));
