@@ -211,15 +211,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13TelemetryTest do
     test "13.5 lane #{inspect(lane)}: why the batch left", %{shard: shard} do
       lane = unquote(lane)
       event = if is_binary(lane), do: :slot_flush, else: :hot_flush
-      {:ok, _owner} = Batcher.start_link(shard, namespace_batch_max: 2, hot_batch_max: 2)
-      backend(shard, [:block, :reply])
-      first = occupy(shard, lane)
-      behind = raw(shard, lane, item(lane), long_ms())
-      wait_queued(shard, lane, 1)
-      release(first)
-      await_reply(behind)
-      assert reasons(event, 2) == [:immediate, :commit]
-
+      start_batcher(shard, namespace_batch_max: 2, hot_batch_max: 2)
       await_reply(raw(shard, lane, item(lane), 1))
       assert reasons(event, 1) == [:window]
 
@@ -229,14 +221,36 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13TelemetryTest do
       Enum.each(full, &await_reply/1)
       assert reasons(event, 1) == [:size]
 
-      for {function, reason} <- [flush: :flush, stop: :stop] do
-        wait_idle(shard)
-        tag = raw(shard, lane, item(lane), long_ms())
-        wait_queued(shard, lane, 1)
-        assert apply(Batcher, function, [shard]) == :ok
-        await_reply(tag)
-        assert reasons(event, 1) == [reason]
-      end
+      wait_idle(shard)
+      tag = raw(shard, lane, item(lane), long_ms())
+      wait_queued(shard, lane, 1)
+      assert Batcher.flush(shard) == :ok
+      await_reply(tag)
+      assert reasons(event, 1) == [:flush]
+    end
+
+    test "13.5 lane #{inspect(lane)}: a batch left behind another", %{shard: shard} do
+      lane = unquote(lane)
+      event = if is_binary(lane), do: :slot_flush, else: :hot_flush
+      start_batcher(shard)
+      backend(shard, [:block, :reply])
+      first = occupy(shard, lane)
+      behind = raw(shard, lane, item(lane), long_ms())
+      wait_queued(shard, lane, 1)
+      release(first)
+      await_reply(behind)
+      assert reasons(event, 2) == [:immediate, :commit]
+    end
+
+    test "13.5 lane #{inspect(lane)}: a batch left because of a stop", %{shard: shard} do
+      lane = unquote(lane)
+      event = if is_binary(lane), do: :slot_flush, else: :hot_flush
+      {:ok, _owner} = Batcher.start_link(shard, [])
+      tag = raw(shard, lane, item(lane), long_ms())
+      wait_queued(shard, lane, 1)
+      assert Batcher.stop(shard) == :ok
+      await_reply(tag)
+      assert reasons(event, 1) == [:stop]
     end
   end
 

@@ -54,6 +54,7 @@ fn open<'a>(env: Env<'a>, shard: u64, options: Options) -> Term<'a> {
         max_items: limits.0,
         max_bytes: limits.1,
         adoption_timeout: Duration::from_millis(adoption_ms),
+        ..Config::default()
     };
     match owner::open(registry::find_or_make(shard), env, config, hot_window_ms) {
         Ok(committers) => (atoms::ok(), committers).encode(env),

@@ -49,10 +49,18 @@ fn parse(text: &str) -> Result<Vec<Step<'_>>, String> {
     Ok(steps)
 }
 
-#[derive(Default)]
 struct Run {
     config: Config,
     driver: Driver,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Run {
+            config: Config { linger: Duration::ZERO, ..Config::default() },
+            driver: Driver::default(),
+        }
+    }
 }
 
 impl Run {
@@ -133,6 +141,7 @@ impl Run {
                 "namespace_max" => self.config.namespace_max = maximum(value)?,
                 "max_items" => self.config.max_items = number(value)?,
                 "max_bytes" => self.config.max_bytes = number(value)?,
+                "linger" => self.config.linger = time(value)?,
                 "adoption" => self.config.adoption_timeout = time(value)?,
                 "pacing" => self.config.pacing = pacing(value)?,
                 _ => return Err(format!("unknown setting {key:?}")),
