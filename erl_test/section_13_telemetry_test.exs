@@ -51,7 +51,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13TelemetryTest do
     start_batcher(shard)
 
     for lane <- lanes() do
-      event = if is_binary(lane), do: :slot_flush, else: :hot_flush
+      event = event(lane)
       await_reply(raw(shard, lane, item(lane), 1))
       {flush, _} = next_event(event)
       {submit, metadata} = next_event(:quorum_submit)
@@ -142,7 +142,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13TelemetryTest do
       called = System.monotonic_time(:microsecond)
       tag = raw(shard, lane, item(lane), window_ms)
       await_reply(tag)
-      event = if is_binary(lane), do: :slot_flush, else: :hot_flush
+      event = event(lane)
       {times, _} = next_event(event)
       passed = System.monotonic_time(:microsecond) - called
 
@@ -190,7 +190,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13TelemetryTest do
       backend(shard, unquote(Macro.escape(behaviour)))
 
       for lane <- lanes() do
-        event = if is_binary(lane), do: :slot_flush, else: :hot_flush
+        event = event(lane)
         await_reply(raw(shard, lane, item(lane), 1))
         {_, metadata} = next_event(event)
         assert metadata.result == unquote(Macro.escape(result))
@@ -210,7 +210,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13TelemetryTest do
   for lane <- ["p", :batch, :put_batch, :delete_batch] do
     test "13.5 lane #{inspect(lane)}: why the batch left", %{shard: shard} do
       lane = unquote(lane)
-      event = if is_binary(lane), do: :slot_flush, else: :hot_flush
+      event = event(lane)
       start_batcher(shard, namespace_batch_max: 2, hot_batch_max: 2)
       await_reply(raw(shard, lane, item(lane), 1))
       assert reasons(event, 1) == [:window]
@@ -231,7 +231,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13TelemetryTest do
 
     test "13.5 lane #{inspect(lane)}: a batch left behind another", %{shard: shard} do
       lane = unquote(lane)
-      event = if is_binary(lane), do: :slot_flush, else: :hot_flush
+      event = event(lane)
       start_batcher(shard)
       backend(shard, [:block, :reply])
       first = occupy(shard, lane)
@@ -244,7 +244,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13TelemetryTest do
 
     test "13.5 lane #{inspect(lane)}: a batch left because of a stop", %{shard: shard} do
       lane = unquote(lane)
-      event = if is_binary(lane), do: :slot_flush, else: :hot_flush
+      event = event(lane)
       {:ok, _owner} = Batcher.start_link(shard, [])
       tag = raw(shard, lane, item(lane), long_ms())
       wait_queued(shard, lane, 1)
