@@ -64,13 +64,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
 
   @doc """
   Queues one call's writes: a command in a namespace lane, a list in a hot one. `count` is the
-  number of replies expected (contract 6.2). Answers a ticket, or why nothing was queued.
+  number of replies expected (contract 6.2). Answers a ticket, or why nothing was queued; `:large`
+  asks for `offer_large/6`.
   """
   @spec offer(integer, lane, term, non_neg_integer, non_neg_integer, GenServer.from()) ::
-          non_neg_integer | :not_running | :shutting_down | :batcher_overloaded
+          non_neg_integer | :large | :not_running | :shutting_down | :batcher_overloaded
   def offer(_shard, _lane, _item, _count, _window_ms, _from), do: without_library(:not_running)
 
-  @doc "The same on a dirty scheduler, for long lists."
+  @doc "The same on a dirty scheduler, for what takes long to copy."
   @spec offer_large(integer, lane, term, non_neg_integer, non_neg_integer, GenServer.from()) ::
           non_neg_integer | :not_running | :shutting_down | :batcher_overloaded
   def offer_large(_shard, _lane, _item, _count, _window_ms, _from),

@@ -7,8 +7,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Queue do
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{Count, Native, Settings}
 
-  # Longer lists are copied on a dirty scheduler: there, a millisecond matters to nobody.
-  @long 1_000
   # A reply that has been sent is here at once; only a crash could keep it.
   @sent_ms 5_000
 
@@ -21,17 +19,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Queue do
     do: {:error, :invalid_batch_command_list}
 
   def offer(shard, lane, item, count, window_ms, from) do
-    queued =
-      if count > @long,
-        do: Native.offer_large(shard, lane, item, count, window_ms, from),
-        else: Native.offer(shard, lane, item, count, window_ms, from)
-
-    case queued do
-      ticket when is_integer(ticket) -> {:queued, ticket}
-      :not_running -> :not_running
-      reason -> {:error, reason}
+    case Native.offer(shard, lane, item, count, window_ms, from) do
+      # Copied on a dirty scheduler: there, a millisecond matters to nobody.
+      :large -> queued(Native.offer_large(shard, lane, item, count, window_ms, from))
+      answer -> queued(answer)
     end
   end
+
+  defp queued(ticket) when is_integer(ticket), do: {:queued, ticket}
+  defp queued(:not_running), do: :not_running
+  defp queued(reason), do: {:error, reason}
 
   @doc """
   Queues a write and waits for its reply: `{:reply, reply}`, or `:timeout` after the window and

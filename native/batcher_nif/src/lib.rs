@@ -85,10 +85,13 @@ fn offer<'a>(
     from: Term<'a>,
 ) -> NifResult<Term<'a>> {
     let offer = Offer { shard, lane, count, window_ms, caller: Caller::of(from)? };
-    offer.make(env, item, Item::Term(item))
+    match measure::bytes_within(item, &mut { measure::SHORT }) {
+        Some(bytes) => offer.make(env, item, bytes, Item::Term(item)),
+        None => Ok(atoms::large().encode(env)),
+    }
 }
 
-/// The same for a long list: copied before the lock is taken, on a dirty scheduler.
+/// The same for a large item: copied before the lock is taken, on a dirty scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn offer_large<'a>(
     env: Env<'a>,
@@ -100,7 +103,7 @@ fn offer_large<'a>(
     from: Term<'a>,
 ) -> NifResult<Term<'a>> {
     let offer = Offer { shard, lane, count, window_ms, caller: Caller::of(from)? };
-    offer.make(env, item, Item::Part(Part::of(item)))
+    offer.make(env, item, measure::bytes(item), Item::Part(Part::of(item)))
 }
 
 /// The arguments of an offer.
@@ -113,7 +116,8 @@ struct Offer<'a> {
 }
 
 impl<'a> Offer<'a> {
-    fn make(self, env: Env<'a>, term: Term<'a>, item: Item<'a>) -> NifResult<Term<'a>> {
+    /// `term` takes this many `bytes`; `item` is it, or its copy.
+    fn make(self, env: Env<'a>, term: Term<'a>, bytes: u64, item: Item<'a>) -> NifResult<Term<'a>> {
         let Some(shard) = self.shard.0 else {
             return Ok(atoms::not_running().encode(env));
         };
@@ -123,7 +127,6 @@ impl<'a> Offer<'a> {
             None => hot_lane(self.lane)?,
         };
         let namespace = prefix.is_some();
-        let bytes = measure::bytes(term);
         let weight = if namespace { 1 } else { self.count };
         let shape = if namespace { Shape::of(term) } else { Shape::Mixed };
         let bare = namespace && self.count == 1;
