@@ -129,22 +129,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     ArgumentError -> nil
   end
 
-  defp answer(ref, how, reply) do
-    {progress, couriered} = answer_some(ref, how, reply)
+  defp answer(ref, how, reply), do: answered(ref, how, answer_some(ref, how, reply))
+
+  defp answered(ref, how, {progress, couriered}) do
     deliver(couriered)
 
     case progress do
-      :done ->
-        :ok
-
-      {:more, rest} ->
-        answer(ref, how, rest)
-
-      {:large, count, replies} ->
-        {slice, rest} = Enum.split(replies, count)
-        {:done, couriered} = Native.answer_large(ref, slice)
-        deliver(couriered)
-        answer(ref, how, rest)
+      :done -> :ok
+      {:more, rest} -> answer(ref, how, rest)
+      {:large, rest} -> answered(ref, how, Native.answer_large(ref, how, rest))
     end
   end
 

@@ -15,6 +15,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @type lane :: binary | :batch | :put_batch | :delete_batch
   @typedoc "Replies that the calling process has to send with `GenServer.reply/2`."
   @type couriered :: [{GenServer.from(), term}]
+  @typedoc """
+  How far the callers were answered: go on with the rest; `:large` asks for `answer_large/3` first.
+  """
+  @type answered :: :done | {:more | :large, rest :: term}
   @typedoc "A slot, seen from outside: items, froms, weight, window in ms, age in us."
   @type slot :: {[term], [GenServer.from()], non_neg_integer, non_neg_integer, non_neg_integer}
 
@@ -99,16 +103,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
 
   @doc "Answers callers of the committer's batch from a list of replies."
   @spec answer_slices(reference, list) :: {answered, couriered}
-        when answered: :done | {:more, list} | {:large, pos_integer, list}
   def answer_slices(_committer, _replies), do: :erlang.nif_error(:not_loaded)
 
   @doc "Answers callers of the committer's batch, all with the same term."
-  @spec answer_each(reference, term) :: {:done | {:more, term}, couriered}
+  @spec answer_each(reference, term) :: {answered, couriered}
   def answer_each(_committer, _reply), do: :erlang.nif_error(:not_loaded)
 
-  @doc "Answers the next caller with a long slice, on a dirty scheduler."
-  @spec answer_large(reference, list) :: {:done, couriered}
-  def answer_large(_committer, _slice), do: :erlang.nif_error(:not_loaded)
+  @doc "Answers the next caller, from a list or with a term, on a dirty scheduler."
+  @spec answer_large(reference, :slices | :each, term) :: {answered, couriered}
+  def answer_large(_committer, _how, _replies), do: :erlang.nif_error(:not_loaded)
 
   @doc "The committer's batch is done. A next one comes as a message."
   @spec next(reference) :: :ok

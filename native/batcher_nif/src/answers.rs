@@ -6,13 +6,13 @@
 use crate::arena::{Arena, Elements, Kept, list_of};
 use crate::atoms;
 use crate::failure;
-use batcher_shell::{Callers, Failure};
+use crate::host::Beam;
+use crate::measure::{self, SHORT};
+use batcher_shell::{Callers, Failure, SharedAnswers};
 use rustler::{Encoder, Env, Error, LocalPid, NifResult, Term};
 
 /// How many callers are answered in one call from the BEAM: some 50 us.
-const CHUNK: usize = 256;
-/// A reply of more items is sent from a dirty scheduler, since it is copied in one go.
-const LARGE: u64 = 2_000;
+const CHUNK: u64 = 128;
 
 /// A `GenServer.from`, as it arrives.
 #[derive(Clone, Copy)]
@@ -53,6 +53,32 @@ pub(crate) struct Waiting {
     bare: bool,
 }
 
+impl Waiting {
+    /// Its reply, and the replies of those behind it.
+    fn slice<'a>(&self, env: Env<'a>, replies: Term<'a>) -> NifResult<(Term<'a>, Term<'a>)> {
+        if self.bare {
+            return replies.list_get_cell();
+        }
+        let (slice, rest) = split(env, replies, self.replies)?;
+        Ok(((atoms::ok(), slice).encode(env), rest))
+    }
+
+    /// The same, if the reply takes no more than `words`; takes them from `words`.
+    fn short_slice<'a>(
+        &self,
+        env: Env<'a>,
+        replies: Term<'a>,
+        words: &mut u64,
+    ) -> NifResult<Option<(Term<'a>, Term<'a>)>> {
+        // Two words are the least that an item of a list takes.
+        if !self.bare && 2 * self.replies > *words {
+            return Ok(None);
+        }
+        let (reply, rest) = self.slice(env, replies)?;
+        Ok(measure::bytes_within(reply, words).map(|_| (reply, rest)))
+    }
+}
+
 /// The callers of one batch, in queue order.
 #[derive(Default)]
 pub(crate) struct Answers {
@@ -71,8 +97,8 @@ pub(crate) enum Progress<'a> {
     Done,
     /// Call again, with the rest of the replies.
     More(Term<'a>),
-    /// The next caller's slice is this long: answer it with [`Answers::one`].
-    Large(u64, Term<'a>),
+    /// The next caller's reply is too large for a scheduler: send it with [`answer_large`].
+    Large(Term<'a>),
 }
 
 /// Replies that the calling process has to send: `[{from, reply}]`.
@@ -95,24 +121,17 @@ impl Answers {
         mut replies: Term<'a>,
         couriered: &mut Couriered<'a>,
     ) -> NifResult<Progress<'a>> {
-        let mut items = 0;
-        for _ in 0..CHUNK {
-            let Some(caller) = self.next_in_order(couriered).filter(|_| items < LARGE) else {
-                break;
-            };
-            if caller.replies > LARGE {
-                return Ok(Progress::Large(caller.replies, replies));
+        let mut words = SHORT;
+        for passed in 0..CHUNK {
+            let Some(caller) = self.next_in_order(couriered) else { break };
+            match caller.short_slice(sender, replies, &mut words)? {
+                Some((reply, rest)) => {
+                    self.answer_next(sender, reply, couriered);
+                    replies = rest;
+                }
+                None if passed == 0 => return Ok(Progress::Large(replies)),
+                None => break,
             }
-            items += caller.replies;
-            let reply;
-            if caller.bare {
-                (reply, replies) = replies.list_get_cell()?;
-            } else {
-                let slice;
-                (slice, replies) = split(sender, replies, caller.replies)?;
-                reply = (atoms::ok(), slice).encode(sender);
-            }
-            self.answer_next(sender, reply, couriered);
         }
         Ok(self.progress(replies))
     }
@@ -124,7 +143,12 @@ impl Answers {
         reply: Term<'a>,
         couriered: &mut Couriered<'a>,
     ) -> Progress<'a> {
-        for _ in 0..CHUNK {
+        let mut words = SHORT;
+        if measure::bytes_within(reply, &mut words).is_none() {
+            return Progress::Large(reply);
+        }
+        // So many that they get no more than that together.
+        for _ in 0..CHUNK.min(SHORT / (SHORT - words).max(1)) {
             if self.next_in_order(couriered).is_none() {
                 break;
             }
@@ -133,18 +157,27 @@ impl Answers {
         self.progress(reply)
     }
 
-    /// The next caller gets this slice, unless the calling process is being killed.
-    pub(crate) fn one<'a>(
+    /// The next caller gets a reply that was copied, unless the calling process is being killed.
+    fn pass_on<'a>(
         &mut self,
         sender: Env<'a>,
-        slice: Term<'a>,
+        reply: Term<'a>,
+        copied: Option<(Arena, Kept)>,
         couriered: &mut Couriered<'a>,
     ) {
-        let next = self.callers.left().next().copied();
-        let sent = self.answer_next(sender, (atoms::ok(), slice).encode(sender), couriered);
-        if let (false, Some(Waiting { route: Route::Direct(pid), .. })) = (sent, next)
-            && pid.is_alive(sender)
-        {
+        let Some((mut arena, copy)) = copied else {
+            self.answer_next(sender, reply, couriered);
+            return;
+        };
+        let Some((&Waiting { route: Route::Direct(pid), tag, .. }, true)) = self.callers.pass()
+        else {
+            return;
+        };
+        let tag = self.tags.enter(|inside| arena.keep(inside.term(tag)));
+        let sent = arena.send(Some(sender), pid, |inside| {
+            (inside.term(tag), inside.term(copy)).encode(inside.env())
+        });
+        if !sent && pid.is_alive(sender) {
             self.callers.take_back();
         }
     }
@@ -232,6 +265,35 @@ impl Answers {
             }
         }
     }
+}
+
+/// The next caller gets its reply, however large: it is copied while the lock is free, so that nobody
+/// waits for that on a scheduler. `sliced`: its slice of `replies`, otherwise this very term.
+pub(crate) fn answer_large<'a>(
+    answers: &SharedAnswers<Beam>,
+    sender: Env<'a>,
+    replies: Term<'a>,
+    sliced: bool,
+    couriered: &mut Couriered<'a>,
+) -> NifResult<Progress<'a>> {
+    let (next, left) = {
+        let answers = answers.lock();
+        let left = answers.callers.left();
+        (answers.callers.left().next().copied(), left.len())
+    };
+    let Some(next) = next else { return Ok(Progress::Done) };
+    let (reply, rest) = if sliced { next.slice(sender, replies)? } else { (replies, replies) };
+    let copied = matches!(next.route, Route::Direct(_)).then(|| {
+        let mut arena = Arena::default();
+        let copy = arena.keep(reply);
+        (arena, copy)
+    });
+    let mut answers = answers.lock();
+    // If this process is being killed, whoever buries it may have answered all of them by now.
+    if answers.callers.left().len() == left {
+        answers.pass_on(sender, reply, copied, couriered);
+    }
+    Ok(answers.progress(rest))
 }
 
 /// The first `count` elements of a list and the rest of it.

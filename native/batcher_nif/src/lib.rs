@@ -19,12 +19,13 @@ mod registry;
 mod snapshot;
 mod waiter;
 
-use answers::{Answers, Caller, Couriered, Progress};
+use answers::{Caller, Couriered, Progress};
 use arena::list_of;
 use batcher_core::{BarrierId, Config, Group, LaneRef, Pacing};
+use batcher_shell::SharedAnswers;
 use committer::Committer;
 use contents::{Item, Part, Shape};
-use host::Shard;
+use host::{Beam, Shard};
 use rustler::{Atom, Binary, Decoder, Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 use std::time::Duration;
 use waiter::Waiter;
@@ -208,7 +209,7 @@ fn answer_slices<'a>(
     committer: ResourceArc<Committer>,
     replies: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    answer(env, &committer, |answers, couriered| answers.slices(env, replies, couriered))
+    answer(env, &committer, |answers, couriered| answers.lock().slices(env, replies, couriered))
 }
 
 #[rustler::nif]
@@ -217,31 +218,32 @@ fn answer_each<'a>(
     committer: ResourceArc<Committer>,
     reply: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    answer(env, &committer, |answers, couriered| Ok(answers.each(env, reply, couriered)))
+    answer(env, &committer, |answers, couriered| Ok(answers.lock().each(env, reply, couriered)))
 }
 
-/// One caller's long slice: copied in one go, hence on a dirty scheduler.
+/// One caller's large reply, copied before the lock is taken, on a dirty scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn answer_large<'a>(
     env: Env<'a>,
     committer: ResourceArc<Committer>,
-    slice: Term<'a>,
+    how: Atom,
+    replies: Term<'a>,
 ) -> NifResult<Term<'a>> {
+    let sliced = how == atoms::slices();
     answer(env, &committer, |answers, couriered| {
-        answers.one(env, slice, couriered);
-        Ok(Progress::Done)
+        answers::answer_large(answers, env, replies, sliced, couriered)
     })
 }
 
-/// `{:done | {:more, rest} | {:large, count, rest}, [{from, reply}]}`
+/// `{:done | {:more, rest} | {:large, rest}, [{from, reply}]}`
 fn answer<'a>(
     env: Env<'a>,
     committer: &Committer,
-    work: impl FnOnce(&mut Answers, &mut Couriered<'a>) -> NifResult<Progress<'a>>,
+    work: impl FnOnce(&SharedAnswers<Beam>, &mut Couriered<'a>) -> NifResult<Progress<'a>>,
 ) -> NifResult<Term<'a>> {
     let mut couriered = Vec::new();
     let progress = match committer.seat.answers() {
-        Some(answers) => work(&mut answers.lock(), &mut couriered)?,
+        Some(answers) => work(&answers, &mut couriered)?,
         None => Progress::Done,
     };
     let progress = match progress {
@@ -252,7 +254,7 @@ fn answer<'a>(
             rustler::schedule::consume_timeslice(env, 40);
             (atoms::more(), rest).encode(env)
         }
-        Progress::Large(count, rest) => (atoms::large(), count, rest).encode(env),
+        Progress::Large(rest) => (atoms::large(), rest).encode(env),
     };
     Ok((progress, list_of(env, couriered.into_iter())).encode(env))
 }
