@@ -33,10 +33,13 @@ impl<H: Host> Shard<H> {
 
     /// A caller gives up. True: no reply will ever come. False: it is on its way.
     pub fn cancel(&self, lane: LaneRef<'_>, ticket: u64) -> bool {
-        self.locked(|state| {
-            let contents = state.engine.find(lane, ticket);
-            contents.is_some_and(|contents| contents.answers().as_mut().cancel(ticket))
-        })
+        let find = |state: &mut State<H>| {
+            state.engine.find(lane, ticket).map(|contents| contents.shared_answers())
+        };
+        // The answers have a lock of their own, which decides: while the committer holds that one,
+        // nobody else of the shard waits.
+        let answers = self.locked(find);
+        answers.is_some_and(|answers| answers.lock().as_mut().cancel(ticket))
     }
 
     /// Asks for everything to be committed, windows aside. `None` if no batcher runs.
