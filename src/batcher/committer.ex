@@ -58,6 +58,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         __MODULE__.loop(%{state | parts: []})
 
       {^ref, :part, entries} ->
+        # The VM walks through all binaries of a message when it is received.
+        :erlang.yield()
         __MODULE__.loop(%{state | parts: [entries | state.parts]})
 
       {^ref, :deliver, couriered} ->

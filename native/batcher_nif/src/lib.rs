@@ -104,7 +104,7 @@ fn offer_large<'a>(
     from: Term<'a>,
 ) -> NifResult<Term<'a>> {
     let offer = Offer { shard, lane, count, window_ms, caller: Caller::of(from)? };
-    offer.make(env, item, measure::bytes(item), Item::Part(Part::of(item)))
+    offer.make(env, item, measure::bytes(item), Item::Parts(Part::all_of(item)))
 }
 
 /// The arguments of an offer.
