@@ -11,8 +11,10 @@ use crate::measure::{self, SHORT};
 use batcher_shell::{Callers, Failure, SharedAnswers};
 use rustler::{Encoder, Env, Error, LocalPid, NifResult, Term};
 
-/// How many callers are answered in one call from the BEAM: some 50 us.
+/// How many callers are answered in one call from the BEAM, and how much of a time slice that takes,
+/// woken processes included: some 200 us.
 const CHUNK: u64 = 128;
+const CHUNK_PERCENT: i32 = 40;
 
 /// A `GenServer.from`, as it arrives.
 #[derive(Clone, Copy)]
@@ -70,12 +72,15 @@ impl Waiting {
         replies: Term<'a>,
         words: &mut u64,
     ) -> NifResult<Option<(Term<'a>, Term<'a>)>> {
-        // Two words are the least that an item of a list takes.
-        if !self.bare && 2 * self.replies > *words {
-            return Ok(None);
+        let mut rest = replies;
+        for _ in 0..self.replies {
+            let (head, tail) = rest.list_get_cell()?;
+            if measure::item_within(head, words).is_none() {
+                return Ok(None);
+            }
+            rest = tail;
         }
-        let (reply, rest) = self.slice(env, replies)?;
-        Ok(measure::bytes_within(reply, words).map(|_| (reply, rest)))
+        self.slice(env, replies).map(Some)
     }
 }
 
@@ -95,8 +100,8 @@ impl AsMut<Callers<Waiting>> for Answers {
 /// How far a call to answer came.
 pub(crate) enum Progress<'a> {
     Done,
-    /// Call again, with the rest of the replies.
-    More(Term<'a>),
+    /// Call again, with the rest of the replies. This took so much of the time slice, in percent.
+    More(Term<'a>, i32),
     /// The next caller's reply is too large for a scheduler: send it with [`answer_large`].
     Large(Term<'a>),
 }
@@ -133,7 +138,7 @@ impl Answers {
                 None => break,
             }
         }
-        Ok(self.progress(replies))
+        Ok(self.progress(replies, SHORT - words))
     }
 
     /// The next callers get this very term.
@@ -147,14 +152,16 @@ impl Answers {
         if measure::bytes_within(reply, &mut words).is_none() {
             return Progress::Large(reply);
         }
+        let each = SHORT - words;
         // So many that they get no more than that together.
-        for _ in 0..CHUNK.min(SHORT / (SHORT - words).max(1)) {
+        let callers = CHUNK.min(SHORT / each.max(1));
+        for _ in 0..callers {
             if self.next_in_order(couriered).is_none() {
                 break;
             }
             self.answer_next(sender, reply, couriered);
         }
-        self.progress(reply)
+        self.progress(reply, each * callers)
     }
 
     /// The next caller gets a reply that was copied, unless the calling process is being killed.
@@ -244,8 +251,12 @@ impl Answers {
         next.filter(|next| couriered.is_empty() || matches!(next.route, Route::Courier))
     }
 
-    fn progress<'a>(&self, rest: Term<'a>) -> Progress<'a> {
-        if self.callers.left().len() == 0 { Progress::Done } else { Progress::More(rest) }
+    /// After a chunk of replies of so many words.
+    fn progress<'a>(&self, rest: Term<'a>, words: u64) -> Progress<'a> {
+        match self.callers.left().len() {
+            0 => Progress::Done,
+            _ => Progress::More(rest, CHUNK_PERCENT + measure::percent(words)),
+        }
     }
 
     /// False if the reply could not be sent: the caller or the sender is no more.
@@ -293,7 +304,7 @@ pub(crate) fn answer_large<'a>(
     if answers.callers.left().len() == left {
         answers.pass_on(sender, reply, copied, couriered);
     }
-    Ok(answers.progress(rest))
+    Ok(answers.progress(rest, 0))
 }
 
 /// The first `count` elements of a list and the rest of it.

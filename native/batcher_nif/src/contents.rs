@@ -10,7 +10,7 @@ use rustler::{Atom, Encoder, Env, Term, TermType};
 
 /// Words of one part of a large list. Who receives a message goes through all its binaries at a
 /// stretch: this many take a third of a millisecond.
-const PART: u64 = 16 * measure::SHORT;
+const PART: u64 = 8 * measure::SHORT;
 
 /// Some groups in one arena. A slot has one part, unless a large item came with its own.
 #[derive(Default)]
@@ -28,17 +28,22 @@ impl Part {
         part
     }
 
-    /// A large item, copied: a list in as many parts as it needs, anything else in one.
-    pub(crate) fn all_of(item: Term<'_>) -> Vec<Self> {
+    /// A large item, copied: a list in as many parts as it needs, anything else in one. And the
+    /// bytes that it takes.
+    pub(crate) fn all_of(item: Term<'_>) -> (Vec<Self>, u64) {
         let mut parts = Vec::new();
+        let mut bytes = measure::WORD;
         let mut rest = item;
-        while let Some((piece, behind)) = cut(rest) {
+        while let Some((piece, behind)) = cut(rest, &mut bytes) {
             let mut arena = Arena::default();
             let items = vec![arena.keep_list(&piece)];
             parts.push(Part { arena, items, goes_on: !parts.is_empty() });
             rest = behind;
         }
-        if parts.is_empty() { vec![Part::of(item)] } else { parts }
+        match parts.is_empty() {
+            true => (vec![Part::of(item)], measure::bytes(item)),
+            false => (parts, bytes),
+        }
     }
 
     fn push(&mut self, item: Term<'_>) {
@@ -50,15 +55,18 @@ impl Part {
     }
 }
 
-/// The first elements of a list, at least one, and those behind them.
-fn cut(list: Term<'_>) -> Option<(Vec<Term<'_>>, Term<'_>)> {
+/// The first elements of a list, at least one, and those behind them; adds what they take to
+/// `bytes`.
+fn cut<'a>(list: Term<'a>, bytes: &mut u64) -> Option<(Vec<Term<'a>>, Term<'a>)> {
     let mut piece = Vec::new();
     let mut words = PART;
     let mut rest = list;
     while let Ok((head, tail)) = rest.list_get_cell() {
-        if measure::bytes_within(head, &mut words).is_none() && !piece.is_empty() {
-            break;
-        }
+        *bytes += match measure::item_within(head, &mut words) {
+            Some(bytes) => bytes,
+            None if piece.is_empty() => measure::WORD + measure::bytes(head),
+            None => break,
+        };
         piece.push(head);
         rest = tail;
     }

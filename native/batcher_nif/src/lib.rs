@@ -86,10 +86,12 @@ fn offer<'a>(
     from: Term<'a>,
 ) -> NifResult<Term<'a>> {
     let offer = Offer { shard, lane, count, window_ms, caller: Caller::of(from)? };
-    match measure::bytes_within(item, &mut { measure::SHORT }) {
-        Some(bytes) => offer.make(env, item, bytes, Item::Term(item)),
-        None => Ok(atoms::large().encode(env)),
-    }
+    let mut left = measure::SHORT;
+    let Some(bytes) = measure::bytes_within(item, &mut left) else {
+        return Ok(atoms::large().encode(env));
+    };
+    consume(env, measure::percent(measure::SHORT - left));
+    offer.make(env, item, bytes, Item::Term(item))
 }
 
 /// The same for a large item: copied before the lock is taken, on a dirty scheduler.
@@ -104,7 +106,8 @@ fn offer_large<'a>(
     from: Term<'a>,
 ) -> NifResult<Term<'a>> {
     let offer = Offer { shard, lane, count, window_ms, caller: Caller::of(from)? };
-    offer.make(env, item, measure::bytes(item), Item::Parts(Part::all_of(item)))
+    let (parts, bytes) = Part::all_of(item);
+    offer.make(env, item, bytes, Item::Parts(parts))
 }
 
 /// The arguments of an offer.
@@ -248,15 +251,20 @@ fn answer<'a>(
     };
     let progress = match progress {
         Progress::Done => atoms::done().encode(env),
-        Progress::More(rest) => {
-            // Answering a chunk of callers takes up to a third of a millisecond, woken processes
-            // included: no more than three in a time slice.
-            rustler::schedule::consume_timeslice(env, 40);
+        Progress::More(rest, percent) => {
+            consume(env, percent);
             (atoms::more(), rest).encode(env)
         }
         Progress::Large(rest) => (atoms::large(), rest).encode(env),
     };
     Ok((progress, list_of(env, couriered.into_iter())).encode(env))
+}
+
+/// Takes so much from the time slice of the calling process.
+fn consume(env: Env<'_>, percent: i32) {
+    if percent > 0 {
+        rustler::schedule::consume_timeslice(env, percent.min(100));
+    }
 }
 
 #[rustler::nif]

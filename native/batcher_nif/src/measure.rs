@@ -9,16 +9,22 @@
 use crate::arena::Elements;
 use rustler::{Binary, MapIterator, Term, TermType};
 
-const WORD: u64 = 8;
+pub(crate) const WORD: u64 = 8;
+const CELL: u64 = 2;
 /// What the rarer kinds of terms count.
 const FLAT: u64 = 5;
 /// A binary is a reference; its bytes are copied with it up to this size.
 const REFERENCE: u64 = 3;
 const ON_HEAP: u64 = 64;
 
-/// Words that a scheduler visits and copies at a stretch: a quarter of a millisecond where none of
-/// them is in its cache. What takes more is left to a dirty scheduler.
-pub(crate) const SHORT: u64 = 8_192;
+/// Words that a scheduler visits and copies at a stretch: half a millisecond where none of them is
+/// in its cache. What takes more is left to a dirty scheduler.
+pub(crate) const SHORT: u64 = 16_384;
+
+/// How much of a process's time slice of a millisecond visiting and copying so many words takes.
+pub(crate) fn percent(words: u64) -> i32 {
+    (words * 50 / SHORT) as i32
+}
 
 /// Bytes that the term takes, itself included.
 pub(crate) fn bytes(term: Term<'_>) -> u64 {
@@ -34,6 +40,12 @@ pub(crate) fn bytes_within(term: Term<'_>, words: &mut u64) -> Option<u64> {
         measure.add_parts(container)?;
     }
     Some(measure.bytes)
+}
+
+/// The same of an item of a list, its cell included.
+pub(crate) fn item_within(item: Term<'_>, words: &mut u64) -> Option<u64> {
+    *words = words.checked_sub(CELL)?;
+    Some(CELL * WORD + bytes_within(item, words)? - WORD)
 }
 
 struct Measure<'w, 'a> {
@@ -101,7 +113,7 @@ impl<'a> Measure<'_, 'a> {
         }
         let mut tail = container;
         while let Ok((head, rest)) = tail.list_get_cell() {
-            self.take(2)?;
+            self.take(CELL)?;
             self.add(head)?;
             tail = rest;
         }
