@@ -1,40 +1,35 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules do
   @moduledoc false
   # In a child VM: writes a great many items, and tells how long a process held a scheduler meanwhile, as
-  # the VM itself reports it (from 1 ms on).
+  # the VM itself reports it.
   #
-  # Invariant: callers make their terms beforehand, on a heap that needs no garbage collection, so that
-  # what is measured is what the batcher does.
+  # Invariant: callers make their terms beforehand, on a heap that needs no garbage collection, and the
+  # backend holds no scheduler, so that what is measured is what the batcher does.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Null
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{ChildVM, Native, VmLoad}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{ChildVM, Count, Native, VmLoad}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Schedules.Backend
 
+  # Reported is what is longer, in whole ms of a coarse clock: nothing below 1 ms, all from 3 ms on.
   @limit_ms 1
   @shard 0
-  @long_ms 60_000
+  # Outlasts the round: a batch leaves when all its writes are there.
+  @window_ms 60_000
   @event_ms 60_000
-  # All that is queued goes in one batch.
-  @no_limits [
-    namespace_batch_max: :infinity,
-    hot_batch_max: :infinity,
-    max_queue_items: 100_000_000,
-    max_queue_bytes: 100_000_000_000
-  ]
-  # Room for the items of one call, in words each.
-  @words_per_item 16
+  # Room for one item, in words.
+  @words_per_item 24
+  @few 64
+  # The longest list of puts that is still copied on a scheduler.
+  @short 1_200
 
   @doc """
   Tells the long schedules of each round, `[{process, ms, where_in, where_out}]`, as `round`.
   """
   def measure(scenario, items, rounds) do
     {:ok, _} = Application.ensure_all_started(:elixir)
-    Application.put_env(:ferricstore, :waraft_backend_batcher_backend, Null)
-
-    if scenario == :many_groups,
-      do: Application.put_env(:ferricstore, :waraft_generic_batch_window_ms, @long_ms)
-
-    {:ok, _owner} = Batcher.start_link(@shard, @no_limits)
+    Application.put_env(:ferricstore, :waraft_backend_batcher_backend, Backend)
+    Application.put_env(:ferricstore, :waraft_generic_batch_window_ms, @window_ms)
+    Application.put_env(:ferricstore, :waraft_hot_batch_window_ms, @window_ms)
     # What is loaded at its first use is loaded now.
     _warm = round(scenario, min(items, 3_000))
     for _ <- 1..rounds, do: ChildVM.tell("round", round(scenario, items))
@@ -42,12 +37,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules do
   end
 
   defp round(scenario, items) do
-    callers = start_callers(scenario, items)
+    Backend.answer_with(answers(scenario))
+    {callers, each, weight} = size(scenario, items)
+    start_batcher(weight)
+    callers = for n <- 1..callers, do: start_caller(scenario, n, each)
     monitor = start_monitor()
     for {pid, _monitor} <- callers, do: send(pid, :go)
-    # All callers are in one batch.
-    VmLoad.wait_until(fn -> length(callers) == 1 or queued() == length(callers) end)
-    if length(callers) > 1, do: :ok = Batcher.flush(@shard)
     for caller <- callers, do: await_end(caller)
     # The last commit's process is done when it rests.
     VmLoad.wait_until(&idle?/0)
@@ -55,9 +50,100 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules do
     reports = receive do: ({^monitor, reports} -> reports)
     pids = Enum.map(callers, &elem(&1, 0))
 
-    for {pid, info} <- reports,
-        who = who(pid, pids),
-        do: {who, info[:timeout], info[:in], info[:out]}
+    reports =
+      for {pid, info} <- reports,
+          who = who(pid, pids),
+          do: {who, info[:timeout], info[:in], info[:out]}
+
+    :ok = Batcher.stop(@shard)
+    reports
+  end
+
+  # Callers, items of each, and what the batch of all of them counts.
+  defp size(lists, items)
+       when lists in [
+              :put_batch,
+              :large_values,
+              :delete_batch,
+              :batch,
+              :put_batch_async,
+              :delete_batch_async
+            ],
+       do: {1, items, items}
+
+  defp size(:groups, items), do: {items, 1, items}
+  defp size(:large_groups, items), do: {4, div(items, 4), items}
+  defp size(:callers, items), do: {items, 1, items}
+  defp size(:short_lists, items), do: {div(items, @short), @short, div(items, @short)}
+  defp size(:large_error, items), do: {@few, div(items, @few), @few}
+  defp size(_one_command, items), do: {1, items, 1}
+
+  defp answers(:large_error), do: :fail
+  defp answers(scenario) when scenario in [:list, :tuple, :map, :deep, :short_lists], do: :echo
+  defp answers(_scenario), do: :ok
+
+  defp make(deletes, _n, count) when deletes in [:delete_batch, :delete_batch_async],
+    do: for(i <- 1..count, do: "key #{i}")
+
+  defp make(generic, n, count) when generic in [:batch, :groups, :large_groups],
+    do: for(i <- 1..count, do: {:set, n, i})
+
+  defp make(:callers, n, 1), do: {:put, "key #{n}", "v", 0}
+  defp make(:command, _n, count), do: {:put_batch, puts(count)}
+  defp make(:large_error, n, count), do: {:set, n, puts(count)}
+  # Commands that count 1.
+  defp make(list, _n, count) when list in [:list, :short_lists], do: {:set, puts(count)}
+  defp make(:tuple, _n, count), do: {:set, List.to_tuple(puts(count))}
+  defp make(:map, _n, count), do: {:set, Map.new(1..count, &{&1, "value"})}
+  defp make(:deep, _n, count), do: {:set, Enum.reduce(1..count, [], &{&1, &2})}
+  # Values that are outside the heap.
+  defp make(:large_values, _n, count),
+    do: for(i <- 1..count, do: {"key #{i}", String.duplicate("v", 65), 0})
+
+  defp make(_puts, _n, count), do: puts(count)
+
+  defp puts(count), do: for(i <- 1..count, do: {"key #{i}", "value", 0})
+
+  # The reply; an improper list counts as a wrong one.
+  defp write(puts, list) when puts in [:put_batch, :large_values],
+    do: {:ok, _} = Batcher.write_put_batch(@shard, list)
+
+  defp write(:delete_batch, list), do: {:ok, _} = Batcher.write_delete_batch(@shard, list)
+
+  defp write(generic, list) when generic in [:batch, :groups, :large_groups],
+    do: {:ok, _} = Batcher.write_batch(@shard, list)
+
+  defp write(:put_batch_async, list),
+    do: {:ok, _} = reply(&Batcher.write_put_batch_async(@shard, list, {self(), &1}))
+
+  defp write(:delete_batch_async, list),
+    do: {:ok, _} = reply(&Batcher.write_delete_batch_async(@shard, list, {self(), &1}))
+
+  defp write(:large_error, command), do: {:error, _} = write_command(command)
+  defp write(_one_command, command), do: write_command(command)
+
+  defp write_command(command), do: Batcher.write(@shard, "lane", command, @window_ms)
+
+  defp reply(write) do
+    tag = make_ref()
+    :ok = write.(tag)
+    receive do: ({^tag, reply} -> reply)
+  end
+
+  defp check(scenario, {:ok, replies}, count) when scenario != :callers,
+    do: ^count = Count.items(replies)
+
+  defp check(_scenario, _reply, _count), do: :ok
+
+  defp start_batcher(weight) do
+    limits = [
+      namespace_batch_max: weight,
+      hot_batch_max: weight,
+      max_queue_items: 100_000_000,
+      max_queue_bytes: 100_000_000_000
+    ]
+
+    {:ok, _owner} = Batcher.start_link(@shard, limits)
   end
 
   defp start_monitor do
@@ -99,80 +185,19 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules do
     end)
   end
 
-  defp queued do
-    lengths =
-      for {_lane, slots, _committer} <- Native.lanes(@shard),
-          slot <- slots,
-          do: length(elem(slot, 0))
-
-    Enum.sum(lengths)
-  end
-
-  defp start_callers(:many_callers, items) do
-    for n <- 1..items do
-      start_caller(100, fn -> {:put, "key #{n}", "v", 0} end, fn command ->
-        :ok = Batcher.write(@shard, "lane", command, @long_ms)
-      end)
-    end
-  end
-
-  defp start_callers(:many_groups, items) do
-    for n <- 1..items do
-      start_caller(100, fn -> [{:set, n}] end, fn commands ->
-        {:ok, [:ok]} = Batcher.write_batch(@shard, commands)
-      end)
-    end
-  end
-
-  defp start_callers(scenario, items) do
-    make = fn -> for n <- 1..items, do: item(scenario, n) end
-
-    [
-      start_caller(items * @words_per_item, make, fn list ->
-        check(write(scenario, list), items)
-      end)
-    ]
-  end
-
-  defp check(:ok, _items), do: :ok
-  defp check({:ok, replies}, items) when length(replies) == items, do: :ok
-
-  defp item(scenario, n) when scenario in [:write_delete_batch, :write_delete_batch_async],
-    do: "key #{n}"
-
-  defp item(:write_batch, n), do: {:set, n}
-  defp item(_puts, n), do: {"key #{n}", "value", 0}
-
-  defp write(:write_put_batch, list), do: Batcher.write_put_batch(@shard, list)
-  defp write(:write_delete_batch, list), do: Batcher.write_delete_batch(@shard, list)
-  defp write(:write_batch, list), do: Batcher.write_batch(@shard, list)
-  defp write(:write, list), do: Batcher.write(@shard, "lane", {:put_batch, list}, 1)
-  # A command that counts 1, with a long list in it.
-  defp write(:write_one, list), do: Batcher.write(@shard, "lane", {:set, list}, 1)
-
-  defp write(:write_put_batch_async, list),
-    do: reply(&Batcher.write_put_batch_async(@shard, list, {self(), &1}))
-
-  defp write(:write_delete_batch_async, list),
-    do: reply(&Batcher.write_delete_batch_async(@shard, list, {self(), &1}))
-
-  defp reply(write) do
-    tag = make_ref()
-    :ok = write.(tag)
-    receive do: ({^tag, reply} -> reply)
-  end
-
-  defp start_caller(words, make, write) do
+  defp start_caller(scenario, n, count) do
     parent = self()
 
     caller = fn ->
-      made = make.()
+      made = make(scenario, n, count)
       send(parent, {self(), :ready})
-      receive do: (:go -> write.(made))
+      receive do: (:go -> check(scenario, write(scenario, made), count))
       exit(:answered)
     end
 
-    {pid, monitor} = :erlang.spawn_opt(caller, [:monitor, min_heap_size: words])
+    {pid, monitor} =
+      :erlang.spawn_opt(caller, [:monitor, min_heap_size: 100 + count * @words_per_item])
+
     receive do: ({^pid, :ready} -> {pid, monitor})
   end
 

@@ -15,11 +15,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   #   * `{committer, :exit}`
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Commit, Native, Telemetry}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Commit, Count, Native, Telemetry}
 
   # Rests this long before it gives memory back, or leaves if enough others rest.
   @rest_ms 5_000
   @resting 2
+  # A batch of so many items is put together at a stretch: a third of a millisecond.
+  @short 10_000
 
   defstruct [:shard, :ref, :telemetry?, parts: []]
 
@@ -51,12 +53,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   def loop(%__MODULE__{ref: ref} = state) do
     receive do
       {{^ref, :commit, lane, function}, entries, info} ->
-        commit(state, lane, function, entries(state, lane, entries), info)
+        commit(state, lane, function, entries(state, lane, entries, info), info)
 
         :ok = Native.next(ref)
         __MODULE__.loop(%{state | parts: []})
 
       {^ref, :part, entries} ->
+        # The VM walks through all binaries of a message when it is received.
+        :erlang.yield()
         __MODULE__.loop(%{state | parts: [entries | state.parts]})
 
       {^ref, :answer, reply} ->
@@ -82,15 +86,23 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     end
   end
 
-  defp entries(%{parts: []}, lane, entries), do: flatten(lane, entries)
-
-  defp entries(%{parts: parts}, lane, entries),
-    do: flatten(lane, :lists.append(:lists.reverse(parts, [entries])))
-
   # A namespace lane comes as entries, a hot one as the callers' lists.
-  defp flatten(lane, entries) when is_binary(lane), do: entries
-  defp flatten(_lane, [group]), do: group
-  defp flatten(_lane, groups), do: :lists.append(groups)
+  defp entries(%{parts: parts}, lane, entries, {{_replies, weight, groups, _bytes}, _, _, _}) do
+    count = max(weight, groups)
+    entries = concat(:lists.reverse(parts, [entries]), count)
+    if is_binary(lane), do: entries, else: concat(entries, count)
+  end
+
+  # Lists of `count` items together. What `++` copies before it yields takes 10 ms.
+  defp concat([list], _count), do: list
+  defp concat(lists, count) when count <= @short, do: :lists.append(lists)
+  defp concat(lists, _count), do: prepend(lists, [])
+
+  defp prepend([list], reversed), do: reverse(reversed, list)
+  defp prepend([list | lists], reversed), do: prepend(lists, reverse(list, reversed))
+
+  defp reverse([item | rest], reversed), do: reverse(rest, [item | reversed])
+  defp reverse([], reversed), do: reversed
 
   # The order of effects: contract 8.
   defp commit(state, lane, function, list, {{expected, _, _, _}, _, _, _} = info) do
@@ -114,11 +126,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
   # 9.1 to 9.3: how the callers are answered, with what, and what telemetry is told.
   defp verdict({:ok, list} = result, expected) when is_list(list) do
-    case proper_length(list) do
+    case Count.items(list) do
       ^expected ->
         {:slices, list, result}
 
-      nil ->
+      :improper ->
         {:each, result, :other}
 
       actual ->
@@ -129,33 +141,30 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
   defp verdict(result, _expected), do: {:each, result, result}
 
-  defp proper_length(list) do
-    length(list)
-  rescue
-    ArgumentError -> nil
-  end
+  defp answer(ref, how, reply), do: answered(ref, how, answer_some(ref, how, reply))
 
-  defp answer(ref, how, reply) do
-    {progress, couriered} = answer_some(ref, how, reply)
-    deliver(couriered)
+  defp answered(ref, how, {progress, couriered}) do
+    courier(ref, couriered)
 
     case progress do
-      :done ->
-        :ok
-
-      {:more, rest} ->
-        answer(ref, how, rest)
-
-      {:large, count, replies} ->
-        {slice, rest} = Enum.split(replies, count)
-        {:done, couriered} = Native.answer_large(ref, slice)
-        deliver(couriered)
-        answer(ref, how, rest)
+      :done -> :ok
+      {:more, rest} -> answer(ref, how, rest)
+      {:large, rest} -> answered(ref, how, Native.answer_large(ref, how, rest))
     end
   end
 
   defp answer_some(ref, :slices, replies), do: Native.answer_slices(ref, replies)
   defp answer_some(ref, :each, reply), do: Native.answer_each(ref, reply)
+
+  # A process may be killed between two of its time slices, never within one: who is passed is
+  # answered, who isn't is left to the committer that goes on with the batch of this one.
+  defp courier(_ref, []), do: :ok
+
+  defp courier(ref, couriered) do
+    :erlang.yield()
+    :ok = Native.pass(ref, length(couriered))
+    deliver(couriered)
+  end
 
   defp deliver(couriered),
     do: Enum.each(couriered, fn {from, reply} -> GenServer.reply(from, reply) end)

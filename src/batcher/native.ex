@@ -13,8 +13,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
 
   @typedoc "A lane: the prefix of a namespace, or the name of a hot one."
   @type lane :: binary | :batch | :put_batch | :delete_batch
-  @typedoc "Replies that the calling process has to send with `GenServer.reply/2`."
+  @typedoc "Replies that the calling process has to send with `GenServer.reply/2`, after `pass/2`."
   @type couriered :: [{GenServer.from(), term}]
+  @typedoc """
+  How far the callers were answered: go on with the rest; `:large` asks for `answer_large/3` first.
+  """
+  @type answered :: :done | {:more | :large, rest :: term}
   @typedoc "A slot, seen from outside: items, froms, weight, window in ms, age in us."
   @type slot :: {[term], [GenServer.from()], non_neg_integer, non_neg_integer, non_neg_integer}
 
@@ -64,7 +68,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
 
   @doc """
   Queues one call's writes: a command in a namespace lane, a list in a hot one. `count` is the
-  number of replies expected (contract 6.2). Answers `:queued`, or why nothing was.
+  number of replies expected (contract 6.2). Answers `:queued`, or why nothing was; `:large` asks
+  for `offer_large/7`.
 
   `from` gets the reply. A bare reference stands for the calling process, which gets
   `{reference, reply}`, or `{reference}` once it has waited for `wait_ms`, and never both.
@@ -72,11 +77,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @spec offer(integer, lane, term, non_neg_integer, non_neg_integer, from, wait_ms) :: offered
         when from: GenServer.from() | reference,
              wait_ms: non_neg_integer | nil,
-             offered: :queued | :not_running | :shutting_down | :batcher_overloaded
+             offered: :queued | :large | :not_running | :shutting_down | :batcher_overloaded
   def offer(_shard, _lane, _item, _count, _window_ms, _from, _wait_ms),
     do: without_library(:not_running)
 
-  @doc "The same on a dirty scheduler, for long lists."
+  @doc "The same on a dirty scheduler, for what takes long to copy."
   @spec offer_large(integer, lane, term, non_neg_integer, non_neg_integer, from, wait_ms) ::
           offered
         when from: GenServer.from() | reference,
@@ -103,16 +108,19 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
 
   @doc "Answers callers of the committer's batch from a list of replies."
   @spec answer_slices(reference, list) :: {answered, couriered}
-        when answered: :done | {:more, list} | {:large, pos_integer, list}
   def answer_slices(_committer, _replies), do: :erlang.nif_error(:not_loaded)
 
   @doc "Answers callers of the committer's batch, all with the same term."
-  @spec answer_each(reference, term) :: {:done | {:more, term}, couriered}
+  @spec answer_each(reference, term) :: {answered, couriered}
   def answer_each(_committer, _reply), do: :erlang.nif_error(:not_loaded)
 
-  @doc "Answers the next caller with a long slice, on a dirty scheduler."
-  @spec answer_large(reference, list) :: {:done, couriered}
-  def answer_large(_committer, _slice), do: :erlang.nif_error(:not_loaded)
+  @doc "Answers the next caller, from a list or with a term, on a dirty scheduler."
+  @spec answer_large(reference, :slices | :each, term) :: {answered, couriered}
+  def answer_large(_committer, _how, _replies), do: :erlang.nif_error(:not_loaded)
+
+  @doc "The calling process is about to send so many replies, those that it was asked to."
+  @spec pass(reference, non_neg_integer) :: :ok
+  def pass(_committer, _count), do: :erlang.nif_error(:not_loaded)
 
   @doc "The committer's batch is done. A next one comes as a message."
   @spec next(reference) :: :ok

@@ -7,8 +7,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Queue do
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{Count, Native, Settings}
 
-  # Longer lists are copied on a dirty scheduler: there, a millisecond matters to nobody.
-  @long 1_000
   # A reply that has been sent is here at once; only a crash could keep it.
   @sent_ms 5_000
 
@@ -48,16 +46,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Queue do
     do: {:error, :invalid_batch_command_list}
 
   defp offer(shard, lane, item, count, window_ms, from, wait_ms) do
-    offered =
-      if count > @long,
-        do: Native.offer_large(shard, lane, item, count, window_ms, from, wait_ms),
-        else: Native.offer(shard, lane, item, count, window_ms, from, wait_ms)
-
-    case offered do
-      accepted when accepted in [:queued, :not_running] -> accepted
-      reason -> {:error, reason}
+    case Native.offer(shard, lane, item, count, window_ms, from, wait_ms) do
+      :queued -> :queued
+      # Copied on a dirty scheduler: there, a millisecond matters to nobody.
+      :large -> offered(Native.offer_large(shard, lane, item, count, window_ms, from, wait_ms))
+      refused -> offered(refused)
     end
   end
+
+  defp offered(accepted) when accepted in [:queued, :not_running], do: accepted
+  defp offered(reason), do: {:error, reason}
 
   @doc "Waits until every write accepted so far has been answered."
   @spec flush(integer, timeout) :: {:reply, term} | :timeout | :not_running

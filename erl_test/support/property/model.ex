@@ -131,7 +131,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Model do
         reply(call, reply, context)
 
       {:exit, reason} ->
-        unless courier_died?(call, context), do: raw_exit(call, shard, reason, context)
+        raw_exit(call, shard, reason, context)
 
       _other ->
         {:unexpected, call}
@@ -162,7 +162,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Model do
         nil
 
       {{:returned, :ok}, [], _} ->
-        unless killed?(call, context) or courier_died?(call, context), do: {:no_reply, call}
+        unless killed?(call, context), do: {:no_reply, call}
 
       {{:returned, {:direct, _}}, [], []} when call.count == 0 ->
         nil
@@ -304,21 +304,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Model do
       {_reason, {GenServer, :call, _}} -> if steady?, do: {:owner_died, call}
       _other -> {:unexpected, call}
     end
-  end
-
-  # A reply to an alias is sent by a process: the committer, or for a dead one the owner. What kills both,
-  # or a committer that has just ended its commit, may take the reply along.
-  defp courier_died?(%{kind: :async, from: :plain}, _context), do: false
-
-  defp courier_died?(call, context) do
-    shard = elem(call.step, 1)
-
-    Program.fault?(context.program, :kill_committer, shard) and
-      case commits(call, context) do
-        [{%{outcome: :killed}, _slice} | _] -> not Program.steady?(context.program, shard)
-        [{commit, _slice} | _] -> is_map_key(context.killed, commit.pid)
-        [] -> call.count == 0 or not Program.steady?(context.program, shard)
-      end
   end
 
   # 12.1: once where the write was taken, never where the caller has to do it.

@@ -1,19 +1,23 @@
 //! The callers of one batch and what each is told.
 //!
 //! Invariant: whoever is passed by the cursor is answered right then, under the same lock, unless it
-//! had given up.
+//! had given up; those that only a process can answer are passed when it is about to.
 
 use crate::arena::{Arena, Elements, Kept, list_of};
 use crate::atoms;
 use crate::failure;
-use batcher_shell::{Callers, Failure};
+use crate::host::Beam;
+use crate::measure::{self, SHORT};
+use batcher_shell::{Callers, Failure, SharedAnswers};
 use rustler::{Encoder, Env, Error, LocalPid, NifResult, Term};
 use std::time::Instant;
 
-/// How many callers are answered in one call from the BEAM: some 50 us.
-const CHUNK: usize = 256;
-/// A reply of more items is sent from a dirty scheduler, since it is copied in one go.
-const LARGE: u64 = 2_000;
+/// How many callers are answered in one call from the BEAM, and how much of a time slice that takes,
+/// woken processes included: some 200 us.
+const CHUNK: u64 = 128;
+const CHUNK_PERCENT: i32 = 40;
+/// How many replies a process sends within one time slice.
+const COURIERED: usize = 32;
 
 /// Who is to be answered, as it arrives: a `GenServer.from`, or the reference that the calling
 /// process waits for.
@@ -57,6 +61,35 @@ pub(crate) struct Waiting {
     bare: bool,
 }
 
+impl Waiting {
+    /// Its reply, and the replies of those behind it.
+    fn slice<'a>(&self, env: Env<'a>, replies: Term<'a>) -> NifResult<(Term<'a>, Term<'a>)> {
+        if self.bare {
+            return replies.list_get_cell();
+        }
+        let (slice, rest) = split(env, replies, self.replies)?;
+        Ok(((atoms::ok(), slice).encode(env), rest))
+    }
+
+    /// The same, if the reply takes no more than `words`; takes them from `words`.
+    fn short_slice<'a>(
+        &self,
+        env: Env<'a>,
+        replies: Term<'a>,
+        words: &mut u64,
+    ) -> NifResult<Option<(Term<'a>, Term<'a>)>> {
+        let mut rest = replies;
+        for _ in 0..self.replies {
+            let (head, tail) = rest.list_get_cell()?;
+            if measure::item_within(head, words).is_none() {
+                return Ok(None);
+            }
+            rest = tail;
+        }
+        self.slice(env, replies).map(Some)
+    }
+}
+
 /// The callers of one batch, in queue order.
 #[derive(Default)]
 pub(crate) struct Answers {
@@ -73,13 +106,14 @@ impl AsMut<Callers<Waiting>> for Answers {
 /// How far a call to answer came.
 pub(crate) enum Progress<'a> {
     Done,
-    /// Call again, with the rest of the replies.
-    More(Term<'a>),
-    /// The next caller's slice is this long: answer it with [`Answers::one`].
-    Large(u64, Term<'a>),
+    /// Call again, with the rest of the replies. This took so much of the time slice, in percent.
+    More(Term<'a>, i32),
+    /// The next caller's reply is too large for a scheduler: send it with [`answer_large`].
+    Large(Term<'a>),
 }
 
-/// Replies that the calling process has to send: `[{from, reply}]`.
+/// Replies that the calling process has to send: `[{from, reply}]`. Their callers come next, and
+/// are [passed](Answers::pass) then.
 pub(crate) type Couriered<'a> = Vec<Term<'a>>;
 
 impl Answers {
@@ -116,26 +150,19 @@ impl Answers {
         mut replies: Term<'a>,
         couriered: &mut Couriered<'a>,
     ) -> NifResult<Progress<'a>> {
-        let mut items = 0;
-        for _ in 0..CHUNK {
-            let Some(caller) = self.next_in_order(couriered).filter(|_| items < LARGE) else {
-                break;
-            };
-            if caller.replies > LARGE {
-                return Ok(Progress::Large(caller.replies, replies));
+        let mut words = SHORT;
+        for passed in 0..CHUNK {
+            let Some(caller) = self.next_in_order(couriered) else { break };
+            match caller.short_slice(sender, replies, &mut words)? {
+                Some((reply, rest)) => {
+                    self.answer_next(sender, caller, reply, couriered);
+                    replies = rest;
+                }
+                None if passed == 0 => return Ok(Progress::Large(replies)),
+                None => break,
             }
-            items += caller.replies;
-            let reply;
-            if caller.bare {
-                (reply, replies) = replies.list_get_cell()?;
-            } else {
-                let slice;
-                (slice, replies) = split(sender, replies, caller.replies)?;
-                reply = (atoms::ok(), slice).encode(sender);
-            }
-            self.answer_next(sender, reply, couriered);
         }
-        Ok(self.progress(replies))
+        Ok(self.progress(replies, SHORT - words, couriered))
     }
 
     /// The next callers get this very term.
@@ -145,27 +172,38 @@ impl Answers {
         reply: Term<'a>,
         couriered: &mut Couriered<'a>,
     ) -> Progress<'a> {
-        for _ in 0..CHUNK {
-            if self.next_in_order(couriered).is_none() {
-                break;
-            }
-            self.answer_next(sender, reply, couriered);
+        let mut words = SHORT;
+        if measure::bytes_within(reply, &mut words).is_none() {
+            return Progress::Large(reply);
         }
-        self.progress(reply)
+        let each = SHORT - words;
+        // So many that they get no more than that together.
+        let callers = CHUNK.min(SHORT / each.max(1));
+        for _ in 0..callers {
+            let Some(caller) = self.next_in_order(couriered) else { break };
+            self.answer_next(sender, caller, reply, couriered);
+        }
+        self.progress(reply, each * callers, couriered)
     }
 
-    /// The next caller gets this slice, unless the calling process is being killed.
-    pub(crate) fn one<'a>(
-        &mut self,
-        sender: Env<'a>,
-        slice: Term<'a>,
-        couriered: &mut Couriered<'a>,
-    ) {
-        let next = self.callers.left().next().copied();
-        let sent = self.answer_next(sender, (atoms::ok(), slice).encode(sender), couriered);
-        if let (false, Some(Waiting { route: Route::Direct(pid), .. })) = (sent, next)
-            && pid.is_alive(sender)
-        {
+    /// The calling process sends the replies of so many callers now.
+    pub(crate) fn pass(&mut self, count: usize) {
+        for _ in 0..count {
+            self.callers.pass();
+        }
+    }
+
+    /// The next caller gets a reply that was copied, unless the calling process is being killed.
+    fn pass_on(&mut self, sender: Env<'_>, mut arena: Arena, copy: Kept) {
+        let Some((&Waiting { route: Route::Direct(pid), tag, .. }, true)) = self.callers.pass()
+        else {
+            return;
+        };
+        let tag = self.tags.enter(|inside| arena.keep(inside.term(tag)));
+        let sent = arena.send(Some(sender), pid, |inside| {
+            (inside.term(tag), inside.term(copy)).encode(inside.env())
+        });
+        if !sent && pid.is_alive(sender) {
             self.callers.take_back();
         }
     }
@@ -205,34 +243,75 @@ impl Answers {
         self.callers.all().map(from).collect()
     }
 
-    /// The next caller, unless a reply from here would overtake those that are still to be sent by
-    /// the process (8).
+    /// The caller behind those that the process is to answer, unless a reply from here would overtake
+    /// theirs (8).
     fn next_in_order(&self, couriered: &Couriered<'_>) -> Option<Waiting> {
-        let next = self.callers.left().next().copied();
+        if couriered.len() == COURIERED {
+            return None;
+        }
+        let next = self.callers.left().nth(couriered.len()).copied();
         next.filter(|next| couriered.is_empty() || matches!(next.route, Route::Courier))
     }
 
-    fn progress<'a>(&self, rest: Term<'a>) -> Progress<'a> {
-        if self.callers.left().len() == 0 { Progress::Done } else { Progress::More(rest) }
+    /// After a chunk of replies of so many words.
+    fn progress<'a>(&self, rest: Term<'a>, words: u64, couriered: &Couriered<'_>) -> Progress<'a> {
+        match self.callers.left().len() - couriered.len() {
+            0 => Progress::Done,
+            _ => Progress::More(rest, CHUNK_PERCENT + measure::percent(words)),
+        }
     }
 
-    /// False if the reply could not be sent: the caller or the sender is no more.
     fn answer_next<'a>(
         &mut self,
         sender: Env<'a>,
+        caller: Waiting,
         reply: Term<'a>,
         couriered: &mut Couriered<'a>,
-    ) -> bool {
-        let Some((caller, true)) = self.callers.pass() else { return true };
+    ) {
         match caller.route {
-            Route::Direct(pid) => self.tags.reply(Some(sender), pid, caller.tag, reply),
+            Route::Direct(pid) => {
+                if let Some((_, true)) = self.callers.pass() {
+                    // One that is no more need not know.
+                    let _ = self.tags.reply(Some(sender), pid, caller.tag, reply);
+                }
+            }
             Route::Courier => {
                 let from = self.tags.enter(|inside| inside.term(caller.tag).in_env(sender));
                 couriered.push((from, reply).encode(sender));
-                true
             }
         }
     }
+}
+
+/// The next caller gets its reply, however large: it is copied while the lock is free, so that nobody
+/// waits for that on a scheduler. `sliced`: its slice of `replies`, otherwise this very term.
+pub(crate) fn answer_large<'a>(
+    answers: &SharedAnswers<Beam>,
+    sender: Env<'a>,
+    replies: Term<'a>,
+    sliced: bool,
+    couriered: &mut Couriered<'a>,
+) -> NifResult<Progress<'a>> {
+    let (next, left) = {
+        let answers = answers.lock();
+        let left = answers.callers.left();
+        (answers.callers.left().next().copied(), left.len())
+    };
+    let Some(next) = next else { return Ok(Progress::Done) };
+    let (reply, rest) = if sliced { next.slice(sender, replies)? } else { (replies, replies) };
+    if matches!(next.route, Route::Courier) {
+        let mut answers = answers.lock();
+        answers.answer_next(sender, next, reply, couriered);
+        return Ok(answers.progress(rest, 0, couriered));
+    }
+    let mut arena = Arena::default();
+    let copy = arena.keep(reply);
+    let mut answers = answers.lock();
+    // If this process is being killed, another may have gone on with its batch by now.
+    if answers.callers.left().len() == left {
+        answers.pass_on(sender, arena, copy);
+    }
+    Ok(answers.progress(rest, 0, couriered))
 }
 
 /// The first `count` elements of a list and the rest of it.

@@ -64,6 +64,20 @@ impl Arena {
         Kept { term, arena: self.number }
     }
 
+    /// Copies terms into the arena, as a list.
+    pub(crate) fn keep_list(&mut self, terms: &[Term<'_>]) -> Kept {
+        OwnedEnv::new().run(|outside| {
+            // SAFETY: for the time of this call the list points at terms outside its environment.
+            // They are alive, it is copied before they can change, and never read again.
+            let list = unsafe {
+                let terms: Vec<ErlNifTerm> = terms.iter().map(|term| term.as_c_arg()).collect();
+                let (first, count) = (terms.as_ptr(), terms.len() as u32);
+                Term::new(outside, enif_make_list_from_array(outside.as_c_arg(), first, count))
+            };
+            self.keep(list)
+        })
+    }
+
     /// Builds a term in the arena.
     pub(crate) fn build(&mut self, build: impl for<'a> FnOnce(Inside<'a>) -> Term<'a>) -> Kept {
         let term = self.enter(|inside| build(inside).as_c_arg());

@@ -32,6 +32,7 @@ rustler::atoms! {
     sent,
     shutting_down,
     size,
+    slices,
     spawn_committers,
     stop,
     window,

@@ -1,25 +1,49 @@
 //! The writes that the library keeps in a slot.
 //!
-//! Invariant: the items of all parts, one after the other, are the groups in queue order; the
-//! slot's answers have one caller for each of them.
+//! Invariant: the items of all parts, one after the other, are the groups in queue order, large
+//! lists cut into several; the slot's answers have one caller for each group.
 
 use crate::arena::{Arena, Elements, Kept, list_of};
-use crate::atoms;
+use crate::{atoms, measure};
 use batcher_core::LaneKey;
 use rustler::{Atom, Encoder, Env, Term, TermType};
 
-/// Some groups in one arena. A slot has one part, unless a long list came with its own.
+/// Words of one part of a large list. Who receives a message goes through all its binaries at a
+/// stretch: this many take a third of a millisecond.
+const PART: u64 = 8 * measure::SHORT;
+
+/// Some groups in one arena. A slot has one part, unless a large item came with its own.
 #[derive(Default)]
 pub(crate) struct Part {
     arena: Arena,
     items: Vec<Kept>,
+    /// The first item goes on with the list that the part before it ends with.
+    goes_on: bool,
 }
 
 impl Part {
-    pub(crate) fn of(item: Term<'_>) -> Self {
+    fn of(item: Term<'_>) -> Self {
         let mut part = Part::default();
         part.push(item);
         part
+    }
+
+    /// A large item, copied: a list in as many parts as it needs, anything else in one. And the
+    /// bytes that it takes.
+    pub(crate) fn all_of(item: Term<'_>) -> (Vec<Self>, u64) {
+        let mut parts = Vec::new();
+        let mut bytes = measure::WORD;
+        let mut rest = item;
+        while let Some((piece, behind)) = cut(rest, &mut bytes) {
+            let mut arena = Arena::default();
+            let items = vec![arena.keep_list(&piece)];
+            parts.push(Part { arena, items, goes_on: !parts.is_empty() });
+            rest = behind;
+        }
+        match parts.is_empty() {
+            true => (vec![Part::of(item)], measure::bytes(item)),
+            false => (parts, bytes),
+        }
     }
 
     fn push(&mut self, item: Term<'_>) {
@@ -29,6 +53,24 @@ impl Part {
     pub(crate) fn into_parts(self) -> (Arena, Vec<Kept>) {
         (self.arena, self.items)
     }
+}
+
+/// The first elements of a list, at least one, and those behind them; adds what they take to
+/// `bytes`.
+fn cut<'a>(list: Term<'a>, bytes: &mut u64) -> Option<(Vec<Term<'a>>, Term<'a>)> {
+    let mut piece = Vec::new();
+    let mut words = PART;
+    let mut rest = list;
+    while let Ok((head, tail)) = rest.list_get_cell() {
+        *bytes += match measure::item_within(head, &mut words) {
+            Some(bytes) => bytes,
+            None if piece.is_empty() => measure::WORD + measure::bytes(head),
+            None => break,
+        };
+        piece.push(head);
+        rest = tail;
+    }
+    (!piece.is_empty()).then_some((piece, rest))
 }
 
 /// Which commit function fits a command, or all commands of a slot (7.2).
@@ -83,7 +125,7 @@ pub(crate) enum Item<'a> {
     /// To be copied into the slot's arena.
     Term(Term<'a>),
     /// Copied beforehand, because copying takes long.
-    Part(Part),
+    Parts(Vec<Part>),
 }
 
 /// The writes of a slot.
@@ -101,7 +143,7 @@ impl Writes {
         match (item, self.parts.last_mut()) {
             (Item::Term(term), Some(part)) => part.push(term),
             (Item::Term(term), None) => self.parts.push(Part::of(term)),
-            (Item::Part(part), _) => self.parts.push(part),
+            (Item::Parts(parts), _) => self.parts.extend(parts),
         }
         self.shape = self.shape.and(shape);
         self.replies += replies;
@@ -114,11 +156,30 @@ impl Writes {
 
     /// The queued groups, for a look from outside.
     pub(crate) fn items<'a>(&self, env: Env<'a>) -> Vec<Term<'a>> {
-        let copy = |part: &Part| -> Vec<Term<'a>> {
-            let items = part.items.iter();
-            part.arena.enter(|inside| items.map(|&kept| inside.term(kept).in_env(env)).collect())
-        };
-        self.parts.iter().flat_map(copy).collect()
+        let mut groups: Vec<Vec<Term<'a>>> = Vec::new();
+        for part in &self.parts {
+            let mut goes_on = part.goes_on;
+            for &kept in &part.items {
+                let term = part.arena.enter(|inside| inside.term(kept).in_env(env));
+                match groups.last_mut().filter(|_| goes_on) {
+                    Some(group) => group.push(term),
+                    None => groups.push(vec![term]),
+                }
+                goes_on = false;
+            }
+        }
+        groups.into_iter().map(|pieces| join(env, pieces)).collect()
+    }
+}
+
+/// A group of its pieces.
+fn join<'a>(env: Env<'a>, pieces: Vec<Term<'a>>) -> Term<'a> {
+    match pieces[..] {
+        [whole] => whole,
+        _ => list_of(
+            env,
+            pieces.into_iter().filter_map(|piece| piece.into_list_iterator().ok()).flatten(),
+        ),
     }
 }
 

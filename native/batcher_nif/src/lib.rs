@@ -19,12 +19,13 @@ mod registry;
 mod snapshot;
 mod waiter;
 
-use answers::{Answers, Caller, Couriered, Progress};
+use answers::{Caller, Couriered, Progress};
 use arena::{Arena, list_of};
 use batcher_core::{BarrierId, Config, Group, LaneRef, Pacing};
+use batcher_shell::SharedAnswers;
 use committer::Committer;
 use contents::{Item, Part, Shape};
-use host::Shard;
+use host::{Beam, Shard};
 use rustler::{Atom, Binary, Decoder, Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 use std::time::Duration;
 use waiter::Waiter;
@@ -88,10 +89,15 @@ fn offer<'a>(
     wait_ms: Option<u64>,
 ) -> NifResult<Atom> {
     let offer = Offer { shard, lane, count, window_ms, caller: Caller::of(env, from)?, wait_ms };
-    offer.make(env, item, Item::Term(item))
+    let mut left = measure::SHORT;
+    let Some(bytes) = measure::bytes_within(item, &mut left) else {
+        return Ok(atoms::large());
+    };
+    consume(env, measure::percent(measure::SHORT - left));
+    offer.make(env, item, bytes, Item::Term(item))
 }
 
-/// The same for a long list: copied before the lock is taken, on a dirty scheduler.
+/// The same for a large item: copied before the lock is taken, on a dirty scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
 #[expect(clippy::too_many_arguments, reason = "a function of the BEAM's has no structs")]
 fn offer_large<'a>(
@@ -105,7 +111,8 @@ fn offer_large<'a>(
     wait_ms: Option<u64>,
 ) -> NifResult<Atom> {
     let offer = Offer { shard, lane, count, window_ms, caller: Caller::of(env, from)?, wait_ms };
-    offer.make(env, item, Item::Part(Part::of(item)))
+    let (parts, bytes) = Part::all_of(item);
+    offer.make(env, item, bytes, Item::Parts(parts))
 }
 
 /// The arguments of an offer.
@@ -119,7 +126,8 @@ struct Offer<'a> {
 }
 
 impl<'a> Offer<'a> {
-    fn make(self, env: Env<'a>, term: Term<'a>, item: Item<'a>) -> NifResult<Atom> {
+    /// `term` takes this many `bytes`; `item` is it, or its copy.
+    fn make(self, env: Env<'a>, term: Term<'a>, bytes: u64, item: Item<'a>) -> NifResult<Atom> {
         let Some(shard) = self.shard.0 else {
             return Ok(atoms::not_running());
         };
@@ -129,7 +137,6 @@ impl<'a> Offer<'a> {
             None => hot_lane(self.lane)?,
         };
         let namespace = prefix.is_some();
-        let bytes = measure::bytes(term);
         let weight = if namespace { 1 } else { self.count };
         let shape = if namespace { Shape::of(term) } else { Shape::Mixed };
         let bare = namespace && self.count == 1;
@@ -201,7 +208,7 @@ fn answer_slices<'a>(
     committer: ResourceArc<Committer>,
     replies: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    answer(env, &committer, |answers, couriered| answers.slices(env, replies, couriered))
+    answer(env, &committer, |answers, couriered| answers.lock().slices(env, replies, couriered))
 }
 
 #[rustler::nif]
@@ -210,44 +217,58 @@ fn answer_each<'a>(
     committer: ResourceArc<Committer>,
     reply: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    answer(env, &committer, |answers, couriered| Ok(answers.each(env, reply, couriered)))
+    answer(env, &committer, |answers, couriered| Ok(answers.lock().each(env, reply, couriered)))
 }
 
-/// One caller's long slice: copied in one go, hence on a dirty scheduler.
+/// One caller's large reply, copied before the lock is taken, on a dirty scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn answer_large<'a>(
     env: Env<'a>,
     committer: ResourceArc<Committer>,
-    slice: Term<'a>,
+    how: Atom,
+    replies: Term<'a>,
 ) -> NifResult<Term<'a>> {
+    let sliced = how == atoms::slices();
     answer(env, &committer, |answers, couriered| {
-        answers.one(env, slice, couriered);
-        Ok(Progress::Done)
+        answers::answer_large(answers, env, replies, sliced, couriered)
     })
 }
 
-/// `{:done | {:more, rest} | {:large, count, rest}, [{from, reply}]}`
+#[rustler::nif]
+fn pass(committer: ResourceArc<Committer>, count: usize) -> Atom {
+    if let Some(answers) = committer.seat.answers() {
+        answers.lock().pass(count);
+    }
+    atoms::ok()
+}
+
+/// `{:done | {:more, rest} | {:large, rest}, [{from, reply}]}`
 fn answer<'a>(
     env: Env<'a>,
     committer: &Committer,
-    work: impl FnOnce(&mut Answers, &mut Couriered<'a>) -> NifResult<Progress<'a>>,
+    work: impl FnOnce(&SharedAnswers<Beam>, &mut Couriered<'a>) -> NifResult<Progress<'a>>,
 ) -> NifResult<Term<'a>> {
     let mut couriered = Vec::new();
     let progress = match committer.seat.answers() {
-        Some(answers) => work(&mut answers.lock(), &mut couriered)?,
+        Some(answers) => work(&answers, &mut couriered)?,
         None => Progress::Done,
     };
     let progress = match progress {
         Progress::Done => atoms::done().encode(env),
-        Progress::More(rest) => {
-            // Answering a chunk of callers takes up to a third of a millisecond, woken processes
-            // included: no more than three in a time slice.
-            rustler::schedule::consume_timeslice(env, 40);
+        Progress::More(rest, percent) => {
+            consume(env, percent);
             (atoms::more(), rest).encode(env)
         }
-        Progress::Large(count, rest) => (atoms::large(), count, rest).encode(env),
+        Progress::Large(rest) => (atoms::large(), rest).encode(env),
     };
     Ok((progress, list_of(env, couriered.into_iter())).encode(env))
+}
+
+/// Takes so much from the time slice of the calling process.
+fn consume(env: Env<'_>, percent: i32) {
+    if percent > 0 {
+        rustler::schedule::consume_timeslice(env, percent.min(100));
+    }
 }
 
 #[rustler::nif]

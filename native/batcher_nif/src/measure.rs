@@ -1,70 +1,122 @@
-//! How much memory a term takes, for the limits of a shard and its telemetry.
+//! How much memory a term takes, for the limits of a shard and its telemetry, and whether it is
+//! small enough to be copied on a scheduler.
 //!
 //! Counts words as the VM lays them out and the bytes of every binary, on the heap or off it.
-//! Small things of little weight (big integers, references, funs) count a flat amount.
+//! Small things of little weight (references, floats) count a flat amount.
+//!
+//! Invariant: a term is visited no further than there are words left to spend on it.
 
 use crate::arena::Elements;
 use rustler::{Binary, MapIterator, Term, TermType};
 
-const WORD: u64 = 8;
+pub(crate) const WORD: u64 = 8;
+const CELL: u64 = 2;
 /// What the rarer kinds of terms count.
-const FLAT: u64 = 5 * WORD;
+const FLAT: u64 = 5;
+/// A binary is a reference; its bytes are copied with it up to this size.
+const REFERENCE: u64 = 3;
+const ON_HEAP: u64 = 64;
+
+/// Words that a scheduler visits and copies at a stretch: half a millisecond where none of them is
+/// in its cache. What takes more is left to a dirty scheduler.
+pub(crate) const SHORT: u64 = 16_384;
+
+/// How much of a process's time slice of a millisecond visiting and copying so many words takes.
+pub(crate) fn percent(words: u64) -> i32 {
+    (words * 50 / SHORT) as i32
+}
 
 /// Bytes that the term takes, itself included.
 pub(crate) fn bytes(term: Term<'_>) -> u64 {
-    let mut measure = Measure { total: WORD, containers: Vec::new() };
-    measure.add(term);
-    while let Some(container) = measure.containers.pop() {
-        measure.add_parts(container);
-    }
-    measure.total
+    // More words than there is memory.
+    bytes_within(term, &mut { u64::MAX }).unwrap_or(u64::MAX)
 }
 
-struct Measure<'a> {
-    total: u64,
+/// The same, if no more than `words` are to be copied of it; takes them from `words`.
+pub(crate) fn bytes_within(term: Term<'_>, words: &mut u64) -> Option<u64> {
+    let mut measure = Measure { bytes: WORD, words, containers: Vec::new() };
+    measure.add(term)?;
+    while let Some(container) = measure.containers.pop() {
+        measure.add_parts(container)?;
+    }
+    Some(measure.bytes)
+}
+
+/// The same of an item of a list, its cell included.
+pub(crate) fn item_within(item: Term<'_>, words: &mut u64) -> Option<u64> {
+    *words = words.checked_sub(CELL)?;
+    Some(CELL * WORD + bytes_within(item, words)? - WORD)
+}
+
+struct Measure<'w, 'a> {
+    bytes: u64,
+    /// Left to be spent.
+    words: &'w mut u64,
     /// Tuples, lists and maps whose parts are still to be counted: no recursion, since a term may
     /// be nested deeper than any stack.
     containers: Vec<Term<'a>>,
 }
 
-impl<'a> Measure<'a> {
-    fn add(&mut self, term: Term<'a>) {
-        self.total += match term.get_type() {
-            TermType::Atom => 0,
-            TermType::Integer if term.decode::<i64>().is_ok() => 0,
+impl<'a> Measure<'_, 'a> {
+    /// These words are visited and copied. `None`: they are too many.
+    fn spend(&mut self, words: u64) -> Option<()> {
+        *self.words = self.words.checked_sub(words)?;
+        Some(())
+    }
+
+    fn take(&mut self, words: u64) -> Option<()> {
+        self.bytes += words * WORD;
+        self.spend(words)
+    }
+
+    fn add(&mut self, term: Term<'a>) -> Option<()> {
+        match term.get_type() {
+            TermType::Atom => Some(()),
+            TermType::Integer if term.decode::<i64>().is_ok() => Some(()),
             TermType::Binary => match Binary::from_term(term) {
-                Ok(binary) => 3 * WORD + binary.len() as u64,
-                Err(_) => FLAT,
+                Ok(binary) => {
+                    let size = binary.len() as u64;
+                    self.bytes += size;
+                    if size <= ON_HEAP {
+                        self.spend(size.div_ceil(WORD))?;
+                    }
+                    self.take(REFERENCE)
+                }
+                Err(_) => self.take(FLAT),
             },
             TermType::Tuple | TermType::List | TermType::Map => {
                 self.containers.push(term);
-                0
+                Some(())
             }
-            _ => FLAT,
+            TermType::Integer if term.decode::<u64>().is_ok() => self.take(FLAT),
+            // Nobody tells how long a number is, or what a function has closed over.
+            TermType::Integer | TermType::Fun => {
+                self.spend(SHORT)?;
+                self.take(FLAT)
+            }
+            _ => self.take(FLAT),
         }
     }
 
-    fn add_parts(&mut self, container: Term<'a>) {
+    fn add_parts(&mut self, container: Term<'a>) -> Option<()> {
         if let Some(elements) = Elements::of(container) {
-            self.total += WORD * (1 + elements.len() as u64);
-            (0..elements.len()).for_each(|index| self.add(elements.at(index)));
-        } else if let Some(pairs) = MapIterator::new(container) {
-            self.total += 3 * WORD;
-            for (key, value) in pairs {
-                self.total += 2 * WORD;
-                self.add(key);
-                self.add(value);
-            }
-        } else {
-            let mut tail = container;
-            while let Ok((head, rest)) = tail.list_get_cell() {
-                self.total += 2 * WORD;
-                self.add(head);
-                tail = rest;
-            }
-            if !tail.is_empty_list() {
-                self.add(tail);
-            }
+            self.take(1 + elements.len() as u64)?;
+            return (0..elements.len()).try_for_each(|index| self.add(elements.at(index)));
         }
+        if let Some(mut pairs) = MapIterator::new(container) {
+            self.take(3)?;
+            return pairs.try_for_each(|(key, value)| {
+                self.take(2)?;
+                self.add(key)?;
+                self.add(value)
+            });
+        }
+        let mut tail = container;
+        while let Ok((head, rest)) = tail.list_get_cell() {
+            self.take(CELL)?;
+            self.add(head)?;
+            tail = rest;
+        }
+        if tail.is_empty_list() { Some(()) } else { self.add(tail) }
     }
 }

@@ -1,0 +1,131 @@
+# What is too large for a scheduler is copied and sent in other ways: nobody may notice.
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.LargeItemsTest do
+  use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: false
+
+  @long_ms 60_000
+  @items 40_000
+
+  setup %{shard: shard} do
+    put_env(:waraft_generic_batch_window_ms, @long_ms)
+    put_env(:waraft_hot_batch_window_ms, @long_ms)
+    start_batcher(shard, hot_batch_max: :infinity)
+    :ok
+  end
+
+  # Values that stand outside the heap.
+  defp puts(name, count),
+    do: for(i <- 1..count//1, do: {"#{name} #{i}", String.duplicate("#{i}", 100), i})
+
+  defp echo(shard), do: backend(shard, {:run, fn _function, list -> {:ok, list} end})
+
+  test "7.3, 9.1 groups of all sizes: in order, and each gets its slice", %{shard: shard} do
+    echo(shard)
+    sizes = [1, @items, 0, 3, @items, 2_000, @items]
+    groups = for {size, n} <- Enum.with_index(sizes), do: puts(n, size)
+
+    tasks =
+      for {group, n} <- Enum.with_index(groups, 1) do
+        task = call_async(fn -> Batcher.write_put_batch(shard, group) end)
+        wait_queued(shard, :put_batch, n)
+        task
+      end
+
+    assert for({_from, list} <- queued_slot(shard, :put_batch).groups, do: list) == groups
+    :ok = Batcher.flush(shard)
+    assert next_commit(shard).list == Enum.concat(groups)
+    for {task, group} <- Enum.zip(tasks, groups), do: assert(await(task) == {:ok, group})
+  end
+
+  test "4.3, 9.1 commands of all kinds and sizes", %{shard: shard} do
+    echo(shard)
+    range = 1..@items
+
+    commands = [
+      {:small},
+      {:set, Enum.to_list(range)},
+      {:set, List.to_tuple(Enum.to_list(range))},
+      {:set, Map.new(range, &{&1, "#{&1}"})},
+      {:set, Enum.reduce(range, [], &{&1, &2})},
+      {:set, Enum.reduce(range, [], &[&2 | &1])},
+      {:set, Bitwise.bsl(1, 1_000_000), Bitwise.bsl(1, 63), -Bitwise.bsl(1, 64)},
+      {:set, &Enum.at(Enum.to_list(range), &1), 0.5, self(), make_ref(), <<1::1>>},
+      {:set, String.duplicate("x", 1_000_000)},
+      {:small}
+    ]
+
+    tasks =
+      for {command, n} <- Enum.with_index(commands, 1) do
+        task = call_async(fn -> Batcher.write(shard, "lane", command, @long_ms) end)
+        wait_queued(shard, "lane", n)
+        task
+      end
+
+    assert queued_slot(shard, "lane").commands == commands
+    :ok = Batcher.flush(shard)
+    assert next_commit(shard).list == commands
+    for {task, command} <- Enum.zip(tasks, commands), do: assert(await(task) == command)
+  end
+
+  test "9.1 a command that counts other than 1 gets its slice, however long", %{shard: shard} do
+    backend(shard, {:run, fn _function, [{:put_batch, list} | _] -> {:ok, list ++ [:small]} end})
+    list = puts("a", @items)
+    large = call_async(fn -> Batcher.write(shard, "lane", {:put_batch, list}, @long_ms) end)
+    wait_queued(shard, "lane", 1)
+    small = call_async(fn -> Batcher.write(shard, "lane", {:small}, @long_ms) end)
+    wait_queued(shard, "lane", 2)
+    :ok = Batcher.flush(shard)
+    assert {await(large), await(small)} == {{:ok, list}, :small}
+  end
+
+  test "9.3 many callers get the same large term, by alias too", %{shard: shard} do
+    result = {:error, puts("a", @items)}
+    backend(shard, {:run, fn _function, _list -> result end})
+
+    tasks =
+      for n <- 1..6 do
+        request = {:write, "lane", {:set, n}, @long_ms}
+
+        task =
+          call_async(fn ->
+            if rem(n, 3) == 0,
+              do: GenServer.call(Batcher.name(shard), request),
+              else: Batcher.write(shard, "lane", {:set, n}, @long_ms)
+          end)
+
+        wait_queued(shard, "lane", n)
+        task
+      end
+
+    :ok = Batcher.flush(shard)
+    for task <- tasks, do: assert(await(task) == result)
+  end
+
+  test "3.7 who has given up gets nothing of a large batch, the others do", %{shard: shard} do
+    put_call_timeout(-@long_ms)
+    list = puts("a", @items)
+    parent = self()
+
+    # Gives up at once, and stays.
+    spawn_link(fn ->
+      catch_exit(Batcher.write_put_batch(shard, list))
+      send(parent, {:gave_up, self()})
+      receive do: (:look -> send(parent, {:mailbox, mailbox()}))
+    end)
+
+    assert_receive {:gave_up, pid}
+    tag = make_ref()
+    :ok = Batcher.write_put_batch_async(shard, list, {self(), tag})
+    echo(shard)
+    :ok = Batcher.flush(shard)
+    assert await_reply(tag) == {:ok, list}
+    send(pid, :look)
+    assert_receive {:mailbox, []}
+  end
+
+  test "10.1 without a batcher a large write is committed in the caller" do
+    shard = new_shard()
+    echo(shard)
+    assert Batcher.write_put_batch(shard, puts("a", @items)) == {:ok, puts("a", @items)}
+    assert Batcher.write(shard, "lane", {:set, puts("a", @items)}, 1) == {:set, puts("a", @items)}
+  end
+end
