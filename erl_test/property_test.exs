@@ -35,7 +35,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.PropertyTest do
     :ok
   end
 
-  @tag :slow
   @tag timeout: :infinity
   test "the whole contract: random programs keep to the model" do
     calls = integer_env("PROPERTY_CALLS", 20_000)

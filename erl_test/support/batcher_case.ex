@@ -233,7 +233,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Case do
 
   @doc "Shortens the 30 s of a sync call (3.7) until the end of the test."
   def put_call_timeout(ms) do
-    key = {Settings, :call_timeout_ms}
+    key = Settings
     :persistent_term.put(key, ms)
     on_exit(fn -> :persistent_term.erase(key) end)
   end

@@ -41,7 +41,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Soak do
   defp prepare(:cycles), do: :ok
 
   defp prepare(:timeouts) do
-    :persistent_term.put({Settings, :call_timeout_ms}, 0)
+    :persistent_term.put(Settings, 0)
     start([])
   end
 

@@ -52,7 +52,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Settings do
 
   @doc "How long a sync call waits beyond its window, in ms (3.7). A seam for tests."
   @spec call_timeout_ms() :: non_neg_integer
-  def call_timeout_ms, do: :persistent_term.get({__MODULE__, :call_timeout_ms}, 30_000)
+  def call_timeout_ms, do: :persistent_term.get(__MODULE__, 30_000)
 
   defp window!(key, default) do
     case Application.get_env(@app, key, default) do

@@ -63,7 +63,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Runner do
     put_env(:waraft_hot_batch_window_ms, program.hot_ms)
     put_env(:waraft_generic_batch_window_ms, program.generic_ms)
     put_env(:waraft_generic_batch_during_flush, program.during_flush)
-    timeout = {Settings, :call_timeout_ms}
+    timeout = Settings
 
     if :persistent_term.get(timeout, nil) != context.timeout_ms,
       do: :persistent_term.put(timeout, context.timeout_ms)

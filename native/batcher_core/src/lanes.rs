@@ -4,6 +4,7 @@
 //! number with short names is kept, so that prefixes that come once cost nothing later.
 
 use crate::lane::{Lane, LaneId, LaneKey, LaneRef, LaneView, State};
+use foldhash::fast::RandomState;
 use slab::Slab;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ const KEPT_NAME_BYTES: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Lanes<B> {
     slab: Slab<Lane<B>>,
-    by_prefix: HashMap<Arc<[u8]>, LaneId>,
+    by_prefix: HashMap<Arc<[u8]>, LaneId, RandomState>,
     generic: Option<LaneId>,
     put: Option<LaneId>,
     delete: Option<LaneId>,
@@ -26,7 +27,7 @@ impl<B> Default for Lanes<B> {
     fn default() -> Self {
         Lanes {
             slab: Slab::new(),
-            by_prefix: HashMap::new(),
+            by_prefix: HashMap::default(),
             generic: None,
             put: None,
             delete: None,

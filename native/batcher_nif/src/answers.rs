@@ -78,6 +78,11 @@ impl Waiting {
         replies: Term<'a>,
         words: &mut u64,
     ) -> NifResult<Option<(Term<'a>, Term<'a>)>> {
+        if self.bare {
+            // As most replies are: visited once.
+            let (reply, rest) = replies.list_get_cell()?;
+            return Ok(measure::item_within(reply, words).map(|_| (reply, rest)));
+        }
         let mut rest = replies;
         for _ in 0..self.replies {
             let (head, tail) = rest.list_get_cell()?;

@@ -35,7 +35,11 @@ pub(crate) fn bytes(term: Term<'_>) -> u64 {
 /// The same, if no more than `words` are to be copied of it; takes them from `words`.
 pub(crate) fn bytes_within(term: Term<'_>, words: &mut u64) -> Option<u64> {
     let mut measure = Measure { bytes: WORD, words, containers: Vec::new() };
-    measure.add(term)?;
+    match Elements::of(term) {
+        // As most commands are: nothing to remember, so nothing to allocate.
+        Some(elements) => measure.add_elements(elements)?,
+        None => measure.add(term)?,
+    }
     while let Some(container) = measure.containers.pop() {
         measure.add_parts(container)?;
     }
@@ -98,10 +102,14 @@ impl<'a> Measure<'_, 'a> {
         }
     }
 
+    fn add_elements(&mut self, elements: Elements<'a>) -> Option<()> {
+        self.take(1 + elements.len() as u64)?;
+        (0..elements.len()).try_for_each(|index| self.add(elements.at(index)))
+    }
+
     fn add_parts(&mut self, container: Term<'a>) -> Option<()> {
         if let Some(elements) = Elements::of(container) {
-            self.take(1 + elements.len() as u64)?;
-            return (0..elements.len()).try_for_each(|index| self.add(elements.at(index)));
+            return self.add_elements(elements);
         }
         if let Some(mut pairs) = MapIterator::new(container) {
             self.take(3)?;
