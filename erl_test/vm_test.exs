@@ -13,7 +13,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmTest do
 
   for {how, status} <- [init_stop: 0, halt: 0, abort: 128 + @sigabrt] do
     test "the VM ends under load: #{how}" do
-      for _ <- 1..@times do
+      for n <- 1..@times do
+        if rem(n, 10) == 0, do: IO.puts("\n#{unquote(how)}: #{n} of #{@times}")
         vm = ChildVM.run({VmFaults, :end_vm, [unquote(how)]})
         assert {vm.status, vm.lines} == {unquote(status), []}
         assert vm.values["faults"] == [[]]
@@ -37,24 +38,54 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmTest do
   test "every module but that of the library is loaded anew" do
     modules = VmFaults.modules() -- [Native]
     assert length(modules) > 10
-    reload(modules, @times)
-  end
-
-  test "the library is not loaded anew, the old one goes on" do
-    vm = run(:reload_library, [])
-    assert [{:error, :on_load_failure}] = vm.values["reloaded"]
-    assert vm.values["purged"] == [false]
-    assert vm.values["threads"] == [0]
-  end
-
-  defp reload(modules, times) do
-    vm = run(:reload, [modules, times])
+    vm = run(:reload, [modules, @times])
     refute vm.values["stuck"]
     assert vm.values["threads"] == [0]
   end
 
-  # A VM that ends by itself, after a report.
+  test "the library is not loaded anew, the old one goes on" do
+    vm = run(:disturb_library, [[:load_file, :load_file, :purge, :go_on], @times])
+    assert Enum.uniq(vm.values["load_file"]) == [{:error, :on_load_failure}]
+    assert Enum.uniq(vm.values["purge"]) == [false]
+    assert vm.values["threads"] == [0]
+  end
+
+  test "the module of the library is purged, which does nothing" do
+    vm = run(:disturb_library, [[:purge, :go_on], @times])
+    assert Enum.uniq(vm.values["purge"]) == [false]
+    assert vm.values["threads"] == [0]
+  end
+
+  for steps <- [
+        [:delete, :go_on],
+        [:delete, :purge, :go_on],
+        [:delete, :go_on, :load_file, :purge]
+      ] do
+    test "the module of the library is deleted, writes go on: #{Enum.join(steps, ", ")}" do
+      vm = run_to_end(:disturb_library, [unquote(steps), @times])
+      assert Enum.uniq(vm.values["delete"]) == [true]
+      assert vm.values["threads"] == [0]
+    end
+  end
+
+  test "the module of the library is lost, everybody is told; it is found, and works" do
+    vm = ChildVM.run({VmFaults, :lose_library, []}, 40_000)
+    assert {vm.status, vm.lines} == {0, []}
+    assert vm.values["deleted"] == [true]
+    assert [[_ | _] = told] = vm.values["told"]
+    assert :undef in told
+    assert vm.values["replies"] == List.duplicate({:ok, [:ok]}, length(VmLoad.shards()))
+    assert vm.values["threads"] == [0]
+  end
+
+  # A VM that ends by itself, after a report, and whose committers all lived.
   defp run(scenario, args) do
+    vm = run_to_end(scenario, args)
+    assert vm.values["unsure"] == [0]
+    vm
+  end
+
+  defp run_to_end(scenario, args) do
     vm = ChildVM.run({VmFaults, scenario, args}, 60_000 + @times * 5_000)
     assert {vm.status, vm.lines} == {0, []}
     assert vm.values["faults"] == [[]]

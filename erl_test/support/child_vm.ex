@@ -44,8 +44,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.ChildVM do
         :exit_status,
         :stderr_to_stdout,
         line: 10_000,
-        # No dumps: neither the kernel's nor the VM's.
-        env: [{~c"ERL_CRASH_DUMP_BYTES", ~c"0"}],
+        # No dumps: neither the kernel's nor the VM's. All of `malloc` in one place: `Soak` looks there.
+        env: [{~c"ERL_CRASH_DUMP_BYTES", ~c"0"}, {~c"MALLOC_ARENA_MAX", ~c"1"}],
         args: ["-c", "ulimit -c 0; exec \"$@\"", "child_vm" | arguments]
       ])
 

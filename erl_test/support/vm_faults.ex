@@ -11,6 +11,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmFaults do
   @restart_every_ms 50
   # A committer that rests comes out of its loop after 5 s.
   @purge_ms 10_000
+  @writes 1_000
 
   @doc "The end of the whole VM under load: `:init_stop`, `:halt` or `:abort`."
   def end_vm(how) do
@@ -75,8 +76,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmFaults do
   def reload(modules, times) do
     VmLoad.start(@writers)
     for _ <- 1..times, module <- modules, do: reload_one(module)
-    writes = VmLoad.writes()
-    VmLoad.wait_until(fn -> VmLoad.writes() > writes + 1_000 end)
+    VmLoad.go_on(@writes)
     VmLoad.stop_host()
     report()
   end
@@ -105,15 +105,45 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmFaults do
     end
   end
 
-  @doc "The module of the library is loaded anew: that must be refused, and the old one go on."
-  def reload_library do
+  @doc "The code server is told to do these things with the module of the library, writes `:go_on`."
+  def disturb_library(steps, times) do
     VmLoad.start(@writers)
-    ChildVM.tell("reloaded", :code.load_file(Native))
-    ChildVM.tell("purged", :code.purge(Native))
-    writes = VmLoad.writes()
-    VmLoad.wait_until(fn -> VmLoad.writes() > writes + 1_000 end)
+    for _ <- 1..times, step <- steps, do: disturb(step)
     VmLoad.stop_host()
     report()
+  end
+
+  defp disturb(:go_on), do: VmLoad.go_on(@writes)
+  defp disturb(step), do: ChildVM.tell("#{step}", apply(:code, step, [Native]))
+
+  @doc "The module of the library is deleted and can't be found, as in embedded mode; then it can."
+  def lose_library do
+    writers = for pid <- VmLoad.start(@writers), do: Process.monitor(pid)
+    paths = :code.get_path()
+    {:ok, first_paths} = :erl_prim_loader.get_path()
+    # Loaded before the paths are gone.
+    for module <- [ChildVM | modules()], do: {:module, _} = :code.ensure_loaded(module)
+    ebin = :filename.dirname(:code.which(Native))
+    find(paths -- [ebin], first_paths -- [ebin])
+    ChildVM.tell("deleted", :code.delete(Native))
+    # Each is told, or raises; none waits for ever.
+    for writer <- writers, do: receive(do: ({:DOWN, ^writer, :process, _pid, _reason} -> :ok))
+    ChildVM.tell("told", VmLoad.faults())
+    find(paths, first_paths)
+
+    for shard <- VmLoad.shards() do
+      VmLoad.wait_until(fn -> Process.whereis(Batcher.name(shard)) != nil end)
+      ChildVM.tell("replies", Batcher.write_delete_batch(shard, ["key"]))
+    end
+
+    VmLoad.stop_host()
+    ChildVM.tell("threads", VmLoad.threads_left())
+    System.halt(0)
+  end
+
+  defp find(paths, first_paths) do
+    true = :code.set_path(paths)
+    :ok = :erl_prim_loader.set_path(first_paths)
   end
 
   @doc "Modules of the product, without those of its tests."
@@ -131,6 +161,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmFaults do
   defp report do
     ChildVM.tell("threads", VmLoad.threads_left())
     ChildVM.tell("writes", VmLoad.writes())
+    ChildVM.tell("unsure", VmLoad.unsure())
     ChildVM.tell("faults", VmLoad.faults())
     ChildVM.down()
     System.halt(0)

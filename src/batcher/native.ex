@@ -4,10 +4,28 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   # while batchers run: this one can't, the library stays with the version that loaded it.
   #
   # Invariant: every function has a body here that is right while no library is loaded, when no
-  # batcher can run. Nothing ends in `undef`.
+  # batcher can run. Nothing ends in `undef`, unless the code server is told to delete this module.
+  #
+  # What the code server does to it while batchers run:
+  #
+  #   * `:code.load_file/1` and the like fail with `:on_load_failure`, and what is loaded goes on.
+  #   * `:code.purge/1` does nothing: it removes old code, and there is none.
+  #   * `:code.delete/1` makes what is loaded old code. The next call loads the module again and
+  #     waits for that, as with any module (in embedded mode it is `undef`, until somebody calls
+  #     `:code.load_file/1`). No library can be loaded while old code holds it, so `load/0` purges
+  #     that first.
+  #   * `:code.purge/1` after that kills who is inside a long call, on a dirty scheduler: what such a
+  #     process has queued is committed nevertheless. The library stays mapped (`-z nodelete`), with
+  #     its shards, queues and threads.
+  #
+  # A library that is loaded again has new types of resources and refuses those of before: each
+  # committer ends at the next call that it makes, its batch is answered as in 9.5, another one takes
+  # its place. A file that was replaced meanwhile is another library, one without shards: batchers
+  # must be restarted then.
 
   @on_load :load
   @state {__MODULE__, :loaded}
+  @purge_ms 5_000
   # With ways to make it fail, for this project's own tests.
   @library if Mix.env() == :test, do: "batcher_nif_seams", else: "batcher_nif"
 
@@ -28,20 +46,44 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
 
   @doc false
   def load do
-    path = Path.join([priv_dir(), "native", @library])
+    path = String.to_charlist(Path.join([priv_dir(), "native", @library]))
+    # No other version of this module can be called.
+    alone? = not :erlang.module_loaded(__MODULE__)
 
-    case {:erlang.load_nif(String.to_charlist(path), 0), loaded()} do
-      {:ok, _before} ->
+    case load_library(path, alone?) do
+      :ok ->
         :persistent_term.put(@state, :ok)
 
-      # A reload is refused, so that the functions that work go on.
-      {{:error, reason}, :ok} ->
-        {:error, reason}
-
-      # The module stays, with the bodies below: callers commit directly, start_link tells why.
-      {{:error, {kind, text}}, {:error, _}} ->
-        :persistent_term.put(@state, {:error, {kind, to_string(text)}})
+      {:error, {kind, text} = reason} ->
+        # A reload is refused, so that the functions that work go on.
+        if loaded() == :ok and not alone?,
+          do: {:error, reason},
+          # The module stays, with the bodies below: callers commit directly, start_link tells why.
+          # Were it refused, all who wait for the code server to load it would do so for ever.
+          else: :persistent_term.put(@state, {:error, {kind, to_string(text)}})
     end
+  end
+
+  defp load_library(path, alone?) do
+    with {:error, _reason} = refused <- :erlang.load_nif(path, 0) do
+      if alone? and :erlang.check_old_code(__MODULE__) do
+        purge(@purge_ms)
+        :erlang.load_nif(path, 0)
+      else
+        refused
+      end
+    end
+  end
+
+  # Who is inside a long call comes out of it soon, and is killed only if not.
+  defp purge(0), do: :code.purge(__MODULE__)
+
+  defp purge(tries) do
+    :code.soft_purge(__MODULE__) or
+      receive do
+      after
+        1 -> purge(tries - 1)
+      end
   end
 
   defp priv_dir do

@@ -1,0 +1,44 @@
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Peers.Batcher do
+  @moduledoc false
+  # The batcher itself, through its public functions, with default options.
+
+  @behaviour Ferricstore.Raft.WARaftBackend.Batcher.Bench.Peer
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.Work
+
+  @settings [
+    waraft_backend_batcher_backend: :backend,
+    waraft_hot_batch_window_ms: :window_ms
+  ]
+
+  @impl true
+  def start(work) do
+    for {key, field} <- @settings,
+        do: Application.put_env(:ferricstore, key, Map.fetch!(work, field))
+
+    for shard <- 0..(work.shards - 1), do: {:ok, _owner} = Batcher.start_link(shard)
+    :ok
+  end
+
+  @impl true
+  def stop(:ok, work) do
+    for shard <- 0..(work.shards - 1), do: :ok = Batcher.stop(shard)
+    for {key, _field} <- @settings, do: Application.delete_env(:ferricstore, key)
+    :ok
+  end
+
+  @impl true
+  def call(:ok, %{lane: :put} = work, caller) do
+    shard = Work.shard(work, caller)
+    entries = Work.entries(work, caller)
+    fn -> Batcher.write_put_batch(shard, entries) end
+  end
+
+  def call(:ok, %{window_ms: window_ms} = work, caller) do
+    shard = Work.shard(work, caller)
+    prefix = Work.prefix(work, caller)
+    command = Work.command(work, caller)
+    fn -> Batcher.write(shard, prefix, command, window_ms) end
+  end
+end
