@@ -18,7 +18,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.DemoTest do
   if Code.ensure_loaded?(:ra) do
     @ra []
   else
-    @ra [skip: "Ra is not on the code path: run `make setup`, or add {:ra, \"~> 2.0\"}"]
+    @ra [skip: "Ra is not on the code path: run `make setup`, or add {:ra, \"~> 2.0 or ~> 3.0\"}"]
   end
 
   setup do

@@ -12,7 +12,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.RaTest do
   @compile {:no_warn_undefined, [:ra, :ra_system]}
 
   unless Code.ensure_loaded?(:ra) do
-    @moduletag skip: "Ra is not on the code path: run `make setup`, or add {:ra, \"~> 2.0\"}"
+    @moduletag skip: "Ra is not on the code path: run `make setup`, or add {:ra, \"~> 2.0 or ~> 3.0\"}"
     IO.puts(
       :stderr,
       "The tests of the Ra backend are skipped: Ra is not on the code path. Run `make setup`."

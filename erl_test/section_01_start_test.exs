@@ -14,7 +14,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section01StartTest do
   end
 
   test "1.1 name of something else than an integer" do
-    assert_raise FunctionClauseError, fn -> Batcher.name(:zero) end
+    for bad <- [1.0, :zero, "0", nil],
+        do: assert_raise(FunctionClauseError, fn -> Batcher.name(bad) end)
   end
 
   test "1.1 the owner is registered while the batcher runs", %{shard: shard} do
@@ -38,7 +39,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section01StartTest do
   end
 
   test "1.2 start_link with options that are no list", %{shard: shard} do
-    assert_raise FunctionClauseError, fn -> Batcher.start_link(shard, %{}) end
+    for bad <- [%{}, :none, nil],
+        do: assert_raise(FunctionClauseError, fn -> Batcher.start_link(shard, bad) end)
   end
 
   test "1.2 start_link of a shard that has a batcher", %{shard: shard} do
@@ -72,7 +74,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section01StartTest do
       for _ <- 1..3_000 do
         shard = new_shard()
         {:ok, []} = Native.open(shard, Options.native(options))
-        0 = Native.offer(shard, :put_batch, [], 0, 1, {self(), shard})
+        :queued = Native.offer(shard, :put_batch, [], 0, 1, {self(), shard}, nil)
         shard
       end
 

@@ -2,7 +2,7 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03TimeoutsTest do
   use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: false
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Native, Queue, Settings}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Native, Settings}
 
   # Long enough that only what the test does can end it.
   @long_ms 60_000
@@ -158,7 +158,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03TimeoutsTest do
     assert mailbox() == []
   end
 
-  test "3.7 whoever gives up while the reply is on its way receives it", %{shard: shard} do
+  test "3.7 whoever was answered in time is not told that it waited too long", %{shard: shard} do
     start_batcher(shard)
     test = self()
     id = make_ref()
@@ -174,14 +174,41 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03TimeoutsTest do
 
     :ok = :telemetry.attach(id, [:ferricstore, :waraft, :batcher, :slot_flush], block, nil)
     on_exit(fn -> :telemetry.detach(id) end)
-    from = {self(), make_ref()}
-    {:queued, ticket} = Queue.offer(shard, "p", {:a}, 1, 1, from)
+    answered = wait(shard, "p", 1_000)
     assert_receive {:answered, committer}, 5_000
-    assert Native.cancel(shard, "p", ticket) == :sent
-    assert await_reply(elem(from, 1)) == {:done, {:a}}
+    late = wait(shard, "q", 1_100, @long_ms)
+    assert_receive {^late}, 5_000
     send(committer, :go_on)
+    assert await_reply(answered) == {:done, {:a}}
+    :telemetry.detach(id)
     assert Batcher.flush(shard) == :ok
-    assert Native.cancel(shard, "p", ticket) == :sent
+    assert replies() == []
+  end
+
+  test "3.7 whoever waited too long gets no reply any more, queued or in flight", %{shard: shard} do
+    start_batcher(shard)
+    backend(shard, :block)
+    in_flight = for _ <- 1..600, do: wait(shard, :put_batch, 20)
+    commit = next_commit(shard)
+    queued = for _ <- 1..600, do: wait(shard, :put_batch, 20)
+    for tag <- in_flight ++ queued, do: assert_receive({^tag}, 5_000)
+    backend(shard, :reply)
+    release(commit)
+    assert Batcher.flush(shard) == :ok
+    # They had given up, their writes had not.
+    commits = for {:commit, %{shard: ^shard, list: list}} <- mailbox(), do: length(list)
+    assert Enum.sum([length(commit.list) | commits]) == 1_200
+    assert replies() == []
+  end
+
+  test "3.7 each waits its own time, whatever others do", %{shard: shard} do
+    start_batcher(shard)
+    patient = wait(shard, "p", @long_ms, @long_ms)
+    tags = for ms <- [60, 20, 40], do: wait(shard, "p", ms, @long_ms)
+    for n <- [1, 2, 0], tag = Enum.at(tags, n), do: assert_receive({^tag}, 5_000)
+    assert replies() == []
+    assert Batcher.flush(shard) == :ok
+    assert replies() == [{patient, {:done, {:a}}}]
   end
 
   test "3.7 reply or timeout, never both, when they meet", %{shard: shard} do
@@ -274,6 +301,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03TimeoutsTest do
       assert mailbox() == []
     end
   end
+
+  # A write of this process, which waits for so long, and for a window.
+  defp wait(shard, lane, wait_ms, window_ms \\ 1) do
+    tag = make_ref()
+    item = if is_binary(lane), do: {:a}, else: [{"k", "v", 0}]
+    :queued = Native.offer(shard, lane, item, 1, window_ms, tag, wait_ms)
+    tag
+  end
+
+  defp replies, do: Enum.reject(mailbox(), &match?({:commit, _}, &1))
 
   defp give_up(shard, command),
     do: call_async(fn -> catch_exit(Batcher.write(shard, "p", command, 1)) end)

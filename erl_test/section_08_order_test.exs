@@ -13,7 +13,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section08OrderTest do
       attach_telemetry(shard)
       put_env(:waraft_backend_batcher_call_hook, {:block, self()})
       function = function(lane)
-      event = if is_binary(lane), do: :slot_flush, else: :hot_flush
+      event = event(lane)
 
       first = [raw(shard, lane, item(lane, 0), 0)]
       assert {:waraft_backend_batcher_call, ^function, ref, pid} = next_message()

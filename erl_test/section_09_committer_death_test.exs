@@ -61,6 +61,27 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section09CommitterDeathTest do
     assert await(flush) == :ok
   end
 
+  test "9.5, 11.1 the lane is busy until everybody in the batch is answered", c do
+    owner = start_batcher(c.shard)
+    backend(c.shard, :block)
+    tag = [:alias | :erlang.alias()]
+    :ok = Batcher.write_put_batch_async(c.shard, [{"k", "v", 0}], {self(), tag})
+    %{pid: committer} = next_commit(c.shard)
+    others = Enum.filter(links(owner), &committer?/1) -- [committer]
+    Enum.each(others, &:erlang.suspend_process/1)
+    flushed = make_ref()
+    Batcher.Native.flush(c.shard, flushed)
+    Process.exit(committer, :kill)
+    wait_until(fn -> committer not in links(owner) end)
+    :sys.get_state(owner)
+    refute_received _reply_or_flush
+    assert [{:put_batch, reference}] = Map.to_list(Batcher.snapshot(c.shard).in_flight)
+    assert is_reference(reference)
+    Enum.each(others, &:erlang.resume_process/1)
+    assert await_reply(tag) == {:error, {:backend_exit, :killed}}
+    assert await_reply(flushed) == :ok
+  end
+
   test "4.2 a caller killed while its long list is queued leaves no lane in flight", c do
     start_batcher(c.shard, hot_batch_max: 0)
     backend(c.shard, {:run, fn _function, list -> {:ok, list} end})

@@ -94,13 +94,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section10OwnerDeathTest do
   test "10.4 owner and committer killed together", c do
     owner = start_alone(c.shard)
     backend(c.shard, [:block, :reply])
-    first = call_async(fn -> Batcher.write(c.shard, "a", put(1), 1) end)
+    tag = [:alias | :erlang.alias()]
+    :ok = Batcher.write_put_batch_async(c.shard, [{"k", "v", 0}], {self(), tag})
     commit = next_commit(c.shard)
     :erlang.suspend_process(owner)
     Process.exit(commit.pid, :kill)
     await_death(commit.pid)
     Process.exit(owner, :kill)
-    assert await(first) == {:error, {:backend_exit, :killed}}
+    assert await_reply(tag) == {:error, {:backend_exit, :killed}}
   end
 
   @tag :capture_log

@@ -51,7 +51,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13TelemetryTest do
     start_batcher(shard)
 
     for lane <- lanes() do
-      event = if is_binary(lane), do: :slot_flush, else: :hot_flush
+      event = event(lane)
       await_reply(raw(shard, lane, item(lane), 1))
       {flush, _} = next_event(event)
       {submit, metadata} = next_event(:quorum_submit)
@@ -142,7 +142,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13TelemetryTest do
       called = System.monotonic_time(:microsecond)
       tag = raw(shard, lane, item(lane), window_ms)
       await_reply(tag)
-      event = if is_binary(lane), do: :slot_flush, else: :hot_flush
+      event = event(lane)
       {times, _} = next_event(event)
       passed = System.monotonic_time(:microsecond) - called
 
@@ -190,7 +190,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13TelemetryTest do
       backend(shard, unquote(Macro.escape(behaviour)))
 
       for lane <- lanes() do
-        event = if is_binary(lane), do: :slot_flush, else: :hot_flush
+        event = event(lane)
         await_reply(raw(shard, lane, item(lane), 1))
         {_, metadata} = next_event(event)
         assert metadata.result == unquote(Macro.escape(result))
@@ -210,16 +210,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13TelemetryTest do
   for lane <- ["p", :batch, :put_batch, :delete_batch] do
     test "13.5 lane #{inspect(lane)}: why the batch left", %{shard: shard} do
       lane = unquote(lane)
-      event = if is_binary(lane), do: :slot_flush, else: :hot_flush
-      {:ok, _owner} = Batcher.start_link(shard, namespace_batch_max: 2, hot_batch_max: 2)
-      backend(shard, [:block, :reply])
-      first = occupy(shard, lane)
-      behind = raw(shard, lane, item(lane), long_ms())
-      wait_queued(shard, lane, 1)
-      release(first)
-      await_reply(behind)
-      assert reasons(event, 2) == [:immediate, :commit]
-
+      event = event(lane)
+      start_batcher(shard, namespace_batch_max: 2, hot_batch_max: 2)
       await_reply(raw(shard, lane, item(lane), 1))
       assert reasons(event, 1) == [:window]
 
@@ -229,14 +221,36 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13TelemetryTest do
       Enum.each(full, &await_reply/1)
       assert reasons(event, 1) == [:size]
 
-      for {function, reason} <- [flush: :flush, stop: :stop] do
-        wait_idle(shard)
-        tag = raw(shard, lane, item(lane), long_ms())
-        wait_queued(shard, lane, 1)
-        assert apply(Batcher, function, [shard]) == :ok
-        await_reply(tag)
-        assert reasons(event, 1) == [reason]
-      end
+      wait_idle(shard)
+      tag = raw(shard, lane, item(lane), long_ms())
+      wait_queued(shard, lane, 1)
+      assert Batcher.flush(shard) == :ok
+      await_reply(tag)
+      assert reasons(event, 1) == [:flush]
+    end
+
+    test "13.5 lane #{inspect(lane)}: a batch left behind another", %{shard: shard} do
+      lane = unquote(lane)
+      event = event(lane)
+      start_batcher(shard)
+      backend(shard, [:block, :reply])
+      first = occupy(shard, lane)
+      behind = raw(shard, lane, item(lane), long_ms())
+      wait_queued(shard, lane, 1)
+      release(first)
+      await_reply(behind)
+      assert reasons(event, 2) == [:immediate, :commit]
+    end
+
+    test "13.5 lane #{inspect(lane)}: a batch left because of a stop", %{shard: shard} do
+      lane = unquote(lane)
+      event = event(lane)
+      {:ok, _owner} = Batcher.start_link(shard, [])
+      tag = raw(shard, lane, item(lane), long_ms())
+      wait_queued(shard, lane, 1)
+      assert Batcher.stop(shard) == :ok
+      await_reply(tag)
+      assert reasons(event, 1) == [:stop]
     end
   end
 

@@ -37,6 +37,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Writes do
   def function(:delete_batch), do: :__commit_delete_batch_direct__
   def function(_generic_or_prefix), do: :__commit_batch_direct__
 
+  @doc "The telemetry event of a lane's commits, its last part."
+  def event(prefix) when is_binary(prefix), do: :slot_flush
+  def event(_hot), do: :hot_flush
+
   @doc "A public, synchronous write."
   def write(shard, lane, item, window_ms \\ @long_ms)
   def write(shard, :batch, commands, _ms), do: Batcher.write_batch(shard, commands)

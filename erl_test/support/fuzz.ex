@@ -42,7 +42,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
       ChildVM.tell("works", shard)
     end
 
-    ChildVM.tell("kept", held() - before)
+    # What another thread frees comes back a moment later.
+    ChildVM.tell("kept", Enum.min(for _ <- 1..10, do: held()) - before)
     for shard <- @shards ++ @raw_shards, do: Batcher.stop(shard)
     ChildVM.tell("threads", VmLoad.threads_left())
     System.halt(0)

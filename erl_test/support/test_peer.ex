@@ -42,6 +42,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.TestPeer do
 
   defp start_epmd(started) do
     {_, 0} = System.cmd("epmd", ["-daemon"], env: [{"ERL_EPMD_ADDRESS", "127.0.0.1"}])
+    # The command ends before the daemon listens.
+    true = Enum.any?(1..10_000, fn _ -> epmd_runs?() end)
     start_net_kernel(started)
   end
 

@@ -182,13 +182,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Torture.Cluster do
   end
 
   defp start_epmd do
-    case System.cmd("epmd", ["-names"], stderr_to_stdout: true) do
-      {_, 0} ->
-        :ran
-
-      {_, _} ->
-        {_, 0} = System.cmd("epmd", ["-daemon"], env: [{"ERL_EPMD_ADDRESS", "127.0.0.1"}])
-        :started
+    if epmd_runs?() do
+      :ran
+    else
+      {_, 0} = System.cmd("epmd", ["-daemon"], env: [{"ERL_EPMD_ADDRESS", "127.0.0.1"}])
+      # The command ends before the daemon listens.
+      true = Enum.any?(1..10_000, fn _ -> epmd_runs?() end)
+      :started
     end
   end
+
+  defp epmd_runs?, do: match?({_, 0}, System.cmd("epmd", ["-names"], stderr_to_stdout: true))
 end

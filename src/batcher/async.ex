@@ -27,7 +27,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Async do
 
   defp now(shard, lane, list, count, window_ms, from, sync_token) do
     case Queue.offer(shard, lane, list, count, window_ms, from) do
-      {:queued, _ticket} -> Queue.release(sync_token)
+      :queued -> Queue.release(sync_token)
       :not_running -> :not_running
       {:error, reason} -> refuse(reason, from, sync_token)
     end

@@ -10,6 +10,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   #
   #   * `{committer, :part, entries}`: entries of the batch that follows
   #   * `{{committer, :commit, lane, function}, entries, info}`: the batch; for `info` see `Telemetry`
+  #   * `{committer, :answer, reply}`: the batch of a committer that has died; its callers get this
   #   * `{committer, :deliver, [{from, reply}]}`: replies that only a process can send
   #   * `{committer, :exit}`
 
@@ -61,6 +62,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         # The VM walks through all binaries of a message when it is received.
         :erlang.yield()
         __MODULE__.loop(%{state | parts: [entries | state.parts]})
+
+      {^ref, :answer, reply} ->
+        answer(ref, :each, reply)
+        :ok = Native.next(ref)
+        __MODULE__.loop(state)
 
       {^ref, :deliver, couriered} ->
         deliver(couriered)
@@ -150,9 +156,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   defp answer_some(ref, :slices, replies), do: Native.answer_slices(ref, replies)
   defp answer_some(ref, :each, reply), do: Native.answer_each(ref, reply)
 
-  @doc "Sends replies as a `GenServer` would."
-  @spec deliver(Native.couriered()) :: :ok
-  def deliver(couriered),
+  defp deliver(couriered),
     do: Enum.each(couriered, fn {from, reply} -> GenServer.reply(from, reply) end)
 
   defp deliver_last(ref) do

@@ -68,28 +68,33 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
 
   @doc """
   Queues one call's writes: a command in a namespace lane, a list in a hot one. `count` is the
-  number of replies expected (contract 6.2). Answers a ticket, or why nothing was queued; `:large`
-  asks for `offer_large/6`.
-  """
-  @spec offer(integer, lane, term, non_neg_integer, non_neg_integer, GenServer.from()) ::
-          non_neg_integer | :large | :not_running | :shutting_down | :batcher_overloaded
-  def offer(_shard, _lane, _item, _count, _window_ms, _from), do: without_library(:not_running)
+  number of replies expected (contract 6.2). Answers `:queued`, or why nothing was; `:large`
+  asks for `offer_large/7`.
 
-  @doc "The same on a dirty scheduler, for what takes long to copy."
-  @spec offer_large(integer, lane, term, non_neg_integer, non_neg_integer, GenServer.from()) ::
-          non_neg_integer | :not_running | :shutting_down | :batcher_overloaded
-  def offer_large(_shard, _lane, _item, _count, _window_ms, _from),
+  `from` gets the reply. A bare reference stands for the calling process, which gets
+  `{reference, reply}`, or `{reference}` once it has waited for `wait_ms`, and never both.
+  """
+  @spec offer(integer, lane, term, non_neg_integer, non_neg_integer, from, wait_ms) :: offered
+        when from: GenServer.from() | reference,
+             wait_ms: non_neg_integer | nil,
+             offered: :queued | :large | :not_running | :shutting_down | :batcher_overloaded
+  def offer(_shard, _lane, _item, _count, _window_ms, _from, _wait_ms),
     do: without_library(:not_running)
 
-  @doc "The caller gives up: `:cancelled`, no reply will come; `:sent`, one has been or is being sent."
-  @spec cancel(integer, lane, non_neg_integer) :: :cancelled | :sent
-  def cancel(_shard, _lane, _ticket), do: without_library(:cancelled)
+  @doc "The same on a dirty scheduler, for what takes long to copy."
+  @spec offer_large(integer, lane, term, non_neg_integer, non_neg_integer, from, wait_ms) ::
+          offered
+        when from: GenServer.from() | reference,
+             wait_ms: non_neg_integer | nil,
+             offered: :queued | :not_running | :shutting_down | :batcher_overloaded
+  def offer_large(_shard, _lane, _item, _count, _window_ms, _from, _wait_ms),
+    do: without_library(:not_running)
 
   @doc "Starts a flush: `{tag, :ok}` comes when it is done. Answers a number to cancel it with."
   @spec flush(integer, reference) :: non_neg_integer | :not_running
   def flush(_shard, _tag), do: without_library(:not_running)
 
-  @doc "As `cancel/3`, for a flush."
+  @doc "The flush is given up: `:cancelled`, no answer will come; `:sent`, one has been or is being sent."
   @spec cancel_flush(integer, non_neg_integer) :: :cancelled | :sent
   def cancel_flush(_shard, _flush), do: without_library(:cancelled)
 
@@ -121,9 +126,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @spec retire(reference, non_neg_integer) :: boolean
   def retire(_committer, _keep), do: :erlang.nif_error(:not_loaded)
 
-  @doc "A committer has died: all callers of its batch get `result`."
-  @spec committer_down(integer, pid, term) :: couriered
-  def committer_down(_shard, _pid, _result), do: without_library([])
+  @doc "A committer has died: another one tells all callers of its batch `reply`."
+  @spec committer_down(integer, pid, term) :: :ok
+  def committer_down(_shard, _pid, _reply), do: without_library(:ok)
 
   @doc "Makes the shard's thread fail. Only in a library that was built for tests."
   @spec panic_thread(integer) :: :ok

@@ -101,8 +101,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   defp handle_message({:EXIT, _pid, :normal}, state), do: state
 
   defp handle_message({:EXIT, pid, reason}, state) when is_pid(pid) and node(pid) == node() do
-    result = {:error, {:backend_exit, reason}}
-    Committer.deliver(Native.committer_down(state.shard, pid, result))
+    Native.committer_down(state.shard, pid, {:error, {:backend_exit, reason}})
     state
   end
 

@@ -2,8 +2,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Queue do
   @moduledoc false
   # A call's way into the library and its wait for the reply.
   #
-  # Invariant: a caller that gives up has withdrawn its ticket or received its reply, so that no
-  # reply ever reaches a mailbox where nobody waits.
+  # Invariant: a call that has ended will get no message any more, whether it was answered, waited too
+  # long or gave up.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{Count, Native, Settings}
 
@@ -14,21 +14,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Queue do
 
   @doc "Queues a write whose reply goes to `from`."
   @spec offer(integer, Native.lane(), term, Count.count(), non_neg_integer, GenServer.from()) ::
-          {:queued, ticket :: non_neg_integer} | :not_running | error
-  def offer(_shard, _lane, _item, :improper, _window_ms, _from),
-    do: {:error, :invalid_batch_command_list}
-
-  def offer(shard, lane, item, count, window_ms, from) do
-    case Native.offer(shard, lane, item, count, window_ms, from) do
-      # Copied on a dirty scheduler: there, a millisecond matters to nobody.
-      :large -> queued(Native.offer_large(shard, lane, item, count, window_ms, from))
-      answer -> queued(answer)
-    end
-  end
-
-  defp queued(ticket) when is_integer(ticket), do: {:queued, ticket}
-  defp queued(:not_running), do: :not_running
-  defp queued(reason), do: {:error, reason}
+          :queued | :not_running | error
+  def offer(shard, lane, item, count, window_ms, from),
+    do: offer(shard, lane, item, count, window_ms, from, nil)
 
   @doc """
   Queues a write and waits for its reply: `{:reply, reply}`, or `:timeout` after the window and
@@ -40,18 +28,33 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Queue do
     # Made here, so that the receive below skips all messages that were here before it.
     tag = make_ref()
 
-    case offer(shard, lane, item, count, window_ms, {self(), tag}) do
-      {:queued, ticket} ->
+    case offer(shard, lane, item, count, window_ms, tag, wait_ms(window_ms)) do
+      # The library sees to it that this ends: a timer of each caller's own would cost a quarter of
+      # the whole call.
+      :queued ->
         receive do
           {^tag, reply} -> {:reply, reply}
-        after
-          wait_ms(window_ms) -> give_up(Native.cancel(shard, lane, ticket), tag)
+          {^tag} -> :timeout
         end
 
       refused ->
         refused
     end
   end
+
+  defp offer(_shard, _lane, _item, :improper, _window_ms, _from, _wait_ms),
+    do: {:error, :invalid_batch_command_list}
+
+  defp offer(shard, lane, item, count, window_ms, from, wait_ms) do
+    case Native.offer(shard, lane, item, count, window_ms, from, wait_ms) do
+      # Copied on a dirty scheduler: there, a millisecond matters to nobody.
+      :large -> offered(Native.offer_large(shard, lane, item, count, window_ms, from, wait_ms))
+      answer -> offered(answer)
+    end
+  end
+
+  defp offered(answer) when answer in [:queued, :not_running], do: answer
+  defp offered(reason), do: {:error, reason}
 
   @doc "Waits until every write accepted so far has been answered."
   @spec flush(integer, timeout) :: {:reply, term} | :timeout | :not_running
@@ -90,6 +93,5 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Queue do
     end
   end
 
-  defp wait_ms(window_ms),
-    do: min(Settings.call_timeout_ms() + window_ms, Settings.max_window_ms())
+  defp wait_ms(window_ms), do: Settings.call_timeout_ms() + window_ms
 end

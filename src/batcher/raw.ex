@@ -48,7 +48,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Raw do
 
   defp offer(shard, lane, item, count, window_ms, from) do
     case Queue.offer(shard, lane, item, count, max(window_ms, 0), from) do
-      {:queued, _ticket} -> :ok
+      :queued -> :ok
       :not_running -> GenServer.reply(from, {:error, :shutting_down})
       {:error, _} = error -> GenServer.reply(from, error)
     end

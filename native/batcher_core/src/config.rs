@@ -22,6 +22,11 @@ pub struct Config {
     pub hot_max: Option<u64>,
     /// When a slot behind a commit leaves.
     pub pacing: Pacing,
+    /// How long after a commit a lane goes on being paced by it, if that commit had been paced by
+    /// the one before: a write that comes within this time leaves at once. A caller that writes
+    /// again and again is often just too late for the look that its committer takes, and would sit
+    /// out a window that is many times longer than its commit.
+    pub linger: Duration,
     /// Most items that the shard holds, queued and in flight (6.5). Bounds memory and the time
     /// that a new write can wait; what comes above is refused at once.
     pub max_items: u64,
@@ -37,6 +42,7 @@ impl Default for Config {
             namespace_max: Some(10_000),
             hot_max: Some(10_000),
             pacing: Pacing::Commit,
+            linger: Duration::from_micros(100),
             max_items: 1_000_000,
             max_bytes: 1 << 30,
             adoption_timeout: Duration::from_secs(5),

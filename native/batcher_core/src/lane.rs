@@ -81,6 +81,10 @@ pub(crate) struct Lane<B> {
     pub(crate) state: State,
     pub(crate) queue: VecDeque<Slot<B>>,
     pub(crate) in_flight: Option<Slot<B>>,
+    /// What is in flight left because the commit before it had ended.
+    pub(crate) paced: bool,
+    /// Until when a write still leaves because a commit has ended (5.4).
+    pub(crate) lingers_until: Option<Instant>,
     /// Slots up to this ticket leave windows aside.
     pub(crate) flush_through: Option<u64>,
 }
@@ -92,18 +96,10 @@ impl<B> Lane<B> {
             state: State::Idle,
             queue: VecDeque::new(),
             in_flight: None,
+            paced: false,
+            lingers_until: None,
             flush_through: None,
         }
-    }
-
-    /// The slot or commit whose tickets span this one.
-    pub(crate) fn find(&mut self, ticket: u64) -> Option<&mut Slot<B>> {
-        let after = self.queue.partition_point(|slot| slot.first_ticket <= ticket);
-        let slot = match after.checked_sub(1) {
-            Some(index) => self.queue.get_mut(index),
-            None => self.in_flight.as_mut(),
-        };
-        slot.filter(|slot| (slot.first_ticket..=slot.last_ticket).contains(&ticket))
     }
 
     /// The last thing that this lane holds, which is answered last.

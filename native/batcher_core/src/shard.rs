@@ -148,7 +148,9 @@ impl<B: Default> Shard<B> {
         self.bytes += group.bytes;
 
         let id = self.lanes.find_or_open(lane);
-        let queue = &mut self.lanes.lane(id).expect("just found or opened").queue;
+        let lane = self.lanes.lane(id).expect("just found or opened");
+        let lingers = lane.lingers_until.is_some_and(|until| now < until);
+        let queue = &mut lane.queue;
         let fits = |slot: &Slot<B>| {
             !slot.sealed && max.is_none_or(|max| slot.weight.saturating_add(group.weight) <= max)
         };
@@ -160,7 +162,6 @@ impl<B: Default> Shard<B> {
             queue.push_back(Slot::open(now, window, ticket));
         }
         let slot = queue.back_mut().expect("just opened or found to fit");
-        slot.last_ticket = ticket;
         slot.weight += group.weight;
         slot.groups += 1;
         slot.bytes += group.bytes;
@@ -168,7 +169,11 @@ impl<B: Default> Shard<B> {
         slot.sealed = max.is_some_and(|max| slot.weight >= max);
 
         if opens || slot.sealed || window.is_zero() {
-            self.reschedule(now, id, window.is_zero().then_some(Reason::Immediate));
+            let ready = match window.is_zero() {
+                true => Some(Reason::Immediate),
+                false => lingers.then_some(Reason::Commit),
+            };
+            self.reschedule(now, id, ready);
         }
         let queue = &mut self.lanes.lane(id).expect("lanes with slots stay").queue;
         let contents = &mut queue.back_mut().expect("as above").contents;
@@ -252,14 +257,15 @@ impl<B: Default> Shard<B> {
     ///
     /// Returns what the driver kept in the batch; `None` if nothing was in flight there.
     pub fn handle_commit_done(&mut self, now: Instant, id: LaneId) -> Option<B> {
+        let paced = self.config.pacing == Pacing::Commit;
         let lane = self.lanes.lane(id)?;
         let slot = lane.in_flight.take()?;
         lane.state = State::Idle;
+        lane.lingers_until = (paced && lane.paced).then(|| now + self.config.linger);
         self.in_flight -= 1;
         self.items -= slot.items;
         self.bytes -= slot.bytes;
         self.barriers.passed(&slot.barriers);
-        let paced = self.config.pacing == Pacing::Commit;
         self.reschedule(now, id, paced.then_some(Reason::Commit));
         self.lanes.rest(id);
         Some(slot.contents)
@@ -303,6 +309,7 @@ impl<B: Default> Shard<B> {
             _ => unreachable!("the lanes in `due` are due"),
         };
         lane.state = State::Busy;
+        lane.paced = reason == Reason::Commit;
         let slot = lane.queue.pop_front().expect("a due lane holds a slot");
         let slot = lane.in_flight.insert(slot);
         Some(Commit { lane: id, key: &lane.key, slot, reason })
@@ -341,13 +348,6 @@ impl<B: Default> Shard<B> {
     /// All lanes.
     pub fn lanes(&self) -> impl Iterator<Item = LaneView<'_, B>> {
         self.lanes.iter()
-    }
-
-    /// What the slot, queued or in flight, that took this ticket holds.
-    pub fn find(&mut self, lane: LaneRef<'_>, ticket: u64) -> Option<&mut B> {
-        let id = self.lanes.find(lane)?;
-        let slot = self.lanes.lane(id)?.find(ticket)?;
-        Some(&mut slot.contents)
     }
 
     /// Decides what an unbusy lane waits for. `ready` is a reason to leave now, if there is one

@@ -38,8 +38,6 @@ pub struct Slot<B> {
     pub opened: Instant,
     /// Ticket of its first group.
     pub(crate) first_ticket: u64,
-    /// Ticket of its last group.
-    pub(crate) last_ticket: u64,
     /// Bytes, as the driver told them.
     pub(crate) bytes: u64,
     /// Items as 6.5 counts them: an empty group is one too.
@@ -59,7 +57,6 @@ impl<B: Default> Slot<B> {
             window,
             opened: now,
             first_ticket,
-            last_ticket: first_ticket,
             bytes: 0,
             items: 0,
             sealed: false,

@@ -16,7 +16,7 @@
 //!
 //! | input | what happens |
 //! | --- | --- |
-//! | `config key=value ...` | sets what the next `open` takes: `hot_max`, `namespace_max`, `pacing`, `max_items`, `max_bytes`, `adoption` |
+//! | `config key=value ...` | sets what the next `open` takes: `hot_max`, `namespace_max`, `pacing`, `max_items`, `max_bytes`, `linger` (none unless set), `adoption` |
 //! | `open`, `owner_down`, `close` | an owner comes, dies, ends |
 //! | `committers 2` | so many commits may be in flight at once; without it, any number |
 //! | `offer lane=ns:a n=1 bytes=1 window=5ms` | a group; lanes are `generic`, `put`, `delete`, `ns:<prefix>` |
@@ -24,7 +24,7 @@
 //! | `flush`, `stop` | barriers, numbered from 0 in one row |
 //! | `at 50ms` | the clock runs to there and stops at each deadline |
 //! | `drift 50ms`, `timeout` | the clock runs and nobody looks; somebody looks |
-//! | `deadline`, `phase`, `wanted`, `in_flight`, `queue put`, `find lane=put ticket=0` | the engine is asked |
+//! | `deadline`, `phase`, `wanted`, `in_flight`, `queue put` | the engine is asked |
 
 mod common;
 mod script;

@@ -10,13 +10,15 @@ use crate::host::Beam;
 use crate::measure::{self, SHORT};
 use batcher_shell::{Callers, Failure, SharedAnswers};
 use rustler::{Encoder, Env, Error, LocalPid, NifResult, Term};
+use std::time::Instant;
 
 /// How many callers are answered in one call from the BEAM, and how much of a time slice that takes,
 /// woken processes included: some 200 us.
 const CHUNK: u64 = 128;
 const CHUNK_PERCENT: i32 = 40;
 
-/// A `GenServer.from`, as it arrives.
+/// Who is to be answered, as it arrives: a `GenServer.from`, or the reference that the calling
+/// process waits for.
 #[derive(Clone, Copy)]
 pub(crate) enum Caller<'a> {
     /// A local pid and a plain tag: answered by the library.
@@ -26,8 +28,10 @@ pub(crate) enum Caller<'a> {
 }
 
 impl<'a> Caller<'a> {
-    /// Reads a `GenServer.from`.
-    pub(crate) fn of(from: Term<'a>) -> NifResult<Self> {
+    pub(crate) fn of(env: Env<'a>, from: Term<'a>) -> NifResult<Self> {
+        if from.is_ref() {
+            return Ok(Caller::Direct(env.pid(), from));
+        }
         let pair = Elements::of(from).filter(|pair| pair.len() == 2).ok_or(Error::BadArg)?;
         Ok(match (pair.at(0).decode(), pair.at(1)) {
             // Tags that `GenServer.reply` looks into are lists.
@@ -110,12 +114,29 @@ pub(crate) enum Progress<'a> {
 pub(crate) type Couriered<'a> = Vec<Term<'a>>;
 
 impl Answers {
-    pub(crate) fn add(&mut self, caller: Caller<'_>, ticket: u64, replies: u64, bare: bool) {
+    pub(crate) fn add(
+        &mut self,
+        caller: Caller<'_>,
+        until: Option<Instant>,
+        replies: u64,
+        bare: bool,
+    ) {
         let (route, tag) = match caller {
             Caller::Direct(pid, tag) => (Route::Direct(pid), self.tags.keep(tag)),
             Caller::Courier(from) => (Route::Courier, self.tags.keep(from)),
         };
-        self.callers.add(ticket, Waiting { route, tag, replies, bare });
+        self.callers.add(Waiting { route, tag, replies, bare }, until);
+    }
+
+    /// Sends `{tag}`: no reply will come. Only a process that waits for its own reference gives up.
+    pub(crate) fn tell_late(&mut self, caller: Waiting) {
+        let Route::Direct(pid) = caller.route else { return };
+        self.tags.enter(|tags| {
+            Arena::default().send(None, pid, |inside| {
+                let env = inside.env();
+                (tags.term(caller.tag).in_env(env),).encode(env)
+            });
+        });
     }
 
     /// The next callers get their slices of `replies`, which must be as many as all callers that
@@ -186,26 +207,6 @@ impl Answers {
         });
         if !sent && pid.is_alive(sender) {
             self.callers.take_back();
-        }
-    }
-
-    /// All who are left get this very term. From the first that needs a process on, all go that
-    /// way, so that they stay in order.
-    pub(crate) fn rest<'a>(
-        &mut self,
-        sender: Env<'a>,
-        reply: Term<'a>,
-        couriered: &mut Couriered<'a>,
-    ) {
-        while self.callers.left().len() > 0 {
-            if self.next_in_order(couriered).is_some() {
-                self.answer_next(sender, reply, couriered);
-            } else if let Some((caller, true)) = self.callers.pass()
-                && let Route::Direct(pid) = caller.route
-            {
-                let tag = self.tags.enter(|inside| inside.term(caller.tag).in_env(sender));
-                couriered.push(((pid, tag), reply).encode(sender));
-            }
         }
     }
 

@@ -4,6 +4,7 @@ use batcher_core::{LaneKey, Reason, Refused};
 use rustler::Atom;
 
 rustler::atoms! {
+    answer,
     backend_exit,
     batch,
     batcher_crashed,
@@ -27,6 +28,7 @@ rustler::atoms! {
     part,
     put,
     put_batch,
+    queued,
     sent,
     shutting_down,
     size,

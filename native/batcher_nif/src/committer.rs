@@ -49,6 +49,19 @@ pub(crate) fn deliver(
     });
 }
 
+/// Sends `{committer, :answer, reply}`: its batch is that of a committer that has died. The reply
+/// lives in the arena.
+pub(crate) fn take_over(
+    committer: &ResourceArc<Committer>,
+    sender: Option<Env<'_>>,
+    arena: Arena,
+    reply: Kept,
+) {
+    arena.send(sender, committer.seat.pid, |inside| {
+        (committer, atoms::answer(), inside.term(reply)).encode(inside.env())
+    });
+}
+
 /// Sends `{committer, :exit}`, from a thread of our own.
 pub(crate) fn dismiss(committer: &ResourceArc<Committer>) {
     Arena::default()

@@ -8,6 +8,7 @@ use crate::arena::{self, Arena, Kept, list_of};
 use crate::atoms;
 use crate::committer::{self, Committer};
 use crate::contents::Writes;
+use crate::failure;
 use crate::owner::OwnerWatch;
 use crate::waiter::Waiter;
 use batcher_shell::{Departure, Failure, Host, Seat, SharedAnswers};
@@ -29,6 +30,7 @@ impl Host for Beam {
     type Waiter = Waiter;
     /// `[{from, reply}]` in an arena.
     type Mail = (Arena, Kept);
+    type Reply = (Arena, Kept);
 
     fn may_be_exiting(_sender: Env<'_>) -> bool {
         arena::on_dirty_scheduler()
@@ -66,6 +68,24 @@ impl Host for Beam {
         let list = left
             .build(|inside| list_of(inside.env(), couriered.iter().map(|&pair| inside.term(pair))));
         Some((left, list))
+    }
+
+    fn tell_late(answers: &mut Answers, caller: Waiting) {
+        answers.tell_late(caller);
+    }
+
+    fn take_over(
+        committer: &ResourceArc<Committer>,
+        sender: Option<Env<'_>>,
+        (arena, reply): (Arena, Kept),
+    ) {
+        committer::take_over(committer, sender, arena, reply);
+    }
+
+    fn reply(failure: &Failure) -> (Arena, Kept) {
+        let mut arena = Arena::default();
+        let reply = arena.build(|inside| failure::term(inside.env(), failure));
+        (arena, reply)
     }
 
     fn deliver(

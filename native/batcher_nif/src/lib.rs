@@ -20,7 +20,7 @@ mod snapshot;
 mod waiter;
 
 use answers::{Caller, Couriered, Progress};
-use arena::list_of;
+use arena::{Arena, list_of};
 use batcher_core::{BarrierId, Config, Group, LaneRef, Pacing};
 use batcher_shell::SharedAnswers;
 use committer::Committer;
@@ -55,6 +55,7 @@ fn open<'a>(env: Env<'a>, shard: u64, options: Options) -> Term<'a> {
         max_items: limits.0,
         max_bytes: limits.1,
         adoption_timeout: Duration::from_millis(adoption_ms),
+        ..Config::default()
     };
     match owner::open(registry::find_or_make(shard), env, config, hot_window_ms) {
         Ok(committers) => (atoms::ok(), committers).encode(env),
@@ -76,6 +77,7 @@ fn hot_window(shard: Found, window_ms: i64) -> i64 {
 }
 
 #[rustler::nif]
+#[expect(clippy::too_many_arguments, reason = "a function of the BEAM's has no structs")]
 fn offer<'a>(
     env: Env<'a>,
     shard: Found,
@@ -84,11 +86,12 @@ fn offer<'a>(
     count: u64,
     window_ms: u64,
     from: Term<'a>,
-) -> NifResult<Term<'a>> {
-    let offer = Offer { shard, lane, count, window_ms, caller: Caller::of(from)? };
+    wait_ms: Option<u64>,
+) -> NifResult<Atom> {
+    let offer = Offer { shard, lane, count, window_ms, caller: Caller::of(env, from)?, wait_ms };
     let mut left = measure::SHORT;
     let Some(bytes) = measure::bytes_within(item, &mut left) else {
-        return Ok(atoms::large().encode(env));
+        return Ok(atoms::large());
     };
     consume(env, measure::percent(measure::SHORT - left));
     offer.make(env, item, bytes, Item::Term(item))
@@ -96,6 +99,7 @@ fn offer<'a>(
 
 /// The same for a large item: copied before the lock is taken, on a dirty scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
+#[expect(clippy::too_many_arguments, reason = "a function of the BEAM's has no structs")]
 fn offer_large<'a>(
     env: Env<'a>,
     shard: Found,
@@ -104,8 +108,9 @@ fn offer_large<'a>(
     count: u64,
     window_ms: u64,
     from: Term<'a>,
-) -> NifResult<Term<'a>> {
-    let offer = Offer { shard, lane, count, window_ms, caller: Caller::of(from)? };
+    wait_ms: Option<u64>,
+) -> NifResult<Atom> {
+    let offer = Offer { shard, lane, count, window_ms, caller: Caller::of(env, from)?, wait_ms };
     let (parts, bytes) = Part::all_of(item);
     offer.make(env, item, bytes, Item::Parts(parts))
 }
@@ -117,13 +122,14 @@ struct Offer<'a> {
     count: u64,
     window_ms: u64,
     caller: Caller<'a>,
+    wait_ms: Option<u64>,
 }
 
 impl<'a> Offer<'a> {
     /// `term` takes this many `bytes`; `item` is it, or its copy.
-    fn make(self, env: Env<'a>, term: Term<'a>, bytes: u64, item: Item<'a>) -> NifResult<Term<'a>> {
+    fn make(self, env: Env<'a>, term: Term<'a>, bytes: u64, item: Item<'a>) -> NifResult<Atom> {
         let Some(shard) = self.shard.0 else {
-            return Ok(atoms::not_running().encode(env));
+            return Ok(atoms::not_running());
         };
         let prefix = self.lane.decode::<Binary>().ok();
         let lane = match &prefix {
@@ -135,14 +141,15 @@ impl<'a> Offer<'a> {
         let shape = if namespace { Shape::of(term) } else { Shape::Mixed };
         let bare = namespace && self.count == 1;
         let window = Duration::from_millis(self.window_ms);
+        let wait = self.wait_ms.map(Duration::from_millis);
         let group = Group { weight, bytes };
-        let ticket = shard.offer(env, lane, group, window, |writes, answers, ticket| {
+        let queued = shard.offer(env, lane, group, window, wait, |writes, answers, until| {
             writes.push(item, shape, self.count, bytes);
-            answers.add(self.caller, ticket, self.count, bare);
+            answers.add(self.caller, until, self.count, bare);
         });
-        Ok(match ticket {
-            Ok(ticket) => ticket.encode(env),
-            Err(refused) => atoms::refused(refused).encode(env),
+        Ok(match queued {
+            Ok(()) => atoms::queued(),
+            Err(refused) => atoms::refused(refused),
         })
     }
 }
@@ -156,17 +163,6 @@ fn hot_lane(name: Term<'_>) -> NifResult<LaneRef<'static>> {
     ];
     let lane = lanes.into_iter().find(|&(atom, _)| atom == name);
     lane.map(|(_, lane)| lane).ok_or(Error::BadArg)
-}
-
-#[rustler::nif]
-fn cancel(shard: Found, lane: Term<'_>, ticket: u64) -> NifResult<Atom> {
-    let prefix = lane.decode::<Binary>().ok();
-    let lane = match &prefix {
-        Some(prefix) => LaneRef::Prefix(prefix),
-        None => hot_lane(lane)?,
-    };
-    let cancelled = shard.0.is_some_and(|shard| shard.cancel(lane, ticket));
-    Ok(if cancelled { atoms::cancelled() } else { atoms::sent() })
 }
 
 #[rustler::nif]
@@ -278,16 +274,14 @@ fn retire(committer: ResourceArc<Committer>, keep: usize) -> bool {
     committer.shard.retire(&committer, keep)
 }
 
-/// Answers all callers of a batch whose committer has died, in one go: an owner that is killed
-/// meanwhile must not leave some of them out.
 #[rustler::nif]
-fn committer_down<'a>(env: Env<'a>, shard: Found, pid: LocalPid, result: Term<'a>) -> Term<'a> {
-    let mut couriered = Vec::new();
+fn committer_down<'a>(env: Env<'a>, shard: Found, pid: LocalPid, reply: Term<'a>) -> Atom {
     if let Some(shard) = shard.0 {
-        shard.bury_committer(env, &pid, |answers| answers.rest(env, result, &mut couriered));
-        rustler::schedule::consume_timeslice(env, 100);
+        let mut arena = Arena::default();
+        let reply = arena.keep(reply);
+        shard.bury_committer(env, &pid, (arena, reply));
     }
-    list_of(env, couriered.into_iter())
+    atoms::ok()
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]

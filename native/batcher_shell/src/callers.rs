@@ -1,8 +1,10 @@
 //! The callers of one batch and how far they have been answered.
 //!
 //! Invariant: who stands before `next` has been answered or had given up, who
-//! stands behind it has not been sent anything. So under the lock around it a caller that gives up
-//! learns for certain: no reply will ever come, or it is on its way.
+//! stands behind it has not been sent anything but that it waits no more. So under the lock around it
+//! a caller is told one thing: its reply, or that it has waited too long.
+
+use std::time::Instant;
 
 /// The callers of one batch, in queue order.
 #[derive(Debug)]
@@ -14,8 +16,18 @@ pub struct Callers<C> {
 #[derive(Debug)]
 struct Waiting<C> {
     caller: C,
-    ticket: u64,
+    until: Option<Instant>,
     given_up: bool,
+}
+
+/// What [`Callers::expire`] found.
+pub struct Expired<C> {
+    /// Who has waited too long: to be told now.
+    pub late: Vec<C>,
+    /// The earliest end of a wait among the others that were looked at.
+    pub earliest: Option<Instant>,
+    /// Where to go on looking; `None` at the end.
+    pub next: Option<usize>,
 }
 
 impl<C> Default for Callers<C> {
@@ -25,21 +37,9 @@ impl<C> Default for Callers<C> {
 }
 
 impl<C> Callers<C> {
-    /// One more. Tickets grow.
-    pub fn add(&mut self, ticket: u64, caller: C) {
-        self.waiting.push(Waiting { caller, ticket, given_up: false });
-    }
-
-    /// The caller of this ticket gives up. False if it has been answered.
-    pub fn cancel(&mut self, ticket: u64) -> bool {
-        let index = self.waiting.partition_point(|waiting| waiting.ticket < ticket);
-        match self.waiting.get_mut(index) {
-            Some(waiting) if waiting.ticket == ticket && index >= self.next => {
-                waiting.given_up = true;
-                true
-            }
-            _ => false,
-        }
+    /// One more, who waits until then, or for as long as it takes.
+    pub fn add(&mut self, caller: C, until: Option<Instant>) {
+        self.waiting.push(Waiting { caller, until, given_up: false });
     }
 
     /// Who has not been passed yet, the next one first.
@@ -62,5 +62,25 @@ impl<C> Callers<C> {
     /// The caller passed last could not be sent anything: whoever sees to the batch next, does.
     pub fn take_back(&mut self) {
         self.next = self.next.saturating_sub(1);
+    }
+}
+
+impl<C: Clone> Callers<C> {
+    /// Looks at `count` callers from this place on. Those who have waited until now give up.
+    pub fn expire(&mut self, now: Instant, place: usize, count: usize) -> Expired<C> {
+        let end = self.waiting.len().min(place.saturating_add(count));
+        let start = place.max(self.next).min(end);
+        let mut expired = Expired { late: Vec::new(), earliest: None, next: None };
+        for waiting in &mut self.waiting[start..end] {
+            let Some(until) = waiting.until.filter(|_| !waiting.given_up) else { continue };
+            if until <= now {
+                waiting.given_up = true;
+                expired.late.push(waiting.caller.clone());
+            } else {
+                expired.earliest = Some(expired.earliest.map_or(until, |other| other.min(until)));
+            }
+        }
+        expired.next = (end < self.waiting.len()).then_some(end);
+        expired
     }
 }

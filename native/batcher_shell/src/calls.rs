@@ -5,41 +5,34 @@
 
 use crate::host::Host;
 use crate::shard::Shard;
-use crate::state::{Contents, State};
+use crate::state::Contents;
 use crate::sync;
 use crate::thread::Event;
 use batcher_core::{BarrierId, Group, LaneRef, Refused, Shard as Engine};
 use std::time::{Duration, Instant};
 
 impl<H: Host> Shard<H> {
-    /// A call's writes arrive; `fill` puts them into their slot, and the caller with its ticket
-    /// among those who wait.
+    /// A call's writes arrive; `fill` puts them into their slot, and the caller among those who
+    /// wait, until the given time if `wait` sets one.
     pub fn offer(
         &self,
         sender: H::Env<'_>,
         lane: LaneRef<'_>,
         group: Group,
         window: Duration,
-        fill: impl FnOnce(&mut H::Writes, &mut H::Answers, u64),
-    ) -> Result<u64, Refused> {
+        wait: Option<Duration>,
+        fill: impl FnOnce(&mut H::Writes, &mut H::Answers, Option<Instant>),
+    ) -> Result<(), Refused> {
         let now = sync::now();
+        let until = wait.map(|wait| now + wait);
         self.with(Some(sender), |state| {
             let accepted = state.engine.offer(now, lane, group, window)?;
             let (writes, mut answers) = accepted.contents.fill();
-            fill(writes, &mut answers, accepted.ticket);
-            Ok(accepted.ticket)
+            fill(writes, &mut answers, until);
+            drop(answers);
+            state.expire_at(until);
+            Ok(())
         })
-    }
-
-    /// A caller gives up. True: no reply will ever come. False: it is on its way.
-    pub fn cancel(&self, lane: LaneRef<'_>, ticket: u64) -> bool {
-        let find = |state: &mut State<H>| {
-            state.engine.find(lane, ticket).map(|contents| contents.shared_answers())
-        };
-        // The answers have a lock of their own, which decides: while the committer holds that one,
-        // nobody else of the shard waits.
-        let answers = self.locked(find);
-        answers.is_some_and(|answers| answers.lock().as_mut().cancel(ticket))
     }
 
     /// Asks for everything to be committed, windows aside. `None` if no batcher runs.
@@ -109,20 +102,8 @@ impl<H: Host> Shard<H> {
         })
     }
 
-    /// The owner says that a committer has died; `answer` tells the callers of its batch.
-    pub fn bury_committer(
-        &self,
-        sender: H::Env<'_>,
-        pid: &H::Pid,
-        answer: impl FnOnce(&mut H::Answers),
-    ) {
-        let committer = self.with(Some(sender), |state| state.bury(pid));
-        let seat = committer.as_ref().map(H::seat);
-        if let Some(serving) = seat.and_then(|seat| seat.serving.lock().take()) {
-            answer(&mut serving.answers.lock());
-            let done =
-                |state: &mut State<H>| state.engine.handle_commit_done(sync::now(), serving.lane);
-            drop(self.with(Some(sender), done));
-        }
+    /// The owner says that a committer has died, and what the callers of its batch are told.
+    pub fn bury_committer(&self, sender: H::Env<'_>, pid: &H::Pid, reply: H::Reply) {
+        self.with(Some(sender), |state| state.bury(pid, reply));
     }
 }

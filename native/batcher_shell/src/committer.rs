@@ -41,6 +41,13 @@ impl<H: Host> Seat<H> {
     }
 }
 
+/// The batch of a committer that has died, until another one has answered it.
+pub(crate) struct Orphan<H: Host> {
+    /// The dead one, with the batch still in its seat.
+    pub(crate) committer: H::Committer,
+    pub(crate) reply: H::Reply,
+}
+
 /// A batch on its way to its committer.
 pub struct Departure<H: Host> {
     /// Who gets it.

@@ -7,7 +7,8 @@ use crate::failure::Failure;
 /// Processes, messages, and what writes and callers are.
 ///
 /// None of these functions may block; none is called under the lock of the shard but
-/// [`seat`](Self::seat) and [`deliver`](Self::deliver). A `sender` is the calling process, `None` on the shard's own thread.
+/// [`seat`](Self::seat) and [`deliver`](Self::deliver). A `sender` is the calling process, `None` on
+/// the shard's own thread.
 pub trait Host: Sized + 'static {
     /// A calling process.
     type Env<'a>: Copy;
@@ -22,13 +23,15 @@ pub trait Host: Sized + 'static {
     /// The writes of a slot.
     type Writes: Default;
     /// Who waits for a group's reply.
-    type Caller;
+    type Caller: Clone;
     /// The callers of a slot, and whatever is needed to answer them.
     type Answers: Default + AsMut<Callers<Self::Caller>>;
     /// Who waits for a barrier.
     type Waiter;
     /// Replies that only a process can send.
     type Mail;
+    /// What the callers of a dead committer's batch are told.
+    type Reply;
 
     /// Whether the calling process may be exiting while its call still runs, so that nothing that
     /// it sends arrives. The shard's thread sends instead.
@@ -52,6 +55,15 @@ pub trait Host: Sized + 'static {
         batches: impl Iterator<Item = SharedAnswers<Self>>,
         failure: &Failure,
     ) -> Option<Self::Mail>;
+
+    /// Tells a caller of this slot that it has waited too long, from the shard's thread.
+    fn tell_late(answers: &mut Self::Answers, caller: Self::Caller);
+
+    /// Has a committer answer the batch of one that has died: it is in its seat.
+    fn take_over(committer: &Self::Committer, sender: Option<Self::Env<'_>>, reply: Self::Reply);
+
+    /// What a failure comes to, as a reply.
+    fn reply(failure: &Failure) -> Self::Reply;
 
     /// Has a committer send replies. Under the lock, so that it can't leave before they have come.
     fn deliver(committer: &Self::Committer, sender: Option<Self::Env<'_>>, mail: Self::Mail);

@@ -9,6 +9,8 @@ use crate::thread::Event;
 pub struct Outbox<H: Host> {
     pub(crate) wake: bool,
     pub(crate) departures: Vec<Departure<H>>,
+    /// Who answers the batch of a dead committer, and what.
+    pub(crate) takeovers: Vec<(H::Committer, H::Reply)>,
     pub(crate) passed: Vec<H::Waiter>,
     /// The owner, and how many more committers are wanted of it.
     pub(crate) committers_wanted: Option<(H::Pid, usize)>,
@@ -16,7 +18,13 @@ pub struct Outbox<H: Host> {
 
 impl<H: Host> Default for Outbox<H> {
     fn default() -> Self {
-        Outbox { wake: false, departures: Vec::new(), passed: Vec::new(), committers_wanted: None }
+        Outbox {
+            wake: false,
+            departures: Vec::new(),
+            takeovers: Vec::new(),
+            passed: Vec::new(),
+            committers_wanted: None,
+        }
     }
 }
 
@@ -28,6 +36,7 @@ impl<H: Host> Outbox<H> {
     pub(crate) fn is_empty(&self) -> bool {
         !self.wake
             && self.departures.is_empty()
+            && self.takeovers.is_empty()
             && self.passed.is_empty()
             && self.committers_wanted.is_none()
     }
@@ -40,6 +49,9 @@ impl<H: Host> Outbox<H> {
         }
         for departure in self.departures {
             H::depart(departure, sender);
+        }
+        for (committer, reply) in self.takeovers {
+            H::take_over(&committer, sender, reply);
         }
         for waiter in self.passed {
             H::tell(waiter, sender, None);

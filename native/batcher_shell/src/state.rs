@@ -1,15 +1,17 @@
 //! What the lock of a shard guards: the engine, and the processes that work for it.
 //!
-//! Invariant: a committer is in `idle` or serves a lane that is in flight; the dead are in neither.
+//! Invariant: a committer is in `idle` or serves a lane that is in flight; the dead are in neither. A
+//! lane in flight has one that serves it, or whose death left it an orphan: it is free only when its
+//! callers have been answered.
 
-use crate::committer::{Departure, Info, Serving, SharedAnswers};
+use crate::committer::{Departure, Info, Orphan, Serving, SharedAnswers};
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::outbox::Outbox;
 use crate::sync::{self, MutexGuard, Sender};
 use crate::thread::Event;
 use batcher_core::{BarrierId, LaneId, LaneView, Phase, Shard as Engine};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -58,11 +60,14 @@ pub struct State<H: Host> {
     pub(crate) asked_for: usize,
     /// Committers that have died, until the owner says why.
     pub(crate) dead: Vec<H::Pid>,
+    pub(crate) orphans: VecDeque<Orphan<H>>,
     pub(crate) waiters: HashMap<BarrierId, H::Waiter>,
     /// Replies that need a process to send them, until a committer is free.
     pub(crate) undelivered: Vec<H::Mail>,
     /// What those are told whose writes are abandoned.
     pub(crate) abandon_with: Failure,
+    /// No caller has waited too long before this time; `None`: none ever will.
+    pub(crate) expiry: Option<Instant>,
     /// Until when the thread sleeps; `None` while it is awake and will look by itself.
     pub(crate) asleep_until: Option<Instant>,
     pub(crate) thread_lives: bool,
@@ -85,9 +90,11 @@ impl<H: Host> Default for State<H> {
             idle: Vec::new(),
             asked_for: 0,
             dead: Vec::new(),
+            orphans: VecDeque::new(),
             waiters: HashMap::new(),
             undelivered: Vec::new(),
             abandon_with: Failure::ShuttingDown,
+            expiry: None,
             asleep_until: None,
             thread_lives: false,
         }
@@ -105,9 +112,30 @@ impl<H: Host> State<H> {
         self.engine.lanes()
     }
 
-    /// Who commits the batch of this lane.
+    /// Who commits the batch of this lane, or did until it died.
     pub fn committer_of(&self, lane: LaneId) -> Option<&H::Committer> {
-        self.committers.iter().find(|committer| H::seat(committer).serves(lane))
+        let dead = self.orphans.iter().map(|orphan| &orphan.committer);
+        self.committers.iter().chain(dead).find(|committer| H::seat(committer).serves(lane))
+    }
+
+    /// A caller waits until this time.
+    pub(crate) fn expire_at(&mut self, until: Option<Instant>) {
+        self.expiry = self.expiry.into_iter().chain(until).min();
+    }
+
+    /// The callers of all slots, if it may be that one of them has waited too long.
+    pub(crate) fn poll_expiry(&mut self, now: Instant) -> Vec<SharedAnswers<H>> {
+        if self.expiry.is_none_or(|expiry| now < expiry) {
+            return Vec::new();
+        }
+        self.expiry = None;
+        let slots = self.lanes().flat_map(|lane| lane.in_flight().into_iter().chain(lane.queue()));
+        slots.map(|slot| slot.contents.shared_answers()).collect()
+    }
+
+    /// When the thread has something to do.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.engine.next_deadline().into_iter().chain(self.expiry).min()
     }
 
     /// A committing process has started and rests.
@@ -135,13 +163,15 @@ impl<H: Host> State<H> {
         Some(self.committers.swap_remove(index))
     }
 
-    /// The owner says that a committing process was killed, perhaps before it could join.
-    pub(crate) fn bury(&mut self, pid: &H::Pid) -> Option<H::Committer> {
-        let known = self.leave(pid);
-        if known.is_none() {
-            self.asked_for = self.asked_for.saturating_sub(1);
+    /// A committing process was killed, perhaps before it could join. Another one answers its batch.
+    pub(crate) fn bury(&mut self, pid: &H::Pid, reply: H::Reply) {
+        match self.leave(pid) {
+            Some(committer) if H::seat(&committer).answers().is_some() => {
+                self.orphans.push_back(Orphan { committer, reply });
+            }
+            Some(_rested) => {}
+            None => self.asked_for = self.asked_for.saturating_sub(1),
         }
-        known
     }
 
     /// The shard is closed: those who rest need not wait for more.
@@ -154,11 +184,16 @@ impl<H: Host> State<H> {
     /// Collects what follows from the change just made.
     pub(crate) fn settle(&mut self, events: &Sender<Event<H>>) -> Outbox<H> {
         let mut outbox = Outbox::default();
-        while self.engine.wanted() > 0 {
+        while self.wanted() > 0 {
             let Some(committer) = self.idle.pop() else {
                 self.ask_for_committers(&mut outbox);
                 break;
             };
+            if let Some(Orphan { committer: dead, reply }) = self.orphans.pop_front() {
+                *H::seat(&committer).serving.lock() = H::seat(&dead).serving.lock().take();
+                outbox.takeovers.push((committer, reply));
+                continue;
+            }
             match self.next_departure(committer) {
                 // In order with everything else that the thread does, and while it lives.
                 Some(long) if long.info.groups > LONG_BATCH => {
@@ -171,8 +206,7 @@ impl<H: Host> State<H> {
         while let Some(barrier) = self.engine.poll_barrier() {
             outbox.passed.extend(self.waiters.remove(&barrier));
         }
-        if let (Some(asleep_until), Some(deadline)) =
-            (self.asleep_until, self.engine.next_deadline())
+        if let (Some(asleep_until), Some(deadline)) = (self.asleep_until, self.next_deadline())
             && deadline < asleep_until
         {
             self.asleep_until = None;
@@ -200,8 +234,13 @@ impl<H: Host> State<H> {
         Some(Departure { committer, lane: commit.key.clone(), writes, info })
     }
 
+    /// How many committers there is work for.
+    fn wanted(&self) -> usize {
+        self.engine.wanted() + self.orphans.len()
+    }
+
     fn ask_for_committers(&mut self, outbox: &mut Outbox<H>) {
-        let missing = self.engine.wanted().saturating_sub(self.asked_for);
+        let missing = self.wanted().saturating_sub(self.asked_for);
         if let (Some(owner), true) = (&self.owner, missing > 0) {
             self.asked_for += missing;
             outbox.committers_wanted = Some((owner.pid.clone(), missing));

@@ -9,9 +9,10 @@ use crate::failure::Failure;
 use crate::host::Host;
 use crate::outbox::Outbox;
 use crate::shard::Shard;
+use crate::state::State;
 use crate::sync::{self, RecvTimeoutError};
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,6 +37,9 @@ pub enum Event<H: Host> {
 
 /// Without a deadline; an event wakes it all the same.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How many callers are looked at under the lock that their committer and new ones need.
+const CALLERS_AT_ONCE: usize = 256;
 
 /// What a panic said.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> Arc<str> {
@@ -83,25 +87,51 @@ impl<H: Host> Shard<H> {
     fn turn(&self) {
         let mut abandoned = Vec::new();
         let mut waiters = HashMap::new();
-        let mut dead = Vec::new();
+        let mut orphans = VecDeque::new();
+        let now = sync::now();
+        let mut waiting = Vec::new();
         let (failure, outbox) = self.locked(|state| {
             let was_open = !state.is_closed();
-            state.engine.handle_timeout(sync::now());
+            state.engine.handle_timeout(now);
+            waiting = state.poll_expiry(now);
             if was_open && state.is_closed() {
                 state.abandon_with = Failure::OwnerDown;
                 // Whoever waits for a flush learns of a death at once (3.4).
                 waiters = std::mem::take(&mut state.waiters);
             }
             if state.owner.is_none() {
-                dead = std::mem::take(&mut state.dead);
+                for pid in std::mem::take(&mut state.dead) {
+                    state.bury(&pid, H::reply(&Failure::CommitterDown));
+                }
             }
             abandoned.extend(std::iter::from_fn(|| state.engine.poll_abandoned()));
-            (state.abandon_with.clone(), state.settle(&self.events.0))
+            let outbox = state.settle(&self.events.0);
+            if state.is_closed() {
+                // Nobody will start a committer for these.
+                orphans = std::mem::take(&mut state.orphans);
+            }
+            (state.abandon_with.clone(), outbox)
         });
-        dead.into_iter().for_each(|pid| self.bury(&pid));
         self.fail(abandoned.iter().map(|contents| contents.shared_answers()), &failure);
         waiters.into_values().for_each(|waiter| H::tell(waiter, None, Some(&failure)));
         outbox.send(None, &self.events.0);
+        orphans.iter().for_each(|orphan| self.fail_orphan(&orphan.committer));
+        waiting.iter().for_each(|answers| self.expire(answers, now));
+    }
+
+    /// Tells the callers of a slot that have waited too long (3.7).
+    fn expire(&self, answers: &SharedAnswers<H>, now: Instant) {
+        let mut place = Some(0);
+        while let Some(from) = place {
+            let mut answers = answers.lock();
+            let expired = answers.as_mut().expire(now, from, CALLERS_AT_ONCE);
+            for caller in expired.late {
+                H::tell_late(&mut answers, caller);
+            }
+            drop(answers);
+            self.locked(|state| state.expire_at(expired.earliest));
+            place = expired.next;
+        }
     }
 
     /// Tells all callers that are left of these batches of the failure.
@@ -133,14 +163,13 @@ impl<H: Host> Shard<H> {
         });
     }
 
-    fn bury(&self, pid: &H::Pid) {
-        let committer = self.locked(|state| state.leave(pid));
-        let seat = committer.as_ref().map(H::seat);
-        if let Some(serving) = seat.and_then(|seat| seat.serving.lock().take()) {
-            self.fail(std::iter::once(serving.answers), &Failure::CommitterDown);
-            let now = sync::now();
-            drop(self.with(None, |state| state.engine.handle_commit_done(now, serving.lane)));
-        }
+    /// Answers the batch of a dead committer, since no process can.
+    fn fail_orphan(&self, dead: &H::Committer) {
+        let Some(serving) = H::seat(dead).serving.lock().take() else { return };
+        self.fail(std::iter::once(serving.answers), &Failure::CommitterDown);
+        let done =
+            |state: &mut State<H>| state.engine.handle_commit_done(sync::now(), serving.lane);
+        drop(self.with(None, done));
     }
 
     /// The library has failed: everybody who waits is told, the owner is to end with it (10.5).
@@ -152,7 +181,8 @@ impl<H: Host> Shard<H> {
             if closed.is_err() {
                 state.engine = Default::default();
             }
-            let seats = state.committers.iter().map(H::seat);
+            let dead = state.orphans.iter().map(|orphan| &orphan.committer);
+            let seats = state.committers.iter().chain(dead).map(H::seat);
             let in_flight: Vec<_> = seats.filter_map(|seat| seat.answers()).collect();
             (owner, std::mem::take(&mut state.waiters), in_flight)
         });
@@ -174,7 +204,7 @@ impl<H: Host> Shard<H> {
                     return None;
                 }
             }
-            let deadline = state.engine.next_deadline().unwrap_or(sync::now() + FOREVER);
+            let deadline = state.next_deadline().unwrap_or(sync::now() + FOREVER);
             state.asleep_until = Some(deadline);
             Some(deadline)
         });

@@ -5,7 +5,7 @@
 //! the order of the list is the order of arrival.
 
 use batcher_core::{Config, Group, Pacing, Reason, Refused};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Where a slot is. A slot goes down this list and never up.
@@ -32,6 +32,8 @@ pub struct Slot {
     full: bool,
     /// A flush came after it was opened.
     flushed: bool,
+    /// It left because a commit had ended, and for no better reason.
+    paced: bool,
     due: Option<Due>,
 }
 
@@ -68,6 +70,8 @@ pub struct Naive {
     inputs: u64,
     tickets: u64,
     barriers: Vec<Barrier>,
+    /// Lanes whose last commit was paced by the one before, and when it ended.
+    paced: BTreeMap<usize, Duration>,
 }
 
 struct Barrier {
@@ -103,6 +107,7 @@ impl Naive {
             inputs: 0,
             tickets: 0,
             barriers: Vec::new(),
+            paced: BTreeMap::new(),
         }
     }
 
@@ -148,9 +153,18 @@ impl Naive {
         let joins = last.filter(|&last| !self.slots[last].shut);
         let slot = joins.unwrap_or_else(|| {
             let (place, groups) = (Place::Queued, Vec::new());
-            let (shut, full, flushed, due) = (false, false, false, None);
-            let slot = Slot { lane, groups, opened: now, window, place, shut, full, flushed, due };
-            self.slots.push(slot);
+            self.slots.push(Slot {
+                lane,
+                groups,
+                opened: now,
+                window,
+                place,
+                shut: false,
+                full: false,
+                flushed: false,
+                paced: false,
+                due: None,
+            });
             self.slots.len() - 1
         });
         let slot = &mut self.slots[slot];
@@ -201,11 +215,16 @@ impl Naive {
         }
     }
 
-    /// The slot that was in flight.
-    pub fn commit_done(&mut self, now: Duration, lane: usize) -> usize {
+    /// The slot that was in flight. A lane that is not kept while it is idle forgets its pace.
+    pub fn commit_done(&mut self, now: Duration, lane: usize, kept: bool) -> usize {
         self.inputs += 1;
         let slot = self.in_flight(lane).expect("the test ends what it began");
         self.slots[slot].place = Place::Answered;
+        self.paced.remove(&lane);
+        let forgotten = !kept && self.queued(lane).is_empty();
+        if self.slots[slot].paced && self.config.pacing == Pacing::Commit && !forgotten {
+            self.paced.insert(lane, now + self.config.linger);
+        }
         self.look(now, lane, Cause::CommitDone);
         slot
     }
@@ -243,6 +262,9 @@ impl Naive {
         if self.life == Life::Stopping {
             reasons.push(Reason::Stop);
         }
+        let better = [Reason::Stop, Reason::Flush, Reason::Immediate];
+        slot.paced = reasons.contains(&Reason::Commit)
+            && !reasons.iter().any(|reason| better.contains(reason));
         reasons
     }
 
@@ -304,12 +326,15 @@ impl Naive {
         let looks_at_clock = !matches!(cause, Cause::Offer { .. });
         let window_ended = looks_at_clock && slot.deadline() <= now;
         let pacing = self.config.pacing;
+        let lingers = matches!(cause, Cause::Offer { .. })
+            && self.paced.get(&lane).is_some_and(|&until| now < until);
         let reasons = [
             (self.life == Life::Stopping, Reason::Stop),
             (slot.flushed, Reason::Flush),
             (slot.full, Reason::Size),
             (cause == Cause::Offer { window_0: true }, Reason::Immediate),
             (cause == Cause::CommitDone && pacing == Pacing::Commit, Reason::Commit),
+            (lingers, Reason::Commit),
             (window_ended, Reason::Window),
         ];
         let reasons: Vec<Reason> =

@@ -49,10 +49,18 @@ fn parse(text: &str) -> Result<Vec<Step<'_>>, String> {
     Ok(steps)
 }
 
-#[derive(Default)]
 struct Run {
     config: Config,
     driver: Driver,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Run {
+            config: Config { linger: Duration::ZERO, ..Config::default() },
+            driver: Driver::default(),
+        }
+    }
 }
 
 impl Run {
@@ -120,7 +128,6 @@ impl Run {
             ("deadline", []) => Some(driver.next_deadline().map_or("none".into(), show_time)),
             ("phase", []) => Some(show_phase(driver)),
             ("queue", [name]) => Some(show_queue(driver, &lane(name)?)),
-            ("find", words) => Some(find(driver, Values(words.to_vec()))?),
             _ => return Err(format!("not understood: {input:?}")),
         };
         Ok(answer)
@@ -134,6 +141,7 @@ impl Run {
                 "namespace_max" => self.config.namespace_max = maximum(value)?,
                 "max_items" => self.config.max_items = number(value)?,
                 "max_bytes" => self.config.max_bytes = number(value)?,
+                "linger" => self.config.linger = time(value)?,
                 "adoption" => self.config.adoption_timeout = time(value)?,
                 "pacing" => self.config.pacing = pacing(value)?,
                 _ => return Err(format!("unknown setting {key:?}")),
@@ -156,13 +164,6 @@ fn offer(driver: &mut Driver, mut values: Values<'_>) -> Result<String, String> 
         Err(Refused::ShuttingDown) => "refused shutting_down".into(),
         Err(Refused::Overloaded) => "refused overloaded".into(),
     })
-}
-
-fn find(driver: &mut Driver, mut values: Values<'_>) -> Result<String, String> {
-    let (name, ticket) = (values.take("lane", lane)?, values.take("ticket", number)?);
-    values.none_left()?;
-    let found = driver.shard.find(name.borrow(), ticket);
-    Ok(found.map_or("nothing".into(), |writes| show_groups(writes)))
 }
 
 fn later(now: Duration, text: &str) -> Result<Duration, String> {

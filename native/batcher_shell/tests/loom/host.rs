@@ -25,6 +25,8 @@ pub type Shard = batcher_shell::Shard<Model>;
 #[derive(Default)]
 pub struct Caller {
     replies: AtomicUsize,
+    /// How often it was told that it has waited too long.
+    late: AtomicUsize,
     /// Answered by a process, as an alias is.
     by_courier: bool,
 }
@@ -42,13 +44,22 @@ impl Caller {
         self.replies.load(Relaxed)
     }
 
+    pub fn late(&self) -> usize {
+        self.late.load(Relaxed)
+    }
+
     fn reply(&self) {
         self.replies.fetch_add(1, Relaxed);
     }
 
     /// Writes to the put lane.
-    pub fn offer(self: &Arc<Self>, shard: &Shard, window: Duration) -> Result<u64, Refused> {
+    pub fn offer(self: &Arc<Self>, shard: &Shard, window: Duration) -> Result<(), Refused> {
         self.offer_to(LaneRef::Put, shard, window)
+    }
+
+    /// The same, and waits no longer than this.
+    pub fn wait(self: &Arc<Self>, shard: &Shard, window: Duration, wait: Duration) {
+        self.make(LaneRef::Put, shard, window, Some(wait)).unwrap();
     }
 
     pub fn offer_to(
@@ -56,11 +67,21 @@ impl Caller {
         lane: LaneRef<'_>,
         shard: &Shard,
         window: Duration,
-    ) -> Result<u64, Refused> {
+    ) -> Result<(), Refused> {
+        self.make(lane, shard, window, None)
+    }
+
+    fn make(
+        self: &Arc<Self>,
+        lane: LaneRef<'_>,
+        shard: &Shard,
+        window: Duration,
+        wait: Option<Duration>,
+    ) -> Result<(), Refused> {
         let group = Group { weight: 1, bytes: 8 };
-        shard.offer((), lane, group, window, |writes, answers, ticket| {
-            writes.push(ticket);
-            answers.0.add(ticket, Arc::clone(self));
+        shard.offer((), lane, group, window, wait, |writes, answers, until| {
+            writes.push(Arc::clone(self));
+            answers.0.add(Arc::clone(self), until);
         })
     }
 }
@@ -91,7 +112,8 @@ impl Answers {
 
 /// What a committer is sent.
 enum Message {
-    Batch(Vec<u64>),
+    Batch(Vec<Arc<Caller>>),
+    Answer,
     Deliver(Vec<Arc<Caller>>),
     Exit,
 }
@@ -146,8 +168,8 @@ impl Crew {
         self.mailbox.lock().unwrap().is_empty()
     }
 
-    /// Waits for a message, does what it says, and returns what was committed.
-    pub fn work(&self, shard: &Shard) -> Vec<u64> {
+    /// Waits for a message, does what it says, and returns whose writes were committed.
+    pub fn work(&self, shard: &Shard) -> Vec<Arc<Caller>> {
         let mut mailbox = self.mailbox.lock().unwrap();
         while mailbox.is_empty() {
             mailbox = self.arrived.wait(mailbox).unwrap();
@@ -156,12 +178,12 @@ impl Crew {
         drop(mailbox);
         match message {
             Message::Batch(batch) => {
-                let answers = committer.seat.answers().expect("a batch comes with its answers");
-                let couriered = answers.lock().answer();
-                couriered.iter().for_each(|caller| caller.reply());
-                self.in_flight.fetch_sub(1, Relaxed);
-                shard.next((), &committer);
+                self.answer(shard, &committer);
                 batch
+            }
+            Message::Answer => {
+                self.answer(shard, &committer);
+                Vec::new()
             }
             Message::Deliver(callers) => {
                 committer.send_for(&callers);
@@ -172,6 +194,22 @@ impl Crew {
                 Vec::new()
             }
         }
+    }
+
+    fn answer(&self, shard: &Shard, committer: &Arc<Committer>) {
+        let answers = committer.seat.answers().expect("a batch comes with its answers");
+        let couriered = answers.lock().answer();
+        couriered.iter().for_each(|caller| caller.reply());
+        self.in_flight.fetch_sub(1, Relaxed);
+        shard.next((), committer);
+    }
+
+    /// The committer of the batch in flight dies.
+    pub fn kill(&self) -> u32 {
+        let (committer, message) = self.mailbox.lock().unwrap().pop_front().unwrap();
+        assert!(matches!(message, Message::Batch(_)));
+        committer.gone.store(true, Relaxed);
+        committer.seat.pid
     }
 
     /// A committer that has rested for long leaves, if it may.
@@ -195,11 +233,12 @@ impl Host for Model {
     type Pid = u32;
     type Watch = ();
     type Committer = Arc<Committer>;
-    type Writes = Vec<u64>;
+    type Writes = Vec<Arc<Caller>>;
     type Caller = Arc<Caller>;
     type Answers = Answers;
     type Waiter = ();
     type Mail = Vec<Arc<Caller>>;
+    type Reply = ();
 
     fn may_be_exiting(_sender: Self::Env<'_>) -> bool {
         false
@@ -226,6 +265,16 @@ impl Host for Model {
         let couriered: Vec<_> = batches.flat_map(|answers| answers.lock().answer()).collect();
         (!couriered.is_empty()).then_some(couriered)
     }
+
+    fn tell_late(_answers: &mut Answers, caller: Arc<Caller>) {
+        caller.late.fetch_add(1, Relaxed);
+    }
+
+    fn take_over(committer: &Arc<Committer>, _sender: Option<()>, _reply: ()) {
+        committer.crew.send(committer, Message::Answer);
+    }
+
+    fn reply(_failure: &Failure) {}
 
     fn deliver(committer: &Arc<Committer>, _sender: Option<()>, mail: Vec<Arc<Caller>>) {
         committer.crew.send(committer, Message::Deliver(mail));

@@ -40,40 +40,62 @@ fn an_earlier_window_wakes_the_thread() {
     });
 }
 
-/// Cancel against reply: a caller learns that it has cancelled, or gets one reply.
+/// Giving up against reply: a caller is told that it has waited too long, or gets its reply.
 #[test]
-fn a_caller_has_cancelled_or_gets_its_reply() {
+fn a_caller_has_waited_too_long_or_gets_its_reply() {
     model(|shard| {
-        open_without_thread(&shard);
+        let thread = open(&shard, LATE).unwrap();
         let crew = Crew::join(&shard, &[1]);
-        let (first, second) = (Caller::new(), Caller::new());
-        first.offer(&shard, LATE).unwrap();
-        let ticket = second.offer(&shard, AT_ONCE).unwrap();
-        let committing = {
-            let shard = Arc::clone(&shard);
-            spawn(move || crew.work(&shard))
-        };
-        let cancelled = shard.cancel(LaneRef::Put, ticket);
-        committing.join().unwrap();
-        assert_eq!((first.replies(), second.replies()), (1, usize::from(!cancelled)));
+        let (patient, other) = (Caller::new(), Caller::new());
+        patient.offer(&shard, LATE).unwrap();
+        other.wait(&shard, AT_ONCE, SOON);
+        crew.work(&shard);
+        shard.close(());
+        thread.join().unwrap();
+        crew.finish(&shard);
+        assert_eq!((patient.replies(), patient.late()), (1, 0));
+        assert_eq!(other.replies() + other.late(), 1);
     });
 }
 
-/// The same where the shard is closed, and the reply is the thread's.
+/// The same where nothing is ever committed: the thread wakes to tell the caller, and whoever
+/// closes the shard meanwhile tells nobody twice.
 #[test]
-fn a_caller_has_cancelled_or_hears_of_the_end() {
+fn a_caller_has_waited_too_long_or_hears_of_the_end() {
     model(|shard| {
         let thread = open(&shard, LATE).unwrap();
         let caller = Caller::new();
-        let ticket = caller.offer(&shard, LATE).unwrap();
+        caller.wait(&shard, LATE, SOON);
         let closing = {
             let shard = Arc::clone(&shard);
             spawn(move || shard.close(()))
         };
-        let cancelled = shard.cancel(LaneRef::Put, ticket);
         closing.join().unwrap();
         thread.join().unwrap();
-        assert_eq!(caller.replies(), usize::from(!cancelled));
+        assert_eq!(caller.replies() + caller.late(), 1);
+    });
+}
+
+/// Enqueue against the end of a wait: the thread wakes for the caller who waits least.
+#[test]
+fn a_shorter_wait_wakes_the_thread() {
+    model(|shard| {
+        let thread = open(&shard, LATE).unwrap();
+        let (first, second) = (Caller::new(), Caller::new());
+        first.wait(&shard, LATE, LATE);
+        let waiting = {
+            let (shard, second) = (Arc::clone(&shard), Arc::clone(&second));
+            spawn(move || second.wait(&shard, LATE, SOON))
+        };
+        waiting.join().unwrap();
+        while second.late() == 0 {
+            loom::thread::yield_now();
+        }
+        assert_eq!((first.replies(), first.late()), (0, 0));
+        shard.close(());
+        thread.join().unwrap();
+        assert_eq!((first.replies(), first.late()), (1, 0));
+        assert_eq!((second.replies(), second.late()), (0, 1));
     });
 }
 
@@ -181,7 +203,8 @@ fn what_is_queued_leaves_once_while_the_owner_changes() {
         };
         assert!(open(&shard, LATE).is_none());
         callers[2].offer(&shard, AT_ONCE).unwrap();
-        assert_eq!(committing.join().unwrap(), [0, 1, 2]);
+        let left = committing.join().unwrap();
+        assert!(left.iter().zip(&callers).all(|(left, caller)| Arc::ptr_eq(left, caller)));
         shard.close(());
         thread.join().unwrap();
         assert!(callers.iter().all(|caller| caller.replies() == 1));
@@ -231,40 +254,71 @@ fn an_open_shard_has_one_thread() {
     });
 }
 
-/// A committer dies, its owner tells of that, and dies as well: its batch is answered once, and its
-/// lane is free.
+/// A committer dies, its owner tells of that, and dies as well: its batch is answered once, by
+/// another committer, and its lane is free.
 #[test]
 fn the_batch_of_a_dead_committer_is_answered_once() {
     model(|shard| {
         let thread = open(&shard, LATE).unwrap();
-        let _crew = Crew::join(&shard, &[1]);
-        let caller = Caller::new();
-        caller.offer(&shard, AT_ONCE).unwrap();
+        let crew = Crew::join(&shard, &[1, 2]);
+        let callers = [Caller::new(), Caller::by_courier()];
+        callers[0].offer(&shard, LATE).unwrap();
+        callers[1].offer(&shard, AT_ONCE).unwrap();
+        let dead = crew.kill();
         let burying = {
             let shard = Arc::clone(&shard);
-            spawn(move || shard.bury_committer((), &1, |answers| drop(answers.answer())))
+            spawn(move || shard.bury_committer((), &dead, ()))
         };
-        shard.notify(Event::CommitterDown(1));
+        shard.notify(Event::CommitterDown(dead));
         owner_dies(&shard);
+        crew.work(&shard);
         burying.join().unwrap();
+        assert!(shard.look(|state| state.lanes().all(|lane| lane.in_flight().is_none())));
         shard.close(());
         thread.join().unwrap();
-        assert_eq!(caller.replies(), 1);
-        assert!(shard.look(|state| state.lanes().all(|lane| lane.in_flight().is_none())));
+        crew.finish(&shard);
+        assert!(callers.iter().all(|caller| caller.replies() == 1));
     });
 }
 
-/// The same where the owner ends without having heard of it.
+/// A lane is not free before the callers of a dead committer have been answered: a write that waits
+/// for it leaves after them.
+#[test]
+fn a_lane_is_free_when_the_callers_of_the_dead_are_answered() {
+    model(|shard| {
+        open_without_thread(&shard);
+        let crew = Crew::join(&shard, &[1, 2]);
+        let (first, second) = (Caller::by_courier(), Caller::new());
+        first.offer(&shard, AT_ONCE).unwrap();
+        let dead = crew.kill();
+        let burying = {
+            let shard = Arc::clone(&shard);
+            spawn(move || shard.bury_committer((), &dead, ()))
+        };
+        second.offer(&shard, AT_ONCE).unwrap();
+        while second.replies() == 0 {
+            if !crew.work(&shard).is_empty() {
+                assert_eq!(first.replies(), 1);
+            }
+        }
+        burying.join().unwrap();
+        assert_eq!((first.replies(), second.replies()), (1, 1));
+    });
+}
+
+/// Where the owner ends without having heard of it, and no other committer is left, the thread
+/// answers.
 #[test]
 fn the_batch_of_a_dead_committer_is_answered_without_an_owner() {
     model(|shard| {
         let thread = open(&shard, LATE).unwrap();
-        let _crew = Crew::join(&shard, &[1]);
+        let crew = Crew::join(&shard, &[1]);
         let caller = Caller::new();
         caller.offer(&shard, AT_ONCE).unwrap();
+        let dead = crew.kill();
         let dying = {
             let shard = Arc::clone(&shard);
-            spawn(move || shard.notify(Event::CommitterDown(1)))
+            spawn(move || shard.notify(Event::CommitterDown(dead)))
         };
         shard.close(());
         dying.join().unwrap();

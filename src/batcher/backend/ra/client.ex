@@ -61,7 +61,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Client do
   # another node through a process of its own. A member that is not the leader passes the caller on to the
   # leader without having accepted anything; Ra's time starts anew then.
   defp hand_over(server, command, timeout) do
-    :ra.process_command(server, command, timeout)
+    # Ra 3 returns the reason of a server that ended during the call, Ra 2 exits with it.
+    with {:error, reason} when reason not in [:noproc, :nodedown] <-
+           :ra.process_command(server, command, timeout),
+         do: {:error, {:server_down, server, reason}}
   catch
     # The server ended during the call. The reason holds the whole command; only its first part is news.
     :exit, {reason, _call} -> {:error, {:server_down, server, reason}}

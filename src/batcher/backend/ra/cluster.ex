@@ -26,7 +26,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Cluster do
   defp not_available(what) do
     {:error,
      {:ra_not_available,
-      "#{what} (node #{node()}). Add {:ra, \"~> 2.0\"} to the dependencies in mix.exs, or put the " <>
+      "#{what} (node #{node()}). Add {:ra, \"~> 2.0 or ~> 3.0\"} to the dependencies in mix.exs, or put the " <>
         "ebin folders of ra, gen_batch_server, aten and seshat on the code path (erl -pa)."}}
   end
 
@@ -173,7 +173,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Cluster do
       log_init_args: %{uid: uid, snapshot_interval: @snapshot_interval}
     }
 
-    with :ok <- :ra.start_server(spec.system, config), do: :created
+    with :ok <- :ra.start_server(spec.system, config),
+         :ok <- sync_directory(spec),
+         do: :created
+  end
+
+  # Ra's table of its servers reaches the disk half a second later. Ra 3 drops what it finds in the log of a server
+  # that is not in the table: without this, a VM killed until then would lose what was acknowledged.
+  defp sync_directory(spec) do
+    table = :ra_system.derive_names(spec.system).directory_rev
+    if table in :dets.all(), do: :dets.sync(table), else: :ok
   end
 
   ## Elections
