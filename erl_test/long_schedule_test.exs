@@ -1,6 +1,6 @@
-# A million items, or ten thousand callers, hold no scheduler longer than 1 ms at a stretch, neither on the way in
-# nor out, and be they one term. What a busy machine
-# adds does not come at the same place in each round: a place counts with the least of all rounds.
+# A million items, be they one term, or ten thousand callers hold no scheduler longer than 1 ms at a stretch,
+# neither on the way in nor out. What a busy machine adds does not come at the same place in each round: a place
+# counts with the least of all rounds.
 #
 # Wall time is only fair where nothing else runs: hence `:slow`, best with `chrt -f 1 mix test --only slow`.
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.LongScheduleTest do
@@ -18,6 +18,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.LongScheduleTest do
   for {scenario, items} <- [
         # One call with a list, ...
         put_batch: 1_000_000,
+        large_values: 1_000_000,
         delete_batch: 1_000_000,
         batch: 1_000_000,
         put_batch_async: 1_000_000,

@@ -43,7 +43,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules do
     callers = for n <- 1..callers, do: start_caller(scenario, n, each)
     monitor = start_monitor()
     for {pid, _monitor} <- callers, do: send(pid, :go)
-    for caller <- callers, do: await_end(caller)
+    for caller <- callers, do: await_answer(caller)
     # The last commit's process is done when it rests.
     VmLoad.wait_until(&idle?/0)
     send(monitor, {:stop, self()})
@@ -55,6 +55,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules do
           who = who(pid, pids),
           do: {who, info[:timeout], info[:in], info[:out]}
 
+    for pid <- pids, do: send(pid, :leave)
     :ok = Batcher.stop(@shard)
     reports
   end
@@ -192,7 +193,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules do
       made = make(scenario, n, count)
       send(parent, {self(), :ready})
       receive do: (:go -> check(scenario, write(scenario, made), count))
-      exit(:answered)
+      send(parent, {self(), :answered})
+      # What the VM does at its end is not looked at.
+      receive do: (:leave -> :ok)
     end
 
     {pid, monitor} =
@@ -201,9 +204,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules do
     receive do: ({^pid, :ready} -> {pid, monitor})
   end
 
-  defp await_end({pid, monitor}) do
+  defp await_answer({pid, monitor}) do
     receive do
-      {:DOWN, ^monitor, :process, ^pid, :answered} -> :ok
+      {^pid, :answered} -> Process.demonitor(monitor, [:flush])
       {:DOWN, ^monitor, :process, ^pid, reason} -> exit({:caller_failed, reason})
     after
       @event_ms -> exit(:no_answer)

@@ -156,8 +156,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     end
   end
 
-  defp answer_some(ref, :slices, replies), do: Native.answer_slices(ref, replies)
-  defp answer_some(ref, :each, reply), do: Native.answer_each(ref, reply)
+  defp answer_some(ref, how, reply) do
+    if how == :slices, do: Native.answer_slices(ref, reply), else: Native.answer_each(ref, reply)
+  rescue
+    # The module of the library was loaded again, and knows nothing of this committer (see `Native`).
+    # What was raised holds all replies: not for callers to be told (9.5).
+    ArgumentError -> exit({:shutdown, :library_reloaded})
+  end
 
   # A process may be killed between two of its time slices, never within one: who is passed is
   # answered, who isn't is left to the committer that goes on with the batch of this one.
