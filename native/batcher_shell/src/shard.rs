@@ -77,7 +77,9 @@ impl<H: Host> Shard<H> {
         }));
         match changed {
             Ok((result, outbox)) => {
-                self.dispatch(sender, outbox);
+                if let Some(outbox) = outbox {
+                    self.dispatch(sender, outbox);
+                }
                 result
             }
             Err(panic) => {

@@ -181,9 +181,13 @@ impl<H: Host> State<H> {
         idle
     }
 
-    /// Collects what follows from the change just made.
-    pub(crate) fn settle(&mut self, events: &Sender<Event<H>>) -> Outbox<H> {
-        let mut outbox = Outbox::default();
+    /// Collects what follows from the change just made; `None` if nothing does, as after most writes.
+    pub(crate) fn settle(&mut self, events: &Sender<Event<H>>) -> Option<Outbox<H>> {
+        let wake = self.wakes_thread();
+        if !wake && self.wanted() == 0 && self.waiters.is_empty() {
+            return None;
+        }
+        let mut outbox = Outbox { wake, ..Outbox::default() };
         while self.wanted() > 0 {
             let Some(committer) = self.idle.pop() else {
                 self.ask_for_committers(&mut outbox);
@@ -206,13 +210,19 @@ impl<H: Host> State<H> {
         while let Some(barrier) = self.engine.poll_barrier() {
             outbox.passed.extend(self.waiters.remove(&barrier));
         }
-        if let (Some(asleep_until), Some(deadline)) = (self.asleep_until, self.next_deadline())
-            && deadline < asleep_until
-        {
+        Some(outbox)
+    }
+
+    /// Whether the thread would sleep too long.
+    fn wakes_thread(&mut self) -> bool {
+        let (Some(asleep_until), Some(deadline)) = (self.asleep_until, self.next_deadline()) else {
+            return false;
+        };
+        let wakes = deadline < asleep_until;
+        if wakes {
             self.asleep_until = None;
-            outbox.wake = true;
         }
-        outbox
+        wakes
     }
 
     fn next_departure(&mut self, committer: H::Committer) -> Option<Departure<H>> {

@@ -114,7 +114,9 @@ impl<H: Host> Shard<H> {
         });
         self.fail(abandoned.iter().map(|contents| contents.shared_answers()), &failure);
         waiters.into_values().for_each(|waiter| H::tell(waiter, None, Some(&failure)));
-        outbox.send(None, &self.events.0);
+        if let Some(outbox) = outbox {
+            outbox.send(None, &self.events.0);
+        }
         orphans.iter().for_each(|orphan| self.fail_orphan(&orphan.committer));
         waiting.iter().for_each(|answers| self.expire(answers, now));
     }
