@@ -22,6 +22,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   @resting 2
   # A batch of so many items is put together at a stretch: a third of a millisecond.
   @short 10_000
+  # After a commit of so many microseconds callers get some of its time, a 16th, to write again.
+  @long_commit_us 200
+  @patience 16
+  @most_patience_us 200
 
   defstruct [:shard, :ref, :telemetry?, parts: []]
 
@@ -105,19 +109,36 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   defp reverse([], reversed), do: reversed
 
   # The order of effects: contract 8.
-  defp commit(state, lane, function, list, {{expected, _, _, _}, _, _, _} = info) do
-    started = now_us(state)
+  defp commit(state, lane, function, list, {{expected, _, groups, _}, _, _, _} = info) do
+    started = System.monotonic_time(:microsecond)
     result = run(state.shard, function, list)
-    ended = now_us(state)
+    flush_us = System.monotonic_time(:microsecond) - started
     {how, reply, outcome} = verdict(result, expected)
+    all = if flush_us >= @long_commit_us, do: with_those_behind(state.ref, groups)
     answer(state.ref, how, reply)
-    if state.telemetry?, do: Telemetry.emit(state.shard, lane, info, ended - started, outcome)
+    if state.telemetry?, do: Telemetry.emit(state.shard, lane, info, flush_us, outcome)
     # Those just answered run first: their next writes are the next batch.
     :erlang.yield()
+    if all, do: gather(state.ref, all, System.monotonic_time(:microsecond) + patience(flush_us))
   end
 
-  defp now_us(%{telemetry?: true}), do: System.monotonic_time(:microsecond)
-  defp now_us(_nobody_asks), do: 0
+  # After a long commit those just answered get a moment more: on a scheduler that has to wake first,
+  # they are too late otherwise, and wait for one commit of others and then for their own.
+  defp gather(ref, all, until) do
+    gathered = Native.gathered(ref)
+
+    if gathered != nil and gathered < all and System.monotonic_time(:microsecond) < until do
+      :erlang.yield()
+      gather(ref, all, until)
+    end
+  end
+
+  defp with_those_behind(ref, groups) do
+    behind = Native.gathered(ref)
+    behind && behind + groups
+  end
+
+  defp patience(commit_us), do: min(div(commit_us, @patience), @most_patience_us)
 
   # 9.4
   defp run(shard, function, list) do

@@ -164,6 +164,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @spec pass(reference, non_neg_integer) :: :ok
   def pass(_committer, _count), do: :erlang.nif_error(:not_loaded)
 
+  @doc "How many calls leave together when the committer's batch is done; `nil` if no more can join them."
+  @spec gathered(reference) :: non_neg_integer | nil
+  def gathered(_committer), do: :erlang.nif_error(:not_loaded)
+
   @doc "The committer's batch is done. A next one comes as a message."
   @spec next(reference) :: :ok
   def next(_committer), do: :erlang.nif_error(:not_loaded)

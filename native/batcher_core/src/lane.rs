@@ -135,6 +135,12 @@ impl<'a, B> LaneView<'a, B> {
         self.lane.queue.iter()
     }
 
+    /// How many groups leave together next; `None` if no more fit.
+    pub fn gathered(&self) -> Option<u64> {
+        let next = self.lane.queue.front();
+        next.map_or(Some(0), |slot| (!slot.sealed).then_some(slot.groups))
+    }
+
     /// What is being committed.
     pub fn in_flight(&self) -> Option<&'a Slot<B>> {
         self.lane.in_flight.as_ref()

@@ -89,6 +89,10 @@ impl<B> Lanes<B> {
         ids.into_iter()
     }
 
+    pub(crate) fn view(&self, id: LaneId) -> Option<LaneView<'_, B>> {
+        self.slab.get(id.0 as usize).map(|lane| LaneView::new(id, lane))
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = LaneView<'_, B>> {
         self.slab.iter().map(|(id, lane)| LaneView::new(LaneId(id as u32), lane))
     }

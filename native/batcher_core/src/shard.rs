@@ -169,11 +169,8 @@ impl<B: Default> Shard<B> {
         slot.sealed = max.is_some_and(|max| slot.weight >= max);
 
         if opens || slot.sealed || window.is_zero() {
-            let ready = match window.is_zero() {
-                true => Some(Reason::Immediate),
-                false => lingers.then_some(Reason::Commit),
-            };
-            self.reschedule(now, id, ready);
+            let immediate = window.is_zero().then_some(Reason::Immediate);
+            self.reschedule(now, id, immediate.or(lingers.then_some(Reason::Commit)));
         }
         let queue = &mut self.lanes.lane(id).expect("lanes with slots stay").queue;
         let contents = &mut queue.back_mut().expect("as above").contents;
@@ -343,6 +340,11 @@ impl<B: Default> Shard<B> {
     /// Commits in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight
+    }
+
+    /// The lane of this number, while it holds something.
+    pub fn lane(&self, id: LaneId) -> Option<LaneView<'_, B>> {
+        self.lanes.view(id)
     }
 
     /// All lanes.

@@ -272,6 +272,11 @@ fn consume(env: Env<'_>, percent: i32) {
 }
 
 #[rustler::nif]
+fn gathered(committer: ResourceArc<Committer>) -> Option<u64> {
+    committer.shard.gathered(&committer)
+}
+
+#[rustler::nif]
 fn next(env: Env<'_>, committer: ResourceArc<Committer>) -> Atom {
     committer.shard.next(env, &committer);
     atoms::ok()

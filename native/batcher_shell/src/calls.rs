@@ -71,6 +71,13 @@ impl<H: Host> Shard<H> {
         self.with(Some(sender), |state| state.join(sender, committer));
     }
 
+    /// How many calls wait to leave together when the batch of this committer is done; `None` if
+    /// there can be no more.
+    pub fn gathered(&self, committer: &H::Committer) -> Option<u64> {
+        let lane = H::seat(committer).serving.lock().as_ref()?.lane;
+        self.locked(|state| state.engine.lane(lane)?.gathered())
+    }
+
     /// The committer has answered its batch and rests; the next one is sent to it.
     pub fn next(&self, sender: H::Env<'_>, committer: &H::Committer) {
         let serving = H::seat(committer).serving.lock().take();
