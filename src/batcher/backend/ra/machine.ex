@@ -40,6 +40,19 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Machine do
           due: pos_integer()
         }
 
+  @doc """
+  A command as it goes to Ra: one binary, which the processes that it passes through share, where a list of
+  thousands of small terms would be copied by each of them. A command with binaries that are shared anyway,
+  of more than 64 bytes, stays as it is.
+  """
+  @spec pack(term()) :: term()
+  def pack(command) do
+    case :erlang.term_to_iovec(command) do
+      [packed] -> packed
+      _with_large_binaries -> command
+    end
+  end
+
   @spec init(map()) :: state()
   def init(_config),
     do: %{table: Snapshot.new_table(), commits: 0, weight: 0, due: @snapshot_floor}
@@ -49,8 +62,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Machine do
           {state(), [term()]}
           | {state(), [term()], [{:release_cursor, term(), Snapshot.frozen()}]}
   def apply(meta, command, %{table: table} = state) do
+    {command, weight} = unpack(command)
     replies = :lists.reverse(run([command], [], table, []))
-    weight = state.weight + :erlang.external_size(command) + @overhead
+    weight = state.weight + weight
     state = %{state | weight: weight, commits: state.commits + own(command)}
 
     if weight >= state.due do
@@ -62,6 +76,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Machine do
       {state, replies}
     end
   end
+
+  # A binary that is no packed term came from nobody here; it is an unknown command like any other term.
+  defp unpack(packed) when is_binary(packed) do
+    {:erlang.binary_to_term(packed), byte_size(packed) + @overhead}
+  rescue
+    ArgumentError -> {packed, byte_size(packed) + @overhead}
+  end
+
+  defp unpack(command), do: {command, :erlang.external_size(command) + @overhead}
 
   # Shown by Ra in reports of a server.
   @spec overview(state()) :: map()
