@@ -102,6 +102,39 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.ClusterTest do
 
   @tag @needs_ra
 
+  test "a member that was away gets a snapshot of what it missed", %{dir: dir} do
+    [{a, peer_a}, {b, _peer_b}, {c, peer_c}] = for _ <- 1..3, do: boot_member()
+    opts = [data_dir: dir, nodes: [a, b, c], command_timeout: 20_000]
+    assert :ok = call(peer_a, :start, [opts])
+    assert {:ok, [:ok, {:ok, 1}]} = commit(peer_a, [{:put, "old", "1", 0}, {:incr, "n", 1}])
+
+    # What it has before, the snapshot takes the place of.
+    assert :ok = call(peer_c, :stop, [])
+    assert {:ok, [:ok]} = commit(peer_a, [{:delete, "old"}])
+    pad = String.duplicate("p", 1_000_000)
+
+    for i <- 2..30,
+        do:
+          assert(
+            {:ok, [{:ok, ^i}, :ok]} =
+              commit(peer_a, [{:incr, "n", 1}, {:put, "pad#{rem(i, 5)}", pad, i}])
+          )
+
+    await_snapshots(dir, [a, b])
+    assert :ok = call(peer_c, :start, [opts])
+    assert {:ok, all} = call(peer_a, :fetch_all, [0])
+    assert {:ok, [{:ok, 31}]} = commit(peer_c, [{:incr, "n", 1}])
+    lead(peer_a, c)
+    assert {:ok, {name, ^c}} = call(peer_c, :leader, [0])
+    assert Path.wildcard("#{dir}/#{c}/#{name}/snapshots/*/snapshot.dat") != []
+    assert {:ok, all_of_c} = call(peer_c, :fetch_all, [0])
+    assert all_of_c == %{all | "n" => {"31", 0}}
+    refute is_map_key(all_of_c, "old")
+    assert {:ok, 32} = call(peer_c, :commits, [0])
+  end
+
+  @tag @needs_ra
+
   test "members that can't be reached: a majority is enough, and less is an error", %{dir: dir} do
     [{a, peer_a}, {b, _peer_b}] = [boot_member(), boot_member()]
     client = boot_member() |> elem(1)
@@ -121,7 +154,28 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.ClusterTest do
     assert {:ok, {"1", 0}} = call(peer_a, :fetch, [0, "n"])
   end
 
-  defp incr(peer), do: call(peer, :__commit_batch_direct__, [0, [{:incr, "n", 1}]])
+  defp incr(peer), do: commit(peer, [{:incr, "n", 1}])
+  defp commit(peer, batch), do: call(peer, :__commit_batch_direct__, [0, batch])
+
+  # Ra writes a snapshot beside the commits, and tells nobody when it is there.
+  defp await_snapshots(dir, nodes) do
+    missing =
+      for node <- nodes,
+          Path.wildcard("#{dir}/#{node}/*/snapshots/*/snapshot.dat") == [],
+          do: node
+
+    if missing != [], do: await_snapshots(dir, nodes)
+  end
+
+  # A member that has not caught up yet is refused, and asked again.
+  defp lead(peer, node) do
+    {:ok, {name, leader}} = call(peer, :leader, [0])
+
+    if leader != node do
+      :peer.call(peer, :ra, :transfer_leadership, [{name, leader}, {name, node}])
+      lead(peer, node)
+    end
+  end
 
   defp unknown?({:ok, [{:ok, _sum}]}), do: false
   defp unknown?({:error, {tag, _}}) when tag in [:nodedown, :noproc, :timeout], do: true

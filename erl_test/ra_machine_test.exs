@@ -6,7 +6,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.MachineTest do
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Backend
   alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Null
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Machine
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.{Machine, Snapshot}
 
   @max 9_223_372_036_854_775_807
   @min -9_223_372_036_854_775_808
@@ -45,7 +45,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.MachineTest do
 
   test "a nesting of 100 000 levels is applied and counted", %{state: state} do
     deep = Enum.reduce(1..100_000, {:put, "deep", "1", 0}, fn _, inner -> {:batch, [inner]} end)
-    assert {%{data: %{"deep" => {"1", 0}}}, [:ok]} = Machine.apply(%{index: 1}, deep, state)
+    assert {state, [:ok]} = Machine.apply(%{index: 1}, deep, state)
+    assert Machine.fetch_all(state) == %{"deep" => {"1", 0}}
     assert Backend.reply_count([deep]) == 1
   end
 
@@ -66,22 +67,26 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.MachineTest do
       {:down, self(), :noproc},
       {:nodeup, node()},
       make_ref(),
-      fn -> :ok end
+      fn -> :ok end,
+      "no packed term",
+      <<131>>,
+      <<131, 109, 255, 255, 255, 255, 1>>,
+      "",
+      <<1::3>>
     ]
 
     for term <- terms do
-      assert {%{data: data, commits: _}, [{:error, {:unknown_command, ^term}}]} =
+      assert {state, [{:error, {:unknown_command, ^term}}]} =
                Machine.apply(%{index: 1}, term, state)
 
-      assert data == %{}
+      assert Machine.fetch_all(state) == %{}
     end
   end
 
   test "judges the items of put and delete batches one by one", %{state: state} do
     entries = [{"a", "1", 0}, {"b", :no_binary, 0}, :junk, {"c", "3", -5}]
 
-    assert {%{data: data} = state, replies} =
-             Machine.apply(%{index: 1}, {:put_batch, entries}, state)
+    assert {state, replies} = Machine.apply(%{index: 1}, {:put_batch, entries}, state)
 
     assert replies == [
              :ok,
@@ -90,19 +95,50 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.MachineTest do
              :ok
            ]
 
-    assert data == %{"a" => {"1", 0}, "c" => {"3", -5}}
+    assert Machine.fetch_all(state) == %{"a" => {"1", 0}, "c" => {"3", -5}}
 
-    assert {%{data: %{"c" => _} = data}, [:ok, {:error, {:invalid_key, 5}}, :ok]} =
+    assert {state, [:ok, {:error, {:invalid_key, 5}}, :ok]} =
              Machine.apply(%{index: 2}, {:delete_batch, ["a", 5, "missing"]}, state)
 
-    assert map_size(data) == 1
+    assert Machine.fetch_all(state) == %{"c" => {"3", -5}}
+  end
+
+  test "of writes to one key in one batch the last one stays", %{state: state} do
+    entries = for i <- 1..5_000, do: {"k#{rem(i, 3)}", "#{i}", i}
+    {state, _oks} = Machine.apply(%{index: 1}, {:put_batch, entries}, state)
+
+    assert Machine.fetch_all(state) ==
+             %{"k1" => {"4999", 4999}, "k2" => {"5000", 5000}, "k0" => {"4998", 4998}}
+  end
+
+  test "a command is packed into one binary, unless large binaries are shared" do
+    small = {:batch, [{:put, "a", String.duplicate("v", 64), 0}, {:incr, "n", 1}, self(), :what]}
+    large = {:put_batch, [{"a", String.duplicate("v", 65), 0}]}
+    assert is_binary(Machine.pack(small))
+    assert Machine.pack(large) == large
+
+    for command <- [small, large] do
+      [plain, packed] =
+        for command <- [command, Machine.pack(command)] do
+          {state, replies} = Machine.apply(%{index: 1}, command, Machine.init(%{}))
+          {Machine.fetch_all(state), Machine.commits(state), replies}
+        end
+
+      assert plain == packed
+    end
+
+    many = {:put_batch, for(i <- 1..100_000, do: {"key#{i}", "value", i})}
+    assert is_binary(Machine.pack(many))
+    {state, replies} = Machine.apply(%{index: 1}, Machine.pack(many), Machine.init(%{}))
+    assert length(replies) == 100_000
+    assert Machine.overview(state) == %{keys: 100_000, commits: 1}
   end
 
   test "increments decimal text of 64 bits, and keeps the expiry", %{state: state} do
     incr = fn value, by ->
       {state, [:ok]} = Machine.apply(%{index: 1}, {:put, "n", value, 77}, state)
       {after_incr, [reply]} = Machine.apply(%{index: 2}, {:incr, "n", by}, state)
-      {reply, after_incr.data["n"]}
+      {reply, Machine.fetch_all(after_incr)["n"]}
     end
 
     assert {_, [{:ok, -3}]} = Machine.apply(%{index: 1}, {:incr, "missing", -3}, state)
@@ -130,17 +166,58 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.MachineTest do
 
     # 32 MiB of state: the next is due when as much has come again.
     grow = fn i -> {:put_batch, [{"k#{i}", String.duplicate("x", 1_048_576), 0}]} end
-    assert cursors(state, grow, 70) == [16, 32, 64]
+    assert cursors(Machine.init(%{}), grow, 70) == [16, 32, 64]
   end
 
   test "does not keep a caller's large buffer for the sake of a small part of it", %{
     state: state
   } do
     <<key::binary-size(100), value::binary-size(200), _::binary>> = :binary.copy("x", 1_000_000)
-    {%{data: data}, [:ok]} = Machine.apply(%{index: 1}, {:put, key, value, 0}, state)
-    [{key, {value, 0}}] = Map.to_list(data)
-    assert :binary.referenced_byte_size(key) == 100
-    assert :binary.referenced_byte_size(value) == 200
+    <<small::binary-size(10), _::binary>> = :binary.copy("y", 1_000_000)
+
+    for {key, value} <- [{key, value}, {small, value}, {key, small}, {small, small}] do
+      command = Machine.pack({:batch, [{:put, key, value, 0}]})
+      {state, [:ok]} = Machine.apply(%{index: 1}, command, state)
+      [{^key, {^value, 0}}] = Map.to_list(Machine.fetch_all(state))
+      [{key, value, 0}] = :ets.tab2list(state.table)
+      # Of a small binary that stands alone, OTP 27 tells the size in bits.
+      assert :binary.referenced_byte_size(key) in [byte_size(key), bit_size(key)]
+      assert :binary.referenced_byte_size(value) in [byte_size(value), bit_size(value)]
+      Machine.apply(%{index: 2}, {:delete, key}, state)
+    end
+  end
+
+  test "what a snapshot holds is what was there when it was asked for", %{state: state} do
+    # 1 MiB a command: the 16th asks, and leaves 16 rows of 1 MiB, of which each is shared.
+    put = fn i -> {:put_batch, [{"k#{i}", String.duplicate("x", 1_048_576), i}]} end
+
+    {state, frozen} =
+      Enum.reduce(1..20, {state, nil}, fn i, {state, frozen} ->
+        case Machine.apply(%{index: i}, put.(i), state) do
+          {state, [:ok]} -> {state, frozen}
+          {state, [:ok], [{:release_cursor, 16, frozen}]} -> {state, frozen}
+        end
+      end)
+
+    {state, [:ok]} = Machine.apply(%{index: 21}, {:delete, "k1"}, state)
+    assert Machine.overview(state) == %{keys: 19, commits: 20}
+    assert frozen.commits == 16
+
+    rows =
+      for chunk <- frozen.rows,
+          row <- chunk |> IO.iodata_to_binary() |> :erlang.binary_to_term(),
+          do: row
+
+    assert rows |> Enum.map(&elem(&1, 2)) |> Enum.sort() == Enum.to_list(1..16)
+    assert Snapshot.prepare(%{}, frozen) == frozen
+    assert frozen.rows |> :erts_debug.size() < 10_000
+  end
+
+  test "a process holds one state's table at a time", %{state: state} do
+    assert :ets.info(state.table, :owner) == self()
+    other = Machine.init(%{})
+    assert :ets.info(state.table) == :undefined
+    assert Machine.fetch_all(other) == %{}
   end
 
   defp cursors(state, command, count) do
@@ -150,7 +227,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.MachineTest do
 
         case Machine.apply(%{index: index}, command, state) do
           {state, [:ok]} -> {state, indexes}
-          {state, [:ok], [{:release_cursor, ^index, state}]} -> {state, [index | indexes]}
+          {state, [:ok], [{:release_cursor, ^index, _frozen}]} -> {state, [index | indexes]}
         end
       end)
 

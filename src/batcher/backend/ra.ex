@@ -108,7 +108,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra do
 
   # `length/1` refuses improper lists, which the machine would take for one unknown command.
   defp commit(shard, kind, list) when is_list(list) and length(list) >= 0,
-    do: Client.command(shard, {kind, list})
+    do: Client.command(shard, Machine.pack({kind, list}))
 
   defp commit(_shard, _kind, _improper), do: {:error, :invalid_batch_command_list}
 
