@@ -9,7 +9,7 @@ use crate::contents::{commit_function, entries};
 use crate::host::{Beam, Event, Shard};
 use batcher_core::LaneKey;
 use batcher_shell::{Departure, Seat};
-use rustler::{Encoder, Env, LocalPid, Monitor, Resource, ResourceArc, Term};
+use rustler::{Atom, Encoder, Env, LocalPid, Monitor, Resource, ResourceArc, Term};
 
 /// A committing process.
 pub(crate) struct Committer {
@@ -36,29 +36,16 @@ impl Committer {
     }
 }
 
-/// Sends `{committer, :deliver, [{from, reply}]}`: replies that need a process to send them. The
-/// list lives in the arena.
-pub(crate) fn deliver(
+/// Sends `{committer, word, term}`: with `:deliver` replies that need a process to send them, with
+/// `:answer` what the callers of a dead committer's batch get. The term lives in the arena.
+pub(crate) fn tell(
     committer: &ResourceArc<Committer>,
     sender: Option<Env<'_>>,
-    arena: Arena,
-    list: Kept,
+    word: Atom,
+    (arena, term): (Arena, Kept),
 ) {
     arena.send(sender, committer.seat.pid, |inside| {
-        (committer, atoms::deliver(), inside.term(list)).encode(inside.env())
-    });
-}
-
-/// Sends `{committer, :answer, reply}`: its batch is that of a committer that has died. The reply
-/// lives in the arena.
-pub(crate) fn take_over(
-    committer: &ResourceArc<Committer>,
-    sender: Option<Env<'_>>,
-    arena: Arena,
-    reply: Kept,
-) {
-    arena.send(sender, committer.seat.pid, |inside| {
-        (committer, atoms::answer(), inside.term(reply)).encode(inside.env())
+        (committer, word, inside.term(term)).encode(inside.env())
     });
 }
 

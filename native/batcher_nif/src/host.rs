@@ -77,9 +77,9 @@ impl Host for Beam {
     fn take_over(
         committer: &ResourceArc<Committer>,
         sender: Option<Env<'_>>,
-        (arena, reply): (Arena, Kept),
+        reply: (Arena, Kept),
     ) {
-        committer::take_over(committer, sender, arena, reply);
+        committer::tell(committer, sender, atoms::answer(), reply);
     }
 
     fn reply(failure: &Failure) -> (Arena, Kept) {
@@ -88,12 +88,8 @@ impl Host for Beam {
         (arena, reply)
     }
 
-    fn deliver(
-        committer: &ResourceArc<Committer>,
-        sender: Option<Env<'_>>,
-        (arena, list): (Arena, Kept),
-    ) {
-        committer::deliver(committer, sender, arena, list);
+    fn deliver(committer: &ResourceArc<Committer>, sender: Option<Env<'_>>, mail: (Arena, Kept)) {
+        committer::tell(committer, sender, atoms::deliver(), mail);
     }
 
     fn dismiss(committer: &ResourceArc<Committer>) {
