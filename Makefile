@@ -22,7 +22,7 @@ build: setup ## compile the shared library and the BEAM side
 demo: setup ## run the demo, its options in ARGS="..."
 	mix batcher.demo $(ARGS)
 
-test: setup ## run the tests of the Rust side, its threads in every order, then those of the BEAM side
+test: setup ## run the tests of the Rust side, its benchmarks once each, its threads in every order, then those of the BEAM side
 	cargo test --workspace --locked
 	RUSTFLAGS="--cfg loom" cargo test -p batcher_shell --test loom --release --locked --target-dir target/loom
 	mix test
