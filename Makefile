@@ -8,10 +8,10 @@ export LC_ALL := C.UTF-8
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test torture soak bench test-matrix lint clean
+.PHONY: help setup build demo test torture soak bench bench-instructions test-matrix lint clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install what is missing: Elixir, Erlang, Dialyzer, PropEr, Ra (Debian, as root)
 	@scripts/setup
@@ -22,7 +22,7 @@ build: setup ## compile the shared library and the BEAM side
 demo: setup ## run the demo, its options in ARGS="..."
 	mix batcher.demo $(ARGS)
 
-test: setup ## run the tests of the Rust side, its threads in every order, then those of the BEAM side
+test: setup ## run the tests of the Rust side, its benchmarks once each, its threads in every order, then those of the BEAM side
 	cargo test --workspace --locked
 	RUSTFLAGS="--cfg loom" cargo test -p batcher_shell --test loom --release --locked --target-dir target/loom
 	mix test
@@ -39,6 +39,9 @@ test-matrix: ## run the tests of the BEAM side on other versions of Erlang and E
 
 bench: setup ## measure against peers and goals, options in ARGS="..."; writes bench/REPORT.md
 	mix batcher.bench $(ARGS)
+
+bench-instructions: setup ## count the instructions of the engine's operations, with valgrind
+	@scripts/bench-instructions
 
 lint: setup ## check formatting, warnings (Rust, Elixir) and types (Dialyzer)
 	cargo fmt --all --check

@@ -184,6 +184,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @spec panic_thread(integer) :: :ok
   def panic_thread(_shard), do: :erlang.nif_error(:not_built_for_tests)
 
+  @doc """
+  How long offers have held the lock of the shard since the last call, `count` of them for `ns` each, ascending. Each
+  time includes one look at the clock, `clock_ns`. Only in a library that was built for benchmarks.
+  """
+  @spec lock_times(integer) :: {clock_ns :: non_neg_integer, [{ns, count}]}
+        when ns: non_neg_integer, count: pos_integer
+  def lock_times(_shard), do: :erlang.nif_error(:not_built_for_benchmarks)
+
   @doc "Every lane: its name, its slots, the committer of the batch in flight."
   @spec lanes(integer) :: [{lane, [slot], reference | nil}] | :not_running
   def lanes(_shard), do: without_library(:not_running)

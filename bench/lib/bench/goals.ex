@@ -20,6 +20,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Goals do
   ]
   @flat 1.15
   @slow_commit_ms 1
+  @lock_ns 200
   @value 65_536
   @peers %{
     floor: "the floor",
@@ -49,7 +50,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Goals do
   end
 
   defp goals do
-    throughput() ++ cpu() ++ alone() ++ groups() ++ values() ++ slow() ++ on_disk() ++ costs()
+    throughput() ++
+      cpu() ++ alone() ++ groups() ++ values() ++ slow() ++ on_disk() ++ costs() ++ lock()
   end
 
   defp throughput do
@@ -119,6 +121,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Goals do
       {"processor time per write up to 64 shards, against 1 shard", {:at_most, @flat},
        growth(:cpu, [of: :shards], {:shards, 1, 64}, :batcher)}
     ]
+  end
+
+  # A caller alone opens a slot with each write, of many nearly all join one.
+  defp lock do
+    for {callers, who} <- [{256, "256 callers"}, {1, "1 caller"}] do
+      {"#{who}, small commands: shard lock held by a write, median in ns", {:at_most, @lock_ns},
+       value(:lock, [lane: :namespace, callers: callers], :p50_ns)}
+    end
   end
 
   defp value(kind, params, name) do

@@ -73,7 +73,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Suite do
      %{windows: [5], seconds: 1.5}},
     {:depth, %{depths: [1_000, 10_000, 100_000, 1_000_000], peers: [:batcher]},
      %{depths: [1_000, 100_000, 1_000_000], writes: 300_000}},
-    {:memory, %{callers: [10_000], values: [16, 1_024, 65_536], peers: @batching}, %{}}
+    {:memory, %{callers: [10_000], values: [16, 1_024, 65_536], peers: @batching}, %{}},
+    {:lock, %{callers: [1, 256], peers: [:batcher]}, %{}}
   ]
 
   # What a quick run takes of each, unless the plan has something else.
@@ -83,12 +84,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Suite do
     open: Scenarios.Open,
     window: Scenarios.Window,
     depth: Scenarios.Depth,
-    memory: Scenarios.Memory
+    memory: Scenarios.Memory,
+    lock: Scenarios.Lock
   }
 
   # What scenarios of a special make can measure, and which of them bring their backend.
-  @peers %{depth: [:batcher], window: @committing, memory: @batching}
-  @own_backend [:window, :depth, :memory]
+  @peers %{depth: [:batcher], window: @committing, memory: @batching, lock: [:batcher]}
+  @own_backend [:window, :depth, :memory, :lock]
 
   @spec names() :: [atom]
   def names, do: @plan |> Enum.map(&elem(&1, 0)) |> Enum.uniq()

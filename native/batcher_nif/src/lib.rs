@@ -314,3 +314,10 @@ fn panic_thread(shard: Found) -> Atom {
     }
     atoms::ok()
 }
+
+/// How long offers have held the lock: `{cost of a look at the clock, [{ns, count}]}`.
+#[cfg(feature = "lock-times")]
+#[rustler::nif(schedule = "DirtyCpu")]
+fn lock_times(shard: Found) -> (u64, Vec<(u64, u64)>) {
+    (batcher_shell::clock_ns(), shard.0.map_or_else(Vec::new, Shard::take_lock_times))
+}

@@ -26,6 +26,8 @@ impl<H: Host> Shard<H> {
         let now = sync::now();
         let until = wait.map(|wait| now + wait);
         self.with(Some(sender), |state| {
+            #[cfg(feature = "lock-times")]
+            state.lock_times.offers();
             let accepted = state.engine.offer(now, lane, group, window)?;
             let (writes, mut answers) = accepted.contents.fill();
             fill(writes, &mut answers, until);

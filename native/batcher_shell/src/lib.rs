@@ -14,6 +14,8 @@ mod calls;
 mod committer;
 mod failure;
 mod host;
+#[cfg(feature = "lock-times")]
+mod lock_times;
 mod outbox;
 mod shard;
 mod state;
@@ -24,6 +26,8 @@ pub use callers::{Callers, Expired};
 pub use committer::{Departure, Info, Seat, SharedAnswers};
 pub use failure::Failure;
 pub use host::Host;
+#[cfg(feature = "lock-times")]
+pub use lock_times::clock_ns;
 pub use outbox::Outbox;
 pub use shard::Shard;
 pub use state::{Contents, State};

@@ -72,8 +72,13 @@ impl<H: Host> Shard<H> {
     ) -> R {
         let changed = catch_unwind(AssertUnwindSafe(|| {
             let mut state = self.state.lock();
+            #[cfg(feature = "lock-times")]
+            let taken = sync::now();
             let result = change(&mut state);
-            (result, state.settle(&self.events.0))
+            let outbox = state.settle(&self.events.0);
+            #[cfg(feature = "lock-times")]
+            state.lock_times.held_since(taken);
+            (result, outbox)
         }));
         match changed {
             Ok((result, outbox)) => {
@@ -98,6 +103,13 @@ impl<H: Host> Shard<H> {
             Some(sender) if H::may_be_exiting(sender) => self.notify(Event::Send(outbox)),
             _ => outbox.send(sender, &self.events.0),
         }
+    }
+
+    /// How long offers have held the lock since this was asked last: `(nanoseconds, how many of them)`, ascending.
+    /// In each is one look at the clock: see [`clock_ns`](crate::clock_ns).
+    #[cfg(feature = "lock-times")]
+    pub fn take_lock_times(&self) -> Vec<(u64, u64)> {
+        self.locked(|state| state.lock_times.take())
     }
 
     /// Works on the state when nothing follows from it.

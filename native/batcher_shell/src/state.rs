@@ -7,6 +7,8 @@
 use crate::committer::{Departure, Info, Orphan, Serving, SharedAnswers};
 use crate::failure::Failure;
 use crate::host::Host;
+#[cfg(feature = "lock-times")]
+use crate::lock_times::LockTimes;
 use crate::outbox::Outbox;
 use crate::sync::{self, MutexGuard, Sender};
 use crate::thread::Event;
@@ -71,6 +73,8 @@ pub struct State<H: Host> {
     /// Until when the thread sleeps; `None` while it is awake and will look by itself.
     pub(crate) asleep_until: Option<Instant>,
     pub(crate) thread_lives: bool,
+    #[cfg(feature = "lock-times")]
+    pub(crate) lock_times: LockTimes,
 }
 
 pub(crate) struct Owner<H: Host> {
@@ -97,6 +101,8 @@ impl<H: Host> Default for State<H> {
             expiry: None,
             asleep_until: None,
             thread_lives: false,
+            #[cfg(feature = "lock-times")]
+            lock_times: LockTimes::default(),
         }
     }
 }

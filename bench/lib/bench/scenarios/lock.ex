@@ -1,0 +1,64 @@
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Lock do
+  @moduledoc false
+  # How long a write holds the lock of its shard, which whoever writes to the shard needs, in a closed loop as in
+  # `Closed`, with a library that looks at the clock when the lock has been taken and before it is given back.
+  # One invariant: what a look at the clock takes, measured in the same VM, is taken off each figure.
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Native
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{
+    Backends,
+    ClockedVm,
+    ClosedLoop,
+    Line,
+    Statistics,
+    Suite,
+    Work
+  }
+
+  @shard 0
+  @shares [p50_ns: 0.5, p90_ns: 0.9, p99_ns: 0.99]
+
+  @spec run(Suite.spec(), (Line.t() -> :ok), (String.t() -> :ok)) :: :ok
+  def run(spec, emit, progress) do
+    progress.("lock: building a library that looks at the clock")
+
+    ClockedVm.run(fn call ->
+      for callers <- spec.callers do
+        samples =
+          for repetition <- 1..spec.repeat do
+            progress.("lock callers=#{callers} #{repetition}/#{spec.repeat}")
+            call.(__MODULE__, :sample, [callers, spec])
+          end
+
+        params = [lane: spec.lane, callers: callers, backend: spec.backend]
+        emit.(Line.new(:lock, params, medians(samples)))
+      end
+    end)
+
+    :ok
+  end
+
+  defp medians([first | _] = samples) do
+    for {key, _value} <- first,
+        do: {key, Statistics.median(for sample <- samples, do: sample[key])}
+  end
+
+  @doc "In the VM with that library: the times of one sample, warm-up included."
+  @spec sample(pos_integer, Suite.spec()) :: keyword
+  def sample(callers, spec) do
+    work = Work.new(callers: callers, lane: spec.lane, backend: Backends.module(spec.backend))
+    settings = %{seconds: spec.seconds, warm_up: spec.warm_up, watch?: false}
+    {_clock_ns, _before} = Native.lock_times(@shard)
+    ClosedLoop.sample(:batcher, work, settings)
+    {clock_ns, times} = Native.lock_times(@shard)
+    count = times |> Enum.map(&elem(&1, 1)) |> Enum.sum()
+    quantiles = for {key, share} <- @shares, do: {key, at(times, share * count) - clock_ns}
+    [{least, _count} | _] = times
+    [min_ns: least - clock_ns] ++ quantiles ++ [clock_ns: clock_ns, writes: count]
+  end
+
+  # The time that so many do not exceed.
+  defp at([{ns, count} | rest], left) when rest == [] or left <= count, do: ns
+  defp at([{_ns, count} | rest], left), do: at(rest, left - count)
+end
