@@ -28,6 +28,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.FuzzTest do
     IO.puts("\nfuzz: FUZZ_SEED=#{seed} FUZZ_TERMS=#{terms} #{inspect(values)}")
     assert {vm.status, vm.lines} == {0, []}
     assert vm.values["hung"] == [[]]
+    assert vm.values["crashed"] == [[]]
     assert [returned] = vm.values["returned"]
     assert [raised] = vm.values["raised"]
     assert returned + raised == terms

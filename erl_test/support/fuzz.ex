@@ -17,17 +17,21 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
   @raw_shards [100, 101]
   @hang_ms 3_000
   @renew_every 1_000
+  @watch __MODULE__.Watch
+  # `:returned` is how a call of this test ends.
+  @ends [:normal, :shutdown, :returned, :noproc]
   @samples 10
   # Makes the thread of a shard fail, on purpose.
   @left_out [panic_thread: 1, load: 0, loaded: 0]
   @skipped_public [__info__: 1, module_info: 0, module_info: 1]
 
-  @doc "Makes so many calls; tells `calls`, `returned`, `raised`, `hung` and `kept`, bytes that did not come back."
+  @doc "Makes so many calls; tells `returned`, `raised`, `hung`, `crashed`, why owners did, and `kept`, bytes that did not come back."
   def run(seed, terms) do
     {:ok, _} = Application.ensure_all_started(:elixir)
     Application.put_env(:ferricstore, :waraft_backend_batcher_backend, Null)
     Application.put_env(:ferricstore, :waraft_backend_batcher_sync_gate, __MODULE__)
     :rand.seed(:exsss, seed)
+    Process.register(spawn_link(fn -> watch([]) end), @watch)
     start()
     calls(1, min(terms, 500), {0, 0, []})
     before = held()
@@ -43,6 +47,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
       ChildVM.tell("works", shard)
     end
 
+    send(@watch, {:tell, self()})
+    receive do: ({@watch, crashed} -> ChildVM.tell("crashed", Enum.take(crashed, 5)))
     # What is queued there may wait for ever.
     for shard <- @raw_shards, do: {Batcher.stop(shard), Native.close(shard)}
     ChildVM.tell("kept", held() - before)
@@ -66,10 +72,32 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
     case Batcher.start_link(shard, adoption_timeout: 100, drain_timeout: 1_000) do
       {:ok, owner} ->
         Process.unlink(owner)
-        {:ok, owner}
+        watched(owner)
 
       {:error, {:already_started, owner}} ->
-        {:ok, owner}
+        watched(owner)
+    end
+  end
+
+  defp watched(owner) do
+    send(@watch, {:owner, owner})
+    {:ok, owner}
+  end
+
+  # Owners end when they are told to, or with the process that has started them; no term ends one.
+  defp watch(crashed) do
+    receive do
+      {:owner, owner} ->
+        if Process.get(owner) == nil, do: Process.put(owner, Process.monitor(owner))
+        watch(crashed)
+
+      {:DOWN, _monitor, :process, owner, reason} ->
+        Process.delete(owner)
+        watch(if reason in @ends, do: crashed, else: [reason | crashed])
+
+      {:tell, parent} ->
+        send(parent, {@watch, crashed})
+        watch(crashed)
     end
   end
 
@@ -125,7 +153,22 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
   defp argument(Batcher, :start_link, 1, _known),
     do: Enum.random(@shards ++ [-1, :a, "x", 1.0, [], 1 <<< 70])
 
+  # Of a known kind, or nothing would ever come of it (3.8).
+  defp argument(__MODULE__, _call_or_cast, 1, known), do: request(:rand.uniform(5), known)
   defp argument(_module, _function, _position, known), do: FuzzTerms.term(known)
+
+  defp request(n, known) do
+    term = fn -> FuzzTerms.term(known) end
+    kind = Enum.random([:write_batch, :write_put_batch, :write_delete_batch])
+
+    case n do
+      1 -> {:write, term.(), term.(), term.()}
+      2 -> {kind, term.(), term.()}
+      3 -> {kind, term.(), term.(), term.(), term.()}
+      4 -> Enum.random([:flush, :stop])
+      5 -> term.()
+    end
+  end
 
   defp known(Native) do
     options = {{10, nil}, nil, false, {1_000, 1_000_000}, 100}
@@ -176,6 +219,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
 
   defp become_committer, do: Native.join(Enum.random(@raw_shards))
 
+  # To this process, as the `from` of a request: they hold what was refused.
+  defp forget_replies do
+    receive do
+      _reply -> forget_replies()
+    after
+      0 -> :ok
+    end
+  end
+
   # What another thread frees comes back a moment later: the least of some samples.
   defp held, do: Enum.min(for _ <- 1..@samples, do: sample())
 
@@ -184,6 +236,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
     # What owners were sent is worked off when they answer.
     for shard <- @shards, do: {:ok, _owner} = ensure(shard)
     for shard <- @shards, do: :ok = Batcher.flush(shard)
+    forget_replies()
     for _ <- 1..2, pid <- Process.list(), do: :erlang.garbage_collect(pid)
     :erlang.memory(:total)
   end

@@ -125,7 +125,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   # After a long commit those just answered get a moment more: on a scheduler that has to wake first,
   # they are too late otherwise, and wait for one commit of others and then for their own.
   defp gather(ref, all, until) do
-    gathered = Native.gathered(ref)
+    gathered = gathered(ref)
 
     if gathered != nil and gathered < all and System.monotonic_time(:microsecond) < until do
       :erlang.yield()
@@ -134,8 +134,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   end
 
   defp with_those_behind(ref, groups) do
-    behind = Native.gathered(ref)
+    behind = gathered(ref)
     behind && behind + groups
+  end
+
+  defp gathered(ref) do
+    Native.gathered(ref)
+  rescue
+    ArgumentError -> exit_reloaded()
   end
 
   defp patience(commit_us), do: min(div(commit_us, @patience), @most_patience_us)
@@ -180,10 +186,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   defp answer_some(ref, how, reply) do
     if how == :slices, do: Native.answer_slices(ref, reply), else: Native.answer_each(ref, reply)
   rescue
-    # The module of the library was loaded again, and knows nothing of this committer (see `Native`).
-    # What was raised holds all replies: not for callers to be told (9.5).
-    ArgumentError -> exit({:shutdown, :library_reloaded})
+    ArgumentError -> exit_reloaded()
   end
+
+  # The module of the library was loaded again, and knows nothing of this committer (see `Native`).
+  # What was raised may hold all replies: not for callers to be told (9.5).
+  defp exit_reloaded, do: exit({:shutdown, :library_reloaded})
 
   # A process may be killed between two of its time slices, never within one: who is passed is
   # answered, who isn't is left to the committer that goes on with the batch of this one.

@@ -3,17 +3,24 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Log do
   # What happened in one program of the property test: calls, commits, kills, released tokens.
   #
   # Invariant: every event has a number from one clock, so that "before" means before; an event that
-  # allows something (a kill) is written before it, one that forbids something (a return) after it.
+  # allows something (a kill) is written before it, one that forbids something (a return) after it. No
+  # number comes twice, so that what a program leaves behind is not taken for an event of the next.
 
   @table __MODULE__
 
   @doc "The table lives as long as the calling process."
-  def create_table, do: :ets.new(@table, [:named_table, :public, :ordered_set])
+  def create_table do
+    :ets.new(@table, [:named_table, :public, :ordered_set])
+    :ets.insert(@table, {:run, nil, {}, :atomics.new(2, [])})
+  end
 
   @doc "Forgets everything and begins with a program: its number and what its backend does."
   def begin(run, behaviours) do
-    :ets.delete_all_objects(@table)
-    :ets.insert(@table, {:run, run, List.to_tuple(behaviours), :atomics.new(2, [])})
+    clock = clock()
+    :atomics.put(clock, 2, 0)
+    :ets.match_delete(@table, {{:_, :_}, :_})
+    :ets.match_delete(@table, {{:_, :_}, :_, :_})
+    :ets.insert(@table, {:run, run, List.to_tuple(behaviours), clock})
     :ok
   end
 

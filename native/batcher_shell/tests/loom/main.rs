@@ -287,7 +287,8 @@ fn the_batch_of_a_dead_committer_is_answered_once() {
 fn a_lane_is_free_when_the_callers_of_the_dead_are_answered() {
     model(|shard| {
         open_without_thread(&shard);
-        let crew = Crew::join(&shard, &[1, 2]);
+        // One to go on with the batch, one who could take the next too early.
+        let crew = Crew::join(&shard, &[1, 2, 3]);
         let (first, second) = (Caller::by_courier(), Caller::new());
         first.offer(&shard, AT_ONCE).unwrap();
         let dead = crew.kill();
