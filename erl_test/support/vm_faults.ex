@@ -128,7 +128,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmFaults do
     ChildVM.tell("deleted", :code.delete(Native))
     # Each is told, or raises; none waits for ever.
     for writer <- writers, do: receive(do: ({:DOWN, ^writer, :process, _pid, _reason} -> :ok))
-    ChildVM.tell("told", VmLoad.faults())
+    ChildVM.tell("told", VmLoad.faults(@writers))
     find(paths, first_paths)
 
     for shard <- VmLoad.shards() do

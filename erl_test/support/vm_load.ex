@@ -70,7 +70,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmLoad do
   end
 
   @doc "What a writer was answered and no clause allows, a few of them."
-  def faults, do: __MODULE__ |> :ets.tab2list() |> Enum.map(&elem(&1, 1)) |> Enum.take(5)
+  def faults(most \\ 5),
+    do: __MODULE__ |> :ets.tab2list() |> Enum.map(&elem(&1, 1)) |> Enum.take(most)
 
   @doc "Threads of the library in this VM."
   def threads, do: Enum.count(comms(), &String.starts_with?(&1, "batcher_"))
