@@ -97,7 +97,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     if is_binary(lane), do: entries, else: concat(entries, count)
   end
 
-  # Lists of `count` items together. What `++` copies before it yields takes 10 ms.
+  # Lists of `count` items together. What `++` copies, or `:lists.reverse/2` turns, before it yields takes 10 ms.
   defp concat([list], _count), do: list
   defp concat(lists, count) when count <= @short, do: :lists.append(lists)
   defp concat(lists, _count), do: prepend(lists, [])

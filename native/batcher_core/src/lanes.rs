@@ -36,7 +36,7 @@ impl<B> Default for Lanes<B> {
 }
 
 impl<B> Lanes<B> {
-    pub(crate) fn find(&self, name: LaneRef<'_>) -> Option<LaneId> {
+    fn find(&self, name: LaneRef<'_>) -> Option<LaneId> {
         match name {
             LaneRef::Prefix(prefix) => self.by_prefix.get(prefix).copied(),
             LaneRef::Generic => self.generic,

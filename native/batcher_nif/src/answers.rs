@@ -62,36 +62,30 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// Its reply, and the replies of those behind it.
-    fn slice<'a>(&self, env: Env<'a>, replies: Term<'a>) -> NifResult<(Term<'a>, Term<'a>)> {
-        if self.bare {
-            return replies.list_get_cell();
-        }
-        let (slice, rest) = split(env, replies, self.replies)?;
-        Ok(((atoms::ok(), slice).encode(env), rest))
-    }
-
-    /// The same, if the reply takes no more than `words`; takes them from `words`.
-    fn short_slice<'a>(
+    /// Its reply, and the replies of those behind it; `None` if one of the items does not fit.
+    fn slice<'a>(
         &self,
         env: Env<'a>,
         replies: Term<'a>,
-        words: &mut u64,
+        mut fits: impl FnMut(Term<'a>) -> bool,
     ) -> NifResult<Option<(Term<'a>, Term<'a>)>> {
         if self.bare {
-            // As most replies are: visited once.
             let (reply, rest) = replies.list_get_cell()?;
-            return Ok(measure::item_within(reply, words).map(|_| (reply, rest)));
+            return Ok(fits(reply).then_some((reply, rest)));
         }
+        let mut first = Vec::new();
         let mut rest = replies;
         for _ in 0..self.replies {
             let (head, tail) = rest.list_get_cell()?;
-            if measure::item_within(head, words).is_none() {
+            if !fits(head) {
                 return Ok(None);
             }
+            first.push(head);
             rest = tail;
         }
-        self.slice(env, replies).map(Some)
+        // A batch of one group: its slice is the list itself.
+        let slice = if rest.is_empty_list() { replies } else { list_of(env, first.into_iter()) };
+        Ok(Some(((atoms::ok(), slice).encode(env), rest)))
     }
 }
 
@@ -158,7 +152,8 @@ impl Answers {
         let mut words = SHORT;
         for passed in 0..CHUNK {
             let Some(caller) = self.next_in_order(couriered) else { break };
-            match caller.short_slice(sender, replies, &mut words)? {
+            let fits = |item| measure::item_within(item, &mut words).is_some();
+            match caller.slice(sender, replies, fits)? {
                 Some((reply, rest)) => {
                     self.answer_next(sender, caller, reply, couriered);
                     replies = rest;
@@ -299,11 +294,13 @@ pub(crate) fn answer_large<'a>(
 ) -> NifResult<Progress<'a>> {
     let (next, left) = {
         let answers = answers.lock();
-        let left = answers.callers.left();
-        (answers.callers.left().next().copied(), left.len())
+        let mut callers = answers.callers.left();
+        let left = callers.len();
+        (callers.next().copied(), left)
     };
     let Some(next) = next else { return Ok(Progress::Done) };
-    let (reply, rest) = if sliced { next.slice(sender, replies)? } else { (replies, replies) };
+    let slice = if sliced { next.slice(sender, replies, |_item| true)? } else { None };
+    let (reply, rest) = slice.unwrap_or((replies, replies));
     if matches!(next.route, Route::Courier) {
         let mut answers = answers.lock();
         answers.answer_next(sender, next, reply, couriered);
@@ -317,18 +314,4 @@ pub(crate) fn answer_large<'a>(
         answers.pass_on(sender, arena, copy);
     }
     Ok(answers.progress(rest, 0, couriered))
-}
-
-/// The first `count` elements of a list and the rest of it.
-fn split<'a>(env: Env<'a>, list: Term<'a>, count: u64) -> NifResult<(Term<'a>, Term<'a>)> {
-    let mut first = Vec::with_capacity(count as usize);
-    let mut rest = list;
-    for _ in 0..count {
-        let (head, tail) = rest.list_get_cell()?;
-        first.push(head);
-        rest = tail;
-    }
-    // A batch of one group: its slice is the list itself.
-    let slice = if rest.is_empty_list() { list } else { list_of(env, first.into_iter()) };
-    Ok((slice, rest))
 }

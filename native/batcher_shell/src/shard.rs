@@ -99,7 +99,6 @@ impl<H: Host> Shard<H> {
 
     fn dispatch(&self, sender: Option<H::Env<'_>>, outbox: Outbox<H>) {
         match sender {
-            _ if outbox.is_empty() => {}
             Some(sender) if H::may_be_exiting(sender) => self.notify(Event::Send(outbox)),
             _ => outbox.send(sender, &self.events.0),
         }

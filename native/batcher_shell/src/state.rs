@@ -120,8 +120,13 @@ impl<H: Host> State<H> {
 
     /// Who commits the batch of this lane, or did until it died.
     pub fn committer_of(&self, lane: LaneId) -> Option<&H::Committer> {
+        self.seated().find(|committer| H::seat(committer).serves(lane))
+    }
+
+    /// Who may have a batch: the committers, and the dead whose batch nobody has gone on with.
+    pub(crate) fn seated(&self) -> impl Iterator<Item = &H::Committer> {
         let dead = self.orphans.iter().map(|orphan| &orphan.committer);
-        self.committers.iter().chain(dead).find(|committer| H::seat(committer).serves(lane))
+        self.committers.iter().chain(dead)
     }
 
     /// A caller waits until this time.
@@ -216,7 +221,7 @@ impl<H: Host> State<H> {
         while let Some(barrier) = self.engine.poll_barrier() {
             outbox.passed.extend(self.waiters.remove(&barrier));
         }
-        Some(outbox)
+        (!outbox.is_empty()).then_some(outbox)
     }
 
     /// Whether the thread would sleep too long.

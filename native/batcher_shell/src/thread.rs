@@ -183,9 +183,8 @@ impl<H: Host> Shard<H> {
             if closed.is_err() {
                 state.engine = Default::default();
             }
-            let dead = state.orphans.iter().map(|orphan| &orphan.committer);
-            let seats = state.committers.iter().chain(dead).map(H::seat);
-            let in_flight: Vec<_> = seats.filter_map(|seat| seat.answers()).collect();
+            let in_flight: Vec<_> =
+                state.seated().filter_map(|committer| H::seat(committer).answers()).collect();
             (owner, std::mem::take(&mut state.waiters), in_flight)
         });
         self.fail(in_flight.into_iter(), &failure);
