@@ -21,9 +21,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.ChildVM do
           down_ms: non_neg_integer | nil
         }
 
-  @doc "Calls a function in a VM of its own; `timeout_ms` is the longest that it may live."
-  @spec run({module, atom, list}, timeout_ms :: pos_integer) :: result
-  def run({module, function, args}, timeout_ms \\ @timeout_ms) do
+  @doc """
+  Calls a function in a VM of its own, started with these flags of `erl`; `timeout_ms` is the longest that
+  it may live.
+  """
+  @spec run({module, atom, list}, timeout_ms :: pos_integer, flags :: [binary]) :: result
+  def run({module, function, args}, timeout_ms \\ @timeout_ms, flags \\ []) do
     call = Base.encode64(:erlang.term_to_binary({module, function, args}))
 
     # In a process of its own: until the function that `-eval` names returns, the VM counts as starting.
@@ -36,7 +39,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.ChildVM do
 
     paths = Enum.flat_map(code_paths(), &["-pa", &1])
     erl = System.find_executable("erl")
-    arguments = [erl, "-noinput", "-kernel", "logger_level", "none", "-eval", eval | paths]
+    quiet = ["-noinput", "-kernel", "logger_level", "none"]
+    arguments = [erl] ++ flags ++ quiet ++ ["-eval", eval | paths]
 
     port =
       Port.open({:spawn_executable, "/bin/sh"}, [

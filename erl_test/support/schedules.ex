@@ -20,7 +20,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules do
   @words_per_item 24
   @few 64
   # The longest list of puts that is still copied on a scheduler.
-  @short 1_200
+  @short 1_150
 
   @doc """
   Tells the long schedules of each round, `[{process, ms, where_in, where_out}]`, as `round`.
