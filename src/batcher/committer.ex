@@ -68,7 +68,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         __MODULE__.loop(%{state | parts: [entries | state.parts]})
 
       {^ref, :answer, reply} ->
-        answer(ref, :each, reply)
+        if answer(ref, :each, reply) == :relayed, do: settle(ref)
         :ok = Native.next(ref)
         __MODULE__.loop(state)
 
@@ -115,10 +115,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     flush_us = System.monotonic_time(:microsecond) - started
     {how, reply, outcome} = verdict(result, expected)
     all = if flush_us >= @long_commit_us, do: with_those_behind(state.ref, groups)
-    answer(state.ref, how, reply)
-    if state.telemetry?, do: Telemetry.emit(state.shard, lane, info, flush_us, outcome)
+    answered = answer(state.ref, how, reply)
     # Those just answered run first: their next writes are the next batch.
     :erlang.yield()
+    if answered == :relayed, do: settle(state.ref)
+    if state.telemetry?, do: Telemetry.emit(state.shard, lane, info, flush_us, outcome)
     if all, do: gather(state.ref, all, System.monotonic_time(:microsecond) + patience(flush_us))
   end
 
@@ -177,7 +178,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     courier(ref, couriered)
 
     case progress do
-      :done -> :ok
+      done when done in [:done, :relayed] -> done
       {:more, rest} -> answer(ref, how, rest)
       {:large, rest} -> answered(ref, how, Native.answer_large(ref, how, rest))
     end
@@ -191,6 +192,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
   # The module of the library was loaded again, and knows nothing of this committer (see `Native`).
   # What was raised may hold all replies: not for callers to be told (9.5).
+  # Until heralds have sent what they were given: mostly they have by now.
+  defp settle(ref) do
+    if Native.settle(ref) == :more do
+      :erlang.yield()
+      settle(ref)
+    end
+  rescue
+    ArgumentError -> exit_reloaded()
+  end
+
   defp exit_reloaded, do: exit({:shutdown, :library_reloaded})
 
   # A process may be killed between two of its time slices, never within one: who is passed is

@@ -34,9 +34,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @typedoc "Replies that the calling process has to send with `GenServer.reply/2`, after `pass/2`."
   @type couriered :: [{GenServer.from(), term}]
   @typedoc """
-  How far the callers were answered: go on with the rest; `:large` asks for `answer_large/3` first.
+  How far the callers were answered: go on with the rest; `:large` asks for `answer_large/3` first;
+  `:relayed` for `settle/1` at the end.
   """
-  @type answered :: :done | {:more | :large, rest :: term}
+  @type answered :: :done | :relayed | {:more | :large, rest :: term}
   @typedoc "A slot, seen from outside: items, froms, weight, window in ms, age in us."
   @type slot :: {[term], [GenServer.from()], non_neg_integer, non_neg_integer, non_neg_integer}
 
@@ -163,6 +164,21 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @doc "The calling process is about to send so many replies, those that it was asked to."
   @spec pass(reference, non_neg_integer) :: :ok
   def pass(_committer, _count), do: :erlang.nif_error(:not_loaded)
+
+  @doc """
+  Sends the replies of the committer's batch that heralds have not sent yet. `:more`: some may still be on
+  their way, call again.
+  """
+  @spec settle(reference) :: :done | :more
+  def settle(_committer), do: :erlang.nif_error(:not_loaded)
+
+  @doc "The calling process becomes the herald of a shard on its scheduler. Its message: `{reference, :relay}`."
+  @spec attend(integer) :: reference
+  def attend(_shard), do: :erlang.nif_error(:not_loaded)
+
+  @doc "Sends replies that the herald was given. True: there are more."
+  @spec relay(reference) :: boolean
+  def relay(_herald), do: :erlang.nif_error(:not_loaded)
 
   @doc "How many calls leave together when the committer's batch is done; `nil` if no more can join them."
   @spec gathered(reference) :: non_neg_integer | nil

@@ -10,7 +10,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   use GenServer
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Committer, Native, Options, Raw, Telemetry}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Committer, Herald, Native, Options, Raw, Telemetry}
 
   # Ready before the first write.
   @committers 2
@@ -95,6 +95,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
 
   defp handle_message({:spawn_committers, count}, state) when is_integer(count) do
     start_committers(state, count)
+    state
+  end
+
+  defp handle_message(:spawn_heralds, state) do
+    Herald.start_all(state.shard)
     state
   end
 

@@ -6,16 +6,18 @@
 use crate::arena::{Arena, Elements, Kept, list_of};
 use crate::atoms;
 use crate::failure;
+use crate::herald::{Home, Relays, Replies};
 use crate::host::Beam;
 use crate::measure::{self, SHORT};
-use batcher_shell::{Callers, Failure, SharedAnswers};
+use batcher_shell::{Callers, Failure, Relay, SharedAnswers};
 use rustler::{Encoder, Env, Error, LocalPid, NifResult, Term};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// How many callers are answered in one call from the BEAM, and how much of a time slice that takes,
 /// woken processes included: some 200 us.
 const CHUNK: u64 = 128;
-const CHUNK_PERCENT: i32 = 40;
+pub(crate) const CHUNK_PERCENT: i32 = 40;
 /// How many replies a process sends within one time slice.
 const COURIERED: usize = 32;
 
@@ -23,6 +25,8 @@ const COURIERED: usize = 32;
 /// process waits for.
 #[derive(Clone, Copy)]
 pub(crate) enum Caller<'a> {
+    /// The calling process waits for this reference, and does nothing else meanwhile.
+    Own(LocalPid, Term<'a>),
     /// A local pid and a plain tag: answered by the library.
     Direct(LocalPid, Term<'a>),
     /// A remote pid, or a tag with a call alias: answered by a process, with `GenServer.reply`.
@@ -32,7 +36,7 @@ pub(crate) enum Caller<'a> {
 impl<'a> Caller<'a> {
     pub(crate) fn of(env: Env<'a>, from: Term<'a>) -> NifResult<Self> {
         if from.is_ref() {
-            return Ok(Caller::Direct(env.pid(), from));
+            return Ok(Caller::Own(env.pid(), from));
         }
         let pair = Elements::of(from).filter(|pair| pair.len() == 2).ok_or(Error::BadArg)?;
         Ok(match (pair.at(0).decode(), pair.at(1)) {
@@ -53,6 +57,7 @@ enum Route {
 #[derive(Clone, Copy)]
 pub(crate) struct Waiting {
     route: Route,
+    home: Home,
     /// The tag; for a courier the whole `from`.
     tag: Kept,
     /// How many replies of the batch are its (6.2).
@@ -62,6 +67,11 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
+    /// Its `from`, for a courier.
+    fn from<'a>(&self, tags: &Arena, env: Env<'a>) -> Term<'a> {
+        tags.enter(|inside| inside.term(self.tag).in_env(env))
+    }
+
     /// Its reply, and the replies of those behind it; `None` if one of the items does not fit.
     fn slice<'a>(
         &self,
@@ -94,6 +104,10 @@ impl Waiting {
 pub(crate) struct Answers {
     tags: Arena,
     callers: Callers<Waiting>,
+    /// Some caller may have more than one reply to come: all are sent in queue order (8).
+    ordered: bool,
+    /// Replies that heralds have been given.
+    relays: Vec<Arc<Relay<Replies>>>,
 }
 
 impl AsMut<Callers<Waiting>> for Answers {
@@ -105,6 +119,8 @@ impl AsMut<Callers<Waiting>> for Answers {
 /// How far a call to answer came.
 pub(crate) enum Progress<'a> {
     Done,
+    /// Done, but for what heralds still send: see [`Answers::settle`].
+    Relayed,
     /// Call again, with the rest of the replies. This took so much of the time slice, in percent.
     More(Term<'a>, i32),
     /// The next caller's reply is too large for a scheduler: send it with [`answer_large`].
@@ -123,11 +139,14 @@ impl Answers {
         replies: u64,
         bare: bool,
     ) {
-        let (route, tag) = match caller {
-            Caller::Direct(pid, tag) => (Route::Direct(pid), self.tags.keep(tag)),
-            Caller::Courier(from) => (Route::Courier, self.tags.keep(from)),
+        let (route, tag, home) = match caller {
+            Caller::Own(pid, tag) => (Route::Direct(pid), tag, Home::here()),
+            Caller::Direct(pid, tag) => (Route::Direct(pid), tag, Home::NOWHERE),
+            Caller::Courier(from) => (Route::Courier, from, Home::NOWHERE),
         };
-        self.callers.add(Waiting { route, tag, replies, bare }, until);
+        self.ordered |= !matches!(caller, Caller::Own(..));
+        let tag = self.tags.keep(tag);
+        self.callers.add(Waiting { route, home, tag, replies, bare }, until);
     }
 
     /// Sends `{tag}`: no reply will come. Only a process that waits for its own reference gives up.
@@ -147,6 +166,7 @@ impl Answers {
         &mut self,
         sender: Env<'a>,
         mut replies: Term<'a>,
+        mut relays: Relays<'a>,
         couriered: &mut Couriered<'a>,
     ) -> NifResult<Progress<'a>> {
         let mut words = SHORT;
@@ -155,13 +175,14 @@ impl Answers {
             let fits = |item| measure::item_within(item, &mut words).is_some();
             match caller.slice(sender, replies, fits)? {
                 Some((reply, rest)) => {
-                    self.answer_next(sender, caller, reply, couriered);
+                    self.answer_next(sender, caller, reply, &mut relays, couriered);
                     replies = rest;
                 }
                 None if passed == 0 => return Ok(Progress::Large(replies)),
                 None => break,
             }
         }
+        self.relays.extend(relays.leave());
         Ok(self.progress(replies, SHORT - words, couriered))
     }
 
@@ -170,6 +191,7 @@ impl Answers {
         &mut self,
         sender: Env<'a>,
         reply: Term<'a>,
+        mut relays: Relays<'a>,
         couriered: &mut Couriered<'a>,
     ) -> Progress<'a> {
         let mut words = SHORT;
@@ -181,8 +203,9 @@ impl Answers {
         let callers = CHUNK.min(SHORT / each.max(1));
         for _ in 0..callers {
             let Some(caller) = self.next_in_order(couriered) else { break };
-            self.answer_next(sender, caller, reply, couriered);
+            self.answer_next(sender, caller, reply, &mut relays, couriered);
         }
+        self.relays.extend(relays.leave());
         self.progress(reply, each * callers, couriered)
     }
 
@@ -211,6 +234,9 @@ impl Answers {
     /// All who are left are told of a failure, from a thread of our own. What only a process can
     /// send is put into `left`, as `{from, reply}`.
     pub(crate) fn fail(&mut self, failure: &Failure, left: &mut Arena, couriered: &mut Vec<Kept>) {
+        for relay in self.relays.drain(..) {
+            relay.finish(|replies| replies.send(None));
+        }
         let reply = left.build(|inside| failure::term(inside.env(), failure));
         let tags = &mut self.tags;
         while let Some((caller, waits)) = self.callers.pass() {
@@ -256,9 +282,23 @@ impl Answers {
     /// After a chunk of replies of so many words.
     fn progress<'a>(&self, rest: Term<'a>, words: u64, couriered: &Couriered<'_>) -> Progress<'a> {
         match self.callers.left().len() - couriered.len() {
-            0 => Progress::Done,
+            0 if self.relays.is_empty() => Progress::Done,
+            0 => Progress::Relayed,
             _ => Progress::More(rest, CHUNK_PERCENT + measure::percent(words)),
         }
+    }
+
+    /// Sends what heralds have not sent by now. False: look again later; true: no reply of this batch is left. And how
+    /// much of a time slice that took, in percent.
+    pub(crate) fn settle(&mut self, sender: Env<'_>) -> (bool, i32) {
+        while let Some(relay) = self.relays.last() {
+            match relay.try_finish(|replies| replies.send(Some(sender))) {
+                Some(0) => drop(self.relays.pop()),
+                Some(_sent) => return (false, CHUNK_PERCENT),
+                None => return (false, 0),
+            }
+        }
+        (true, 0)
     }
 
     fn answer_next<'a>(
@@ -266,18 +306,23 @@ impl Answers {
         sender: Env<'a>,
         caller: Waiting,
         reply: Term<'a>,
+        relays: &mut Relays<'a>,
         couriered: &mut Couriered<'a>,
     ) {
         match caller.route {
             Route::Direct(pid) => {
-                if let Some((_, true)) = self.callers.pass() {
+                let Some((_, true)) = self.callers.pass() else { return };
+                let relayed = !self.ordered
+                    && self.tags.enter(|inside| {
+                        relays.take(caller.home, pid, inside.term(caller.tag), reply)
+                    });
+                if !relayed {
                     // One that is no more need not know.
                     let _ = self.tags.reply(Some(sender), pid, caller.tag, reply);
                 }
             }
             Route::Courier => {
-                let from = self.tags.enter(|inside| inside.term(caller.tag).in_env(sender));
-                couriered.push((from, reply).encode(sender));
+                couriered.push((caller.from(&self.tags, sender), reply).encode(sender));
             }
         }
     }
@@ -302,8 +347,8 @@ pub(crate) fn answer_large<'a>(
     let slice = if sliced { next.slice(sender, replies, |_item| true)? } else { None };
     let (reply, rest) = slice.unwrap_or((replies, replies));
     if matches!(next.route, Route::Courier) {
-        let mut answers = answers.lock();
-        answers.answer_next(sender, next, reply, couriered);
+        let answers = answers.lock();
+        couriered.push((next.from(&answers.tags, sender), reply).encode(sender));
         return Ok(answers.progress(rest, 0, couriered));
     }
     let mut arena = Arena::default();

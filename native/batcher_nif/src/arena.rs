@@ -7,8 +7,9 @@
 
 use rustler::env::OwnedEnv;
 use rustler::sys::{
-    ERL_NIF_THR_DIRTY_CPU_SCHEDULER, ERL_NIF_THR_DIRTY_IO_SCHEDULER, ErlNifTerm, enif_get_tuple,
-    enif_make_list_from_array, enif_make_tuple_from_array, enif_send, enif_thread_type,
+    ERL_NIF_THR_DIRTY_CPU_SCHEDULER, ERL_NIF_THR_DIRTY_IO_SCHEDULER, ERL_NIF_THR_NORMAL_SCHEDULER,
+    ErlNifTerm, enif_get_tuple, enif_make_list_from_array, enif_make_tuple_from_array, enif_send,
+    enif_thread_type,
 };
 use rustler::{Env, LocalPid, Term};
 use std::mem::MaybeUninit;
@@ -110,6 +111,16 @@ impl Arena {
         })
     }
 
+    /// Sends a copy of a message that was kept here. False if the process is gone.
+    pub(crate) fn send_copy(&self, sender: Option<Env<'_>>, to: LocalPid, message: Kept) -> bool {
+        self.enter(|inside| {
+            let message = inside.term(message).as_c_arg();
+            // SAFETY: the message is alive. Without an environment of its own it is copied before
+            // `enif_send` returns.
+            unsafe { enif_send(raw(sender), to.as_c_arg(), ptr::null_mut(), message) == 1 }
+        })
+    }
+
     /// Sends `{tag, reply}`, as a `GenServer` replies. The reply may live anywhere: it is copied.
     /// False if the process is gone.
     pub(crate) fn reply(
@@ -132,6 +143,12 @@ impl Arena {
             sent == 1
         })
     }
+}
+
+/// Whether this is a scheduler's thread, and not that of a dirty one or one of our own.
+pub(crate) fn on_scheduler() -> bool {
+    // SAFETY: has no arguments and no preconditions.
+    unsafe { enif_thread_type() == ERL_NIF_THR_NORMAL_SCHEDULER }
 }
 
 /// Whether the calling process runs on a dirty scheduler, where it may be killed during the call:

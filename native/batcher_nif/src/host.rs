@@ -9,6 +9,7 @@ use crate::atoms;
 use crate::committer::{self, Committer};
 use crate::contents::Writes;
 use crate::failure;
+use crate::herald::Herald;
 use crate::owner::OwnerWatch;
 use crate::waiter::Waiter;
 use batcher_shell::{Departure, Failure, Host, Seat, SharedAnswers};
@@ -24,6 +25,7 @@ impl Host for Beam {
     type Pid = LocalPid;
     type Watch = ResourceArc<OwnerWatch>;
     type Committer = ResourceArc<Committer>;
+    type Herald = ResourceArc<Herald>;
     type Writes = Writes;
     type Caller = Waiting;
     type Answers = Answers;
@@ -51,6 +53,11 @@ impl Host for Beam {
     fn ask_for_committers(owner: LocalPid, sender: Option<Env<'_>>, count: usize) {
         Arena::default()
             .send(sender, owner, |inside| (atoms::spawn_committers(), count).encode(inside.env()));
+    }
+
+    fn ask_for_heralds(owner: LocalPid, sender: Env<'_>) {
+        Arena::default()
+            .send(Some(sender), owner, |inside| atoms::spawn_heralds().encode(inside.env()));
     }
 
     fn fail(

@@ -12,6 +12,7 @@ mod atoms;
 mod committer;
 mod contents;
 mod failure;
+mod herald;
 mod host;
 mod measure;
 mod owner;
@@ -25,6 +26,7 @@ use batcher_core::{BarrierId, Config, Group, LaneRef, Pacing};
 use batcher_shell::SharedAnswers;
 use committer::Committer;
 use contents::{Item, Part, Shape};
+use herald::{Herald, Relays};
 use host::{Beam, Shard};
 use rustler::{Atom, Binary, Decoder, Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 use std::time::Duration;
@@ -208,7 +210,10 @@ fn answer_slices<'a>(
     committer: ResourceArc<Committer>,
     replies: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    answer(env, &committer, |answers, couriered| answers.lock().slices(env, replies, couriered))
+    answer(env, &committer, |answers, couriered| {
+        let relays = Relays::new(env, committer.shard);
+        answers.lock().slices(env, replies, relays, couriered)
+    })
 }
 
 #[rustler::nif]
@@ -217,7 +222,10 @@ fn answer_each<'a>(
     committer: ResourceArc<Committer>,
     reply: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    answer(env, &committer, |answers, couriered| Ok(answers.lock().each(env, reply, couriered)))
+    answer(env, &committer, |answers, couriered| {
+        let relays = Relays::new(env, committer.shard);
+        Ok(answers.lock().each(env, reply, relays, couriered))
+    })
 }
 
 /// One caller's large reply, copied before the lock is taken, on a dirty scheduler.
@@ -242,7 +250,7 @@ fn pass(committer: ResourceArc<Committer>, count: usize) -> Atom {
     atoms::ok()
 }
 
-/// `{:done | {:more, rest} | {:large, rest}, [{from, reply}]}`
+/// `{:done | :relayed | {:more, rest} | {:large, rest}, [{from, reply}]}`
 fn answer<'a>(
     env: Env<'a>,
     committer: &Committer,
@@ -255,6 +263,7 @@ fn answer<'a>(
     };
     let progress = match progress {
         Progress::Done => atoms::done().encode(env),
+        Progress::Relayed => atoms::relayed().encode(env),
         Progress::More(rest, percent) => {
             consume(env, percent);
             (atoms::more(), rest).encode(env)
@@ -269,6 +278,28 @@ fn consume(env: Env<'_>, percent: i32) {
     if percent > 0 {
         rustler::schedule::consume_timeslice(env, percent.min(100));
     }
+}
+
+#[rustler::nif]
+fn settle(env: Env<'_>, committer: ResourceArc<Committer>) -> Atom {
+    let Some(answers) = committer.seat.answers() else {
+        return atoms::done();
+    };
+    let (settled, percent) = answers.lock().settle(env);
+    consume(env, percent);
+    if settled { atoms::done() } else { atoms::more() }
+}
+
+#[rustler::nif]
+fn attend(env: Env<'_>, shard: Found) -> NifResult<Term<'_>> {
+    let shard = shard.0.ok_or(Error::BadArg)?;
+    Ok(Herald::attend(env, shard).encode(env))
+}
+
+#[rustler::nif]
+fn relay(env: Env<'_>, herald: ResourceArc<Herald>) -> bool {
+    consume(env, answers::CHUNK_PERCENT);
+    herald.work(env)
 }
 
 #[rustler::nif]

@@ -17,7 +17,7 @@ pub(crate) struct Waiter {
 impl Waiter {
     /// `None` for a caller that only a courier reaches.
     pub(crate) fn new(caller: Caller<'_>) -> Option<Self> {
-        let Caller::Direct(pid, tag) = caller else { return None };
+        let (Caller::Own(pid, tag) | Caller::Direct(pid, tag)) = caller else { return None };
         let mut arena = Arena::default();
         let tag = arena.keep(tag);
         Some(Waiter { pid, arena, tag })

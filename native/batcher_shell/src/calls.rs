@@ -111,6 +111,29 @@ impl<H: Host> Shard<H> {
         })
     }
 
+    /// A herald has started on this scheduler.
+    pub fn attend(&self, home: usize, herald: H::Herald) {
+        self.locked(|state| state.heralds.attend(home, herald));
+    }
+
+    /// A herald has died.
+    pub fn herald_down(&self, is: impl Fn(&H::Herald) -> bool) {
+        self.locked(|state| state.heralds.leave(is));
+    }
+
+    /// Who answers the callers of this scheduler. Asks for heralds if there is nobody.
+    pub fn herald(&self, sender: H::Env<'_>, home: usize) -> Option<H::Herald> {
+        let (herald, owner) = self.locked(|state| {
+            let herald = state.heralds.find(home);
+            let owner = state.owner.as_ref().filter(|_| herald.is_none() && state.heralds.ask());
+            (herald, owner.map(|owner| owner.pid.clone()))
+        });
+        if let Some(owner) = owner {
+            H::ask_for_heralds(owner, sender);
+        }
+        herald
+    }
+
     /// The owner says that a committer has died, and what the callers of its batch are told.
     pub fn bury_committer(&self, sender: H::Env<'_>, pid: &H::Pid, reply: H::Reply) {
         self.with(Some(sender), |state| state.bury(pid, reply));

@@ -20,6 +20,8 @@ pub trait Host: Sized + 'static {
     /// A committing process. When it dies, [`Event::CommitterDown`](crate::Event::CommitterDown)
     /// is due.
     type Committer: Clone;
+    /// A process that answers the callers of one scheduler.
+    type Herald: Clone;
     /// The writes of a slot.
     type Writes: Default;
     /// Who waits for a group's reply.
@@ -48,6 +50,9 @@ pub trait Host: Sized + 'static {
 
     /// Asks an owner for more committers.
     fn ask_for_committers(owner: Self::Pid, sender: Option<Self::Env<'_>>, count: usize);
+
+    /// Asks an owner for heralds, one for each scheduler.
+    fn ask_for_heralds(owner: Self::Pid, sender: Self::Env<'_>);
 
     /// Tells all callers that are left in these batches of the failure, from the shard's thread.
     /// Returns the replies that only a process can send.

@@ -17,6 +17,7 @@ mod host;
 #[cfg(feature = "lock-times")]
 mod lock_times;
 mod outbox;
+mod relay;
 mod shard;
 mod state;
 pub mod sync;
@@ -29,6 +30,7 @@ pub use host::Host;
 #[cfg(feature = "lock-times")]
 pub use lock_times::clock_ns;
 pub use outbox::Outbox;
+pub use relay::{Inbox, Relay};
 pub use shard::Shard;
 pub use state::{Contents, State};
 pub use thread::Event;

@@ -7,6 +7,7 @@
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::outbox::Outbox;
+use crate::relay::Heralds;
 use crate::state::{Owner, State};
 use crate::sync::{self, Mutex, Receiver, Sender};
 use crate::thread::{Event, panic_text};
@@ -142,6 +143,8 @@ impl<H: Host> Shard<H> {
             state.owner = Some(Owner { pid, number, _watch: watch });
             self.hot_window_ms.store(hot_window_ms.unwrap_or(NO_WINDOW), Ordering::Relaxed);
             state.asked_for = 0;
+            // Those of another owner end with it.
+            state.heralds = Heralds::default();
             state.engine.open(sync::now(), config);
             Ok(state.committers.iter().map(|committer| H::seat(committer).pid.clone()).collect())
         })

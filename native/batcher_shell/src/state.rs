@@ -10,6 +10,7 @@ use crate::host::Host;
 #[cfg(feature = "lock-times")]
 use crate::lock_times::LockTimes;
 use crate::outbox::Outbox;
+use crate::relay::Heralds;
 use crate::sync::{self, MutexGuard, Sender};
 use crate::thread::Event;
 use batcher_core::{BarrierId, LaneId, LaneView, Phase, Shard as Engine};
@@ -63,6 +64,7 @@ pub struct State<H: Host> {
     /// Committers that have died, until the owner says why.
     pub(crate) dead: Vec<H::Pid>,
     pub(crate) orphans: VecDeque<Orphan<H>>,
+    pub(crate) heralds: Heralds<H::Herald>,
     pub(crate) waiters: HashMap<BarrierId, H::Waiter>,
     /// Replies that need a process to send them, until a committer is free.
     pub(crate) undelivered: Vec<H::Mail>,
@@ -95,6 +97,7 @@ impl<H: Host> Default for State<H> {
             asked_for: 0,
             dead: Vec::new(),
             orphans: VecDeque::new(),
+            heralds: Heralds::default(),
             waiters: HashMap::new(),
             undelivered: Vec::new(),
             abandon_with: Failure::ShuttingDown,

@@ -42,6 +42,11 @@ mod modelled {
         pub fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().expect("a model ends with its first panic")
         }
+
+        /// Takes the lock if it is free.
+        pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            self.0.try_lock().ok()
+        }
     }
 
     /// Longer sleeps outlast the model.

@@ -233,6 +233,7 @@ impl Host for Model {
     type Pid = u32;
     type Watch = ();
     type Committer = Arc<Committer>;
+    type Herald = ();
     type Writes = Vec<Arc<Caller>>;
     type Caller = Arc<Caller>;
     type Answers = Answers;
@@ -257,6 +258,8 @@ impl Host for Model {
     fn tell(_waiter: (), _sender: Option<()>, _failure: Option<&Failure>) {}
 
     fn ask_for_committers(_owner: u32, _sender: Option<()>, _count: usize) {}
+
+    fn ask_for_heralds(_owner: u32, _sender: ()) {}
 
     fn fail(
         batches: impl Iterator<Item = SharedAnswers<Self>>,

@@ -1,0 +1,108 @@
+//! Replies on their way through a herald, a process that is bound to the scheduler of its callers.
+//!
+//! To wake a process of another scheduler is to fight for that one's run queue: it takes ten times as
+//! long as to wake a neighbour. So the committer answers the callers of its own scheduler, and relays
+//! the replies of the others.
+//!
+//! Invariant: replies are taken out of their relay and sent under its lock, by whoever comes first:
+//! the herald, the committer that waits for the end of its batch, or who answers in its place when it
+//! has died. So no reply depends on a herald.
+
+use crate::sync::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Some replies of one batch, for callers of one scheduler.
+pub struct Relay<R> {
+    replies: Mutex<R>,
+}
+
+impl<R> Relay<R> {
+    /// Replies that nobody has sent yet.
+    pub fn new(replies: R) -> Self {
+        Relay { replies: Mutex::new(replies) }
+    }
+
+    /// Sends what is left: waits for who is at it.
+    pub fn finish<S>(&self, send: impl FnOnce(&mut R) -> S) -> S {
+        send(&mut self.replies.lock())
+    }
+
+    /// The same, but `None` if somebody is at it.
+    pub fn try_finish<S>(&self, send: impl FnOnce(&mut R) -> S) -> Option<S> {
+        self.replies.try_lock().map(|mut replies| send(&mut replies))
+    }
+}
+
+/// What a herald has to send.
+pub struct Inbox<R> {
+    relays: Mutex<VecDeque<Arc<Relay<R>>>>,
+}
+
+impl<R> Default for Inbox<R> {
+    fn default() -> Self {
+        Inbox { relays: Mutex::new(VecDeque::new()) }
+    }
+}
+
+impl<R> Inbox<R> {
+    /// One more. True: the herald sleeps and is to be woken.
+    pub fn push(&self, relay: Arc<Relay<R>>) -> bool {
+        let mut relays = self.relays.lock();
+        relays.push_back(relay);
+        relays.len() == 1
+    }
+
+    /// The relay that came first. It counts as there until it is [removed](Self::remove_first), so that nobody wakes
+    /// the herald meanwhile.
+    pub fn first(&self) -> Option<Arc<Relay<R>>> {
+        self.relays.lock().front().cloned()
+    }
+
+    /// The first one has been sent. True: there are more.
+    pub fn remove_first(&self) -> bool {
+        let mut relays = self.relays.lock();
+        relays.pop_front();
+        !relays.is_empty()
+    }
+}
+
+/// The heralds of a shard, by the number of their scheduler.
+pub(crate) struct Heralds<T> {
+    at: Vec<Option<T>>,
+    asked_for: bool,
+}
+
+impl<T> Default for Heralds<T> {
+    fn default() -> Self {
+        Heralds { at: Vec::new(), asked_for: false }
+    }
+}
+
+impl<T: Clone> Heralds<T> {
+    pub(crate) fn find(&self, home: usize) -> Option<T> {
+        self.at.get(home).cloned().flatten()
+    }
+
+    pub(crate) fn attend(&mut self, home: usize, herald: T) {
+        if self.at.len() <= home {
+            self.at.resize(home + 1, None);
+        }
+        self.at[home] = Some(herald);
+    }
+
+    /// It has died: another one is wanted.
+    pub(crate) fn leave(&mut self, is: impl Fn(&T) -> bool) {
+        for herald in &mut self.at {
+            if herald.as_ref().is_some_and(&is) {
+                *herald = None;
+                self.asked_for = false;
+            }
+        }
+    }
+
+    /// Whether the owner is to be asked for heralds: once.
+    pub(crate) fn ask(&mut self) -> bool {
+        !std::mem::replace(&mut self.asked_for, true)
+    }
+}
