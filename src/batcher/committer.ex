@@ -13,6 +13,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   #   * `{committer, :answer, reply}`: the batch of a committer that has died; its callers get this
   #   * `{committer, :deliver, [{from, reply}]}`: replies that only a process can send
   #   * `{committer, :exit}`
+  #
+  # And from its own timer `{committer, :look}`, to see whether it rests.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
   alias Ferricstore.Raft.WARaftBackend.Batcher.{Commit, Count, Native, Telemetry}
@@ -27,7 +29,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   @patience 16
   @most_patience_us 200
 
-  defstruct [:shard, :ref, :telemetry?, parts: []]
+  defstruct [:shard, :ref, :telemetry?, parts: [], looks?: false, worked?: false]
 
   @doc "Starts a committer, linked to the calling owner."
   @spec start_link(integer, boolean) :: pid
@@ -40,7 +42,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     Process.flag(:trap_exit, true)
     ref = Native.join(shard)
     link_to_owner(shard)
-    loop(%__MODULE__{shard: shard, ref: ref, telemetry?: telemetry?})
+    loop(look_later(%__MODULE__{shard: shard, ref: ref, telemetry?: telemetry?}))
   end
 
   # The owner that started this one may have been followed by another, which links to those who
@@ -60,7 +62,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         commit(state, lane, function, entries(state, lane, entries, info), info)
 
         :ok = Native.next(ref)
-        __MODULE__.loop(%{state | parts: []})
+        __MODULE__.loop(worked(%{state | parts: []}))
 
       {^ref, :part, entries} ->
         # The VM walks through all binaries of a message when it is received.
@@ -70,7 +72,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
       {^ref, :answer, reply} ->
         if answer(ref, :each, reply) == :relayed, do: settle(ref)
         :ok = Native.next(ref)
-        __MODULE__.loop(state)
+        __MODULE__.loop(worked(state))
 
       {^ref, :deliver, couriered} ->
         deliver(couriered)
@@ -79,15 +81,27 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
       {^ref, :exit} ->
         :ok
 
+      {^ref, :look} when state.worked? ->
+        __MODULE__.loop(look_later(%{state | worked?: false}))
+
+      {^ref, :look} ->
+        if Native.retire(ref, @resting),
+          do: deliver_last(ref),
+          else: :proc_lib.hibernate(__MODULE__, :loop, [%{state | looks?: false}])
+
       # Exits of owners, late replies to a backend that has stopped waiting for them.
       _stranger ->
         __MODULE__.loop(state)
-    after
-      @rest_ms ->
-        if Native.retire(ref, @resting),
-          do: deliver_last(ref),
-          else: :proc_lib.hibernate(__MODULE__, :loop, [state])
     end
+  end
+
+  # One timer for many batches: one for each would take a tenth of the time of a small one.
+  defp worked(%{looks?: true} = state), do: %{state | worked?: true}
+  defp worked(state), do: look_later(%{state | worked?: true})
+
+  defp look_later(state) do
+    Process.send_after(self(), {state.ref, :look}, @rest_ms)
+    %{state | looks?: true}
   end
 
   # A namespace lane comes as entries, a hot one as the callers' lists.

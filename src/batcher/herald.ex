@@ -7,8 +7,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Herald do
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Native
 
-  @rest_ms 5_000
-
   @doc "Starts the heralds of a shard, one for each scheduler; they end with the calling owner."
   @spec start_all(integer) :: [pid]
   def start_all(shard) do
@@ -42,8 +40,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Herald do
 
       _stranger ->
         __MODULE__.loop(ref, monitor)
-    after
-      @rest_ms -> :proc_lib.hibernate(__MODULE__, :loop, [ref, monitor])
     end
   end
 

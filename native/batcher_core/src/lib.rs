@@ -14,11 +14,13 @@ mod barrier;
 mod config;
 mod lane;
 mod lanes;
+mod offer;
 mod shard;
 mod slot;
 
 pub use barrier::BarrierId;
 pub use config::{Config, Pacing};
 pub use lane::{LaneId, LaneKey, LaneRef, LaneView};
-pub use shard::{Accepted, Commit, Group, Phase, Refused, Shard};
+pub use offer::{Accepted, Group, Refused};
+pub use shard::{Commit, Phase, Shard};
 pub use slot::{Reason, Slot};

@@ -4,38 +4,13 @@ use crate::barrier::{BarrierId, Barriers};
 use crate::config::{Config, Pacing};
 use crate::lane::{LaneId, LaneKey, LaneRef, LaneView, State};
 use crate::lanes::Lanes;
+use crate::offer::{Accepted, Group, Refused, items};
 use crate::slot::{Reason, Slot};
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-/// One call's writes, as far as the engine cares.
-#[derive(Clone, Copy, Debug)]
-pub struct Group {
-    /// What it counts against the maximum of its lane (6.1).
-    pub weight: u64,
-    /// Its size in memory (6.5).
-    pub bytes: u64,
-}
-
-/// An accepted group.
-#[derive(Debug)]
-pub struct Accepted<'a, B> {
-    /// The group's number; they grow within a shard.
-    pub ticket: u64,
-    /// The slot that it joined: the driver puts the writes in here.
-    pub contents: &'a mut B,
-}
-
-/// Why an offer was refused. Nothing was queued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// No batcher runs (10.1).
-    NotRunning,
-    /// It is being stopped (10.3).
-    ShuttingDown,
-    /// It holds as much as it may (6.5).
-    Overloaded,
-}
+/// So many slots' contents are kept for the next ones.
+const SPARES: usize = 16;
 
 /// A batch that is to be committed now.
 #[derive(Debug)]
@@ -93,6 +68,8 @@ pub struct Shard<B> {
     due: VecDeque<LaneId>,
     barriers: Barriers,
     abandoned: VecDeque<Slot<B>>,
+    /// For the next slots.
+    spares: Vec<B>,
     next_ticket: u64,
     in_flight: usize,
     items: u64,
@@ -109,6 +86,7 @@ impl<B: Default> Default for Shard<B> {
             due: VecDeque::new(),
             barriers: Barriers::default(),
             abandoned: VecDeque::new(),
+            spares: Vec::new(),
             next_ticket: 0,
             in_flight: 0,
             items: 0,
@@ -159,7 +137,8 @@ impl<B: Default> Shard<B> {
             if let Some(full) = queue.back_mut() {
                 full.sealed = true;
             }
-            queue.push_back(Slot::open(now, window, ticket));
+            let contents = self.spares.pop().unwrap_or_default();
+            queue.push_back(Slot::open(now, window, ticket, contents));
         }
         let slot = queue.back_mut().expect("just opened or found to fit");
         slot.weight += group.weight;
@@ -266,6 +245,13 @@ impl<B: Default> Shard<B> {
         self.reschedule(now, id, paced.then_some(Reason::Commit));
         self.lanes.rest(id);
         Some(slot.contents)
+    }
+
+    /// What the driver kept in a slot, emptied: a slot to come gets it, and its memory with it.
+    pub fn recycle(&mut self, contents: B) {
+        if self.spares.len() < SPARES {
+            self.spares.push(contents);
+        }
     }
 
     /// Time has passed: windows end, and so does the wait for a successor, in which case
@@ -390,9 +376,4 @@ impl<B: Default> Shard<B> {
             State::Idle | State::Busy => {}
         }
     }
-}
-
-/// An empty group takes room too.
-fn items(group: Group) -> u64 {
-    group.weight.max(1)
 }

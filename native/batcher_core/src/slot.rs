@@ -48,10 +48,10 @@ pub struct Slot<B> {
     pub(crate) barriers: Vec<BarrierId>,
 }
 
-impl<B: Default> Slot<B> {
-    pub(crate) fn open(now: Instant, window: Duration, first_ticket: u64) -> Self {
+impl<B> Slot<B> {
+    pub(crate) fn open(now: Instant, window: Duration, first_ticket: u64, contents: B) -> Self {
         Slot {
-            contents: B::default(),
+            contents,
             weight: 0,
             groups: 0,
             window,
@@ -63,9 +63,7 @@ impl<B: Default> Slot<B> {
             barriers: Vec::new(),
         }
     }
-}
 
-impl<B> Slot<B> {
     /// When the window ends.
     pub(crate) fn deadline(&self) -> Instant {
         self.opened + self.window

@@ -149,6 +149,14 @@ impl Answers {
         self.callers.add(Waiting { route, home, tag, replies, bare }, until);
     }
 
+    /// No callers any more.
+    pub(crate) fn clear(&mut self) {
+        self.tags.clear();
+        self.callers.clear();
+        self.relays.clear();
+        self.ordered = false;
+    }
+
     /// Sends `{tag}`: no reply will come. Only a process that waits for its own reference gives up.
     pub(crate) fn tell_late(&mut self, caller: Waiting) {
         let Route::Direct(pid) = caller.route else { return };

@@ -8,8 +8,8 @@
 use rustler::env::OwnedEnv;
 use rustler::sys::{
     ERL_NIF_THR_DIRTY_CPU_SCHEDULER, ERL_NIF_THR_DIRTY_IO_SCHEDULER, ERL_NIF_THR_NORMAL_SCHEDULER,
-    ErlNifTerm, enif_get_tuple, enif_make_list_from_array, enif_make_tuple_from_array, enif_send,
-    enif_thread_type,
+    ErlNifTerm, enif_clear_env, enif_get_tuple, enif_make_list_from_array,
+    enif_make_tuple_from_array, enif_send, enif_thread_type,
 };
 use rustler::{Env, LocalPid, Term};
 use std::mem::MaybeUninit;
@@ -90,25 +90,32 @@ impl Arena {
         self.env.run(|env| visit(Inside { env, number: self.number }))
     }
 
+    /// Forgets all terms that were kept here.
+    pub(crate) fn clear(&mut self) {
+        self.number = NEXT_ARENA.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the number of each term that was kept here is another one from now on, so that
+        // nobody reads it; no other reference to the environment exists.
+        self.env.run(|env| unsafe { enif_clear_env(env.as_c_arg()) });
+    }
+
     /// Moves the whole arena to a process, with one message built in it: nothing is copied.
-    /// `sender` is the environment of the calling process, `None` on a thread of our own.
-    /// False if the process is gone.
+    /// `sender` is the environment of the calling process, `None` on a thread of our own. Leaves
+    /// the arena empty. False if the process is gone.
     pub(crate) fn send(
-        self,
+        &mut self,
         sender: Option<Env<'_>>,
         to: LocalPid,
         build: impl for<'a> FnOnce(Inside<'a>) -> Term<'a>,
     ) -> bool {
-        self.env.run(|env| {
+        let sent = self.env.run(|env| {
             let message = build(Inside { env, number: self.number });
             // SAFETY: the message lives in `env`, which is process-independent; the type of
-            // `build` lets no term of another environment through. Afterwards nobody reads the
-            // arena: `self` is consumed here and its environment freed.
-            let sent = unsafe {
-                enif_send(raw(sender), to.as_c_arg(), env.as_c_arg(), message.as_c_arg())
-            };
-            sent == 1
-        })
+            // `build` lets no term of another environment through. Afterwards the arena is
+            // cleared, so that nobody reads what was in it.
+            unsafe { enif_send(raw(sender), to.as_c_arg(), env.as_c_arg(), message.as_c_arg()) }
+        });
+        self.clear();
+        sent == 1
     }
 
     /// Sends a copy of a message that was kept here. False if the process is gone.

@@ -5,7 +5,7 @@
 
 use crate::arena::{Arena, Kept};
 use crate::atoms;
-use crate::contents::{commit_function, entries};
+use crate::contents::{Writes, commit_function, entries};
 use crate::host::{Beam, Event, Shard};
 use batcher_core::LaneKey;
 use batcher_shell::{Departure, Seat};
@@ -42,7 +42,7 @@ pub(crate) fn tell(
     committer: &ResourceArc<Committer>,
     sender: Option<Env<'_>>,
     word: Atom,
-    (arena, term): (Arena, Kept),
+    (mut arena, term): (Arena, Kept),
 ) {
     arena.send(sender, committer.seat.pid, |inside| {
         (committer, word, inside.term(term)).encode(inside.env())
@@ -57,28 +57,28 @@ pub(crate) fn dismiss(committer: &ResourceArc<Committer>) {
 
 /// Sends `{committer, :part, entries}` for all parts but the last, then
 /// `{committer, :commit, lane, function, entries, info}`. If the committer has died, its owner
-/// hears of that and answers the batch.
-pub(crate) fn depart(departure: Departure<Beam>, sender: Option<Env<'_>>) {
-    let Departure { committer, lane, writes, info } = departure;
+/// hears of that and answers the batch. Returns what held the writes, empty.
+pub(crate) fn depart(departure: Departure<Beam>, sender: Option<Env<'_>>) -> Writes {
+    let Departure { committer, lane, mut writes, info } = departure;
     let (shape, replies, bytes) = (writes.shape, writes.replies, writes.bytes);
-    let mut parts = writes.into_parts();
-    let (arena, items) = parts.pop().unwrap_or_default().into_parts();
+    let pid = committer.seat.pid;
+    let (last, parts) = writes.parts();
     for part in parts {
-        let (arena, items) = part.into_parts();
-        arena.send(sender, committer.seat.pid, |inside| {
-            let entries = entries(inside, &items, &lane, shape);
+        part.send(sender, pid, |inside, items| {
+            let entries = entries(inside, items, &lane, shape);
             (&committer, atoms::part(), entries).encode(inside.env())
         });
     }
-    arena.send(sender, committer.seat.pid, |inside| {
+    last.send(sender, pid, |inside, items| {
         let env = inside.env();
         let function = commit_function(&lane, shape);
-        let entries = entries(inside, &items, &lane, shape);
+        let entries = entries(inside, items, &lane, shape);
         let head = (&committer, atoms::commit(), lane_term(env, &lane), function);
         let counts = (replies, info.weight, info.groups, bytes);
         let info = (counts, info.window_ms, info.wait_us, atoms::reason(info.reason));
         (head, entries, info).encode(env)
     });
+    writes.emptied()
 }
 
 /// The prefix of a namespace lane, the name of a hot one.

@@ -3,14 +3,17 @@
 //! Invariant: the items of all parts, one after the other, are the groups in queue order, large
 //! lists cut into several; the slot's answers have one caller for each group.
 
-use crate::arena::{Arena, Elements, Kept, list_of};
+use crate::arena::{Arena, Elements, Inside, Kept, list_of};
 use crate::{atoms, measure};
 use batcher_core::LaneKey;
-use rustler::{Atom, Encoder, Env, Term, TermType};
+use rustler::{Atom, Encoder, Env, LocalPid, Term, TermType};
 
 /// Words of one part of a large list. Who receives a message goes through all its binaries at a
 /// stretch: this many take a third of a millisecond.
 const PART: u64 = 8 * measure::SHORT;
+
+/// For so many groups memory is kept.
+const KEPT: usize = 4096;
 
 /// Some groups in one arena. A slot has one part, unless a large item came with its own.
 #[derive(Default)]
@@ -50,8 +53,18 @@ impl Part {
         self.items.push(self.arena.keep(item));
     }
 
-    pub(crate) fn into_parts(self) -> (Arena, Vec<Kept>) {
-        (self.arena, self.items)
+    /// Sends a message made of its items, and leaves it empty.
+    pub(crate) fn send(
+        &mut self,
+        sender: Option<Env<'_>>,
+        to: LocalPid,
+        build: impl for<'a> FnOnce(Inside<'a>, &[Kept]) -> Term<'a>,
+    ) {
+        // Of one that has died somebody else hears.
+        let _ = self.arena.send(sender, to, |inside| build(inside, &self.items));
+        self.items.clear();
+        self.items.shrink_to(KEPT);
+        self.goes_on = false;
     }
 }
 
@@ -143,15 +156,30 @@ impl Writes {
         match (item, self.parts.last_mut()) {
             (Item::Term(term), Some(part)) => part.push(term),
             (Item::Term(term), None) => self.parts.push(Part::of(term)),
-            (Item::Parts(parts), _) => self.parts.extend(parts),
+            (Item::Parts(parts), last) => {
+                if last.is_some_and(|part| part.items.is_empty()) {
+                    self.parts.pop();
+                }
+                self.parts.extend(parts);
+            }
         }
         self.shape = self.shape.and(shape);
         self.replies += replies;
         self.bytes += bytes;
     }
 
-    pub(crate) fn into_parts(self) -> Vec<Part> {
-        self.parts
+    /// The last part, and those before it.
+    pub(crate) fn parts(&mut self) -> (&mut Part, &mut [Part]) {
+        if self.parts.is_empty() {
+            self.parts.push(Part::default());
+        }
+        self.parts.split_last_mut().expect("there is one")
+    }
+
+    /// When all parts have been sent: nothing, with the memory of one of them.
+    pub(crate) fn emptied(mut self) -> Self {
+        self.parts.truncate(1);
+        Writes { parts: self.parts, ..Writes::default() }
     }
 
     /// The queued groups, for a look from outside.
@@ -194,7 +222,7 @@ pub(crate) fn commit_function(lane: &LaneKey, shape: Shape) -> Atom {
 
 /// One part as the committer gets it: entries of a namespace lane, groups of a hot lane.
 pub(crate) fn entries<'a>(
-    inside: crate::arena::Inside<'a>,
+    inside: Inside<'a>,
     items: &[Kept],
     lane: &LaneKey,
     shape: Shape,

@@ -42,8 +42,12 @@ impl Host for Beam {
         &committer.seat
     }
 
-    fn depart(departure: Departure<Self>, sender: Option<Env<'_>>) {
-        committer::depart(departure, sender);
+    fn depart(departure: Departure<Self>, sender: Option<Env<'_>>) -> Writes {
+        committer::depart(departure, sender)
+    }
+
+    fn clear(answers: &mut Answers) {
+        answers.clear();
     }
 
     fn tell(waiter: Waiter, sender: Option<Env<'_>>, failure: Option<&Failure>) {

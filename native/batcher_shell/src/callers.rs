@@ -6,6 +6,9 @@
 
 use std::time::Instant;
 
+/// For so many callers memory is kept.
+const KEPT: usize = 4096;
+
 /// The callers of one batch, in queue order.
 #[derive(Debug)]
 pub struct Callers<C> {
@@ -57,6 +60,13 @@ impl<C> Callers<C> {
     /// All of them in queue order, answered or not.
     pub fn all(&self) -> impl ExactSizeIterator<Item = &C> {
         self.waiting.iter().map(|waiting| &waiting.caller)
+    }
+
+    /// No callers. Keeps memory for as many as most batches have.
+    pub fn clear(&mut self) {
+        self.waiting.clear();
+        self.waiting.shrink_to(KEPT);
+        self.next = 0;
     }
 
     /// The caller passed last could not be sent anything: whoever sees to the batch next, does.

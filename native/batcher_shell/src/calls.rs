@@ -3,6 +3,7 @@
 //! Invariant: each call takes the lock of the shard once for what must happen together, and copies
 //! no more than one group under it.
 
+use crate::committer::Serving;
 use crate::host::Host;
 use crate::shard::Shard;
 use crate::state::Contents;
@@ -83,15 +84,21 @@ impl<H: Host> Shard<H> {
     /// The committer has answered its batch and rests; the next one is sent to it.
     pub fn next(&self, sender: H::Env<'_>, committer: &H::Committer) {
         let serving = H::seat(committer).serving.lock().take();
-        let (batch, closed) = self.with(Some(sender), |state| {
+        if let Some(serving) = &serving {
+            // Outside the lock of the shard.
+            H::clear(&mut serving.answers.lock());
+        }
+        let closed = self.with(Some(sender), |state| {
             let now = sync::now();
-            let batch =
-                serving.and_then(|serving| state.engine.handle_commit_done(now, serving.lane));
+            if let Some(Serving { lane, writes, .. }) = serving
+                && let Some(mut contents) = state.engine.handle_commit_done(now, lane)
+            {
+                contents.writes = writes;
+                state.engine.recycle(contents);
+            }
             state.rest(sender, committer.clone());
-            (batch, state.is_closed())
+            state.is_closed()
         });
-        // Frees its memory outside the lock.
-        drop(batch);
         if closed {
             // The thread dismisses those who rest, and ends with the last commit.
             self.notify(Event::Wake);

@@ -22,6 +22,8 @@ pub struct Seat<H: Host> {
 pub(crate) struct Serving<H: Host> {
     pub(crate) lane: LaneId,
     pub(crate) answers: SharedAnswers<H>,
+    /// Empty, to be used again.
+    pub(crate) writes: H::Writes,
 }
 
 impl<H: Host> Seat<H> {
@@ -33,6 +35,13 @@ impl<H: Host> Seat<H> {
     /// The answers of its batch, if it has one.
     pub fn answers(&self) -> Option<SharedAnswers<H>> {
         self.serving.lock().as_ref().map(|serving| Arc::clone(&serving.answers))
+    }
+
+    /// Keeps what held the writes of its batch.
+    pub(crate) fn keep(&self, writes: H::Writes) {
+        if let Some(serving) = &mut *self.serving.lock() {
+            serving.writes = writes;
+        }
     }
 
     /// Whether its batch is of this lane.

@@ -42,8 +42,11 @@ pub trait Host: Sized + 'static {
     /// The committer's seat in the shell.
     fn seat(committer: &Self::Committer) -> &Seat<Self>;
 
-    /// Sends a batch to its committer.
-    fn depart(departure: Departure<Self>, sender: Option<Self::Env<'_>>);
+    /// Sends a batch to its committer. Returns what held its writes, empty, to be used again.
+    fn depart(departure: Departure<Self>, sender: Option<Self::Env<'_>>) -> Self::Writes;
+
+    /// Empties what held the answers of a batch, to be used again.
+    fn clear(answers: &mut Self::Answers);
 
     /// Tells that a barrier is done, or that it never will be.
     fn tell(waiter: Self::Waiter, sender: Option<Self::Env<'_>>, failure: Option<&Failure>);

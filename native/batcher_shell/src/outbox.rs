@@ -48,7 +48,8 @@ impl<H: Host> Outbox<H> {
             let _ = events.send(Event::Wake);
         }
         for departure in self.departures {
-            H::depart(departure, sender);
+            let committer = departure.committer.clone();
+            H::seat(&committer).keep(H::depart(departure, sender));
         }
         for (committer, reply) in self.takeovers {
             H::take_over(&committer, sender, reply);

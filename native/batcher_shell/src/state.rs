@@ -247,7 +247,8 @@ impl<H: Host> State<H> {
         let slot = commit.slot;
         let writes = std::mem::take(&mut slot.contents.writes);
         let answers = slot.contents.shared_answers();
-        *H::seat(&committer).serving.lock() = Some(Serving { lane: commit.lane, answers });
+        *H::seat(&committer).serving.lock() =
+            Some(Serving { lane: commit.lane, answers, writes: H::Writes::default() });
         let info = Info {
             weight: slot.weight,
             groups: slot.groups,

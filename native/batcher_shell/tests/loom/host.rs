@@ -249,10 +249,15 @@ impl Host for Model {
         &committer.seat
     }
 
-    fn depart(departure: Departure<Self>, _sender: Option<()>) {
+    fn depart(departure: Departure<Self>, _sender: Option<()>) -> Vec<Arc<Caller>> {
         let crew = &departure.committer.crew;
         assert_eq!(crew.in_flight.fetch_add(1, Relaxed), 0, "one in flight per lane");
         crew.send(&departure.committer, Message::Batch(departure.writes));
+        Vec::new()
+    }
+
+    fn clear(answers: &mut Answers) {
+        answers.0.clear();
     }
 
     fn tell(_waiter: (), _sender: Option<()>, _failure: Option<&Failure>) {}
