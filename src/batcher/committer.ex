@@ -131,7 +131,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     all = if flush_us >= @long_commit_us, do: with_those_behind(state.ref, groups)
     answered = answer(state.ref, how, reply)
     # Those just answered run first: their next writes are the next batch.
-    :erlang.yield()
+    unless alone?(state.ref, info), do: :erlang.yield()
     if answered == :relayed, do: settle(state.ref)
     if state.telemetry?, do: Telemetry.emit(state.shard, lane, info, flush_us, outcome)
     if all, do: gather(state.ref, all, System.monotonic_time(:microsecond) + patience(flush_us))
@@ -147,6 +147,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
       gather(ref, all, until)
     end
   end
+
+  # One caller that writes again and again: if nothing is queued, no batch is taken before it has written, and then at
+  # once, since its lane lingers.
+  defp alone?(ref, {{_replies, _weight, 1, _bytes}, _window_ms, _wait_us, :commit}),
+    do: gathered(ref) == 0
+
+  defp alone?(_ref, _info), do: false
 
   defp with_those_behind(ref, groups) do
     behind = gathered(ref)

@@ -7,6 +7,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Herald do
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Native
 
+  # Waits awake for so long if the relay before came no longer ago.
+  @stay_us 60
+  @near_us 100
+
   @doc "Starts the heralds of a shard, one for each scheduler; they end with the calling owner."
   @spec start_all(integer) :: [pid]
   def start_all(shard) do
@@ -25,21 +29,40 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Herald do
 
   defp init(shard, owner) do
     monitor = Process.monitor(owner)
-    loop(Native.attend(shard), monitor)
+    loop(Native.attend(shard), monitor, now_us())
   end
 
   @doc false
-  def loop(ref, monitor) do
+  def loop(ref, monitor, last_us) do
     receive do
       {^ref, :relay} ->
-        relay(ref)
-        __MODULE__.loop(ref, monitor)
+        __MODULE__.loop(ref, monitor, work(ref, last_us))
 
       {:DOWN, ^monitor, :process, _owner, _reason} ->
         :ok
 
       _stranger ->
-        __MODULE__.loop(ref, monitor)
+        __MODULE__.loop(ref, monitor, last_us)
+    end
+  end
+
+  # Answers when it was done.
+  defp work(ref, last_us) do
+    relay(ref)
+    now_us = now_us()
+    if now_us - last_us < @near_us, do: stay(ref, now_us + @stay_us, now_us), else: now_us
+  end
+
+  # Commits that follow each other like this: to sleep between them would take longer than they do, since a
+  # scheduler that sleeps is woken by its operating system. So it is kept awake for the next relay. Whoever
+  # else can run here does.
+  defp stay(ref, until_us, last_us) do
+    receive do
+      {^ref, :relay} -> work(ref, last_us)
+    after
+      0 ->
+        :erlang.yield()
+        if now_us() < until_us, do: stay(ref, until_us, last_us), else: last_us
     end
   end
 
@@ -49,4 +72,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Herald do
   rescue
     ArgumentError -> exit({:shutdown, :library_reloaded})
   end
+
+  defp now_us, do: System.monotonic_time(:microsecond)
 end

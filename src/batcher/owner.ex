@@ -10,7 +10,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   use GenServer
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Committer, Herald, Native, Options, Raw, Telemetry}
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{
+    Committer,
+    Herald,
+    Native,
+    Options,
+    Raw,
+    Telemetry
+  }
 
   # Ready before the first write.
   @committers 2
