@@ -74,13 +74,7 @@ impl Herald {
 
     /// Sends the replies of one relay. True: there are more.
     pub(crate) fn work(&self, env: Env<'_>) -> bool {
-        match self.inbox.first() {
-            Some(relay) => {
-                relay.finish(|replies| replies.send(Some(env)));
-                self.inbox.remove_first()
-            }
-            None => false,
-        }
+        self.inbox.work(|replies| replies.send(Some(env)))
     }
 }
 

@@ -53,14 +53,13 @@ impl<R> Inbox<R> {
         relays.len() == 1
     }
 
-    /// The relay that came first. It counts as there until it is [removed](Self::remove_first), so that nobody wakes
-    /// the herald meanwhile.
-    pub fn first(&self) -> Option<Arc<Relay<R>>> {
-        self.relays.lock().front().cloned()
-    }
-
-    /// The first one has been sent. True: there are more.
-    pub fn remove_first(&self) -> bool {
+    /// Sends the relay that came first, in the herald. True: there are more.
+    ///
+    /// It counts as there until it has been sent, so that nobody wakes a herald that is awake.
+    pub fn work<S>(&self, send: impl FnOnce(&mut R) -> S) -> bool {
+        let first = self.relays.lock().front().cloned();
+        let Some(first) = first else { return false };
+        first.finish(send);
         let mut relays = self.relays.lock();
         relays.pop_front();
         !relays.is_empty()

@@ -48,7 +48,7 @@ impl Caller {
         self.late.load(Relaxed)
     }
 
-    fn reply(&self) {
+    pub fn reply(&self) {
         self.replies.fetch_add(1, Relaxed);
     }
 

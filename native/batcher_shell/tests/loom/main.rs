@@ -5,6 +5,7 @@
 #![cfg(loom)]
 
 mod host;
+mod relay;
 
 use batcher_core::LaneRef;
 use batcher_shell::Event;
