@@ -39,10 +39,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section09CommitterDeathTest do
 
   test "9.5 an idle committer that is killed is replaced when it is needed", c do
     owner = start_batcher(c.shard)
-    committers = Enum.filter(links(owner), &committer?/1)
+    committers = committers(owner)
     assert committers != []
     Enum.each(committers, &Process.exit(&1, :kill))
-    wait_until(fn -> not Enum.any?(committers, &(&1 in links(owner))) end)
+    wait_until(fn -> not Enum.any?(committers, &(&1 in committers(owner))) end)
     :sys.get_state(owner)
     for i <- 1..20, do: assert({:done, _} = Batcher.write(c.shard, "a#{i}", put(i), 1))
   end
@@ -67,12 +67,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section09CommitterDeathTest do
     tag = [:alias | :erlang.alias()]
     :ok = Batcher.write_put_batch_async(c.shard, [{"k", "v", 0}], {self(), tag})
     %{pid: committer} = next_commit(c.shard)
-    others = Enum.filter(links(owner), &committer?/1) -- [committer]
+    others = committers(owner) -- [committer]
     Enum.each(others, &:erlang.suspend_process/1)
     flushed = make_ref()
     Batcher.Native.flush(c.shard, flushed)
     Process.exit(committer, :kill)
-    wait_until(fn -> committer not in links(owner) end)
+    wait_until(fn -> committer not in committers(owner) end)
     :sys.get_state(owner)
     refute_received _reply_or_flush
     assert [{:put_batch, reference}] = Map.to_list(Batcher.snapshot(c.shard).in_flight)
@@ -99,7 +99,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section09CommitterDeathTest do
   test "9.5 a committer that another owner had started is watched by the present one", c do
     owner = start_batcher(c.shard)
     late = spawn(Ferricstore.Raft.WARaftBackend.Batcher.Committer, :init, [c.shard, false])
-    wait_until(fn -> late in links(owner) end)
+    wait_until(fn -> owner in elem(Process.info(late, :links), 1) end)
   end
 
   test "9.5 killed again and again: nobody hangs, nothing runs twice", c do
@@ -145,16 +145,5 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section09CommitterDeathTest do
     after
       0 -> List.flatten(lists)
     end
-  end
-
-  defp links(owner), do: owner |> Process.info(:links) |> elem(1)
-
-  defp committer?(pid) do
-    {:dictionary, dictionary} = Process.info(pid, :dictionary)
-
-    match?(
-      {Ferricstore.Raft.WARaftBackend.Batcher.Committer, :init, _},
-      dictionary[:"$initial_call"]
-    )
   end
 end

@@ -191,6 +191,22 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Case do
     messages
   end
 
+  @doc "The processes that commit for an owner."
+  def committers(owner) do
+    {:links, links} = Process.info(owner, :links)
+    for pid <- links, committer?(pid), do: pid
+  end
+
+  # One that dies meanwhile is none.
+  defp committer?(pid) do
+    with pid when is_pid(pid) <- pid,
+         {:dictionary, dictionary} <- Process.info(pid, :dictionary) do
+      match?({Batcher.Committer, :init, _}, dictionary[:"$initial_call"])
+    else
+      _ -> false
+    end
+  end
+
   @doc "Waits until a process is dead; answers the reason."
   def await_death(pid) do
     monitor = Process.monitor(pid)

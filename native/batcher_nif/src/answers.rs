@@ -9,7 +9,7 @@ use crate::failure;
 use crate::herald::{Home, Relays, Replies};
 use crate::host::Beam;
 use crate::measure::{self, SHORT};
-use batcher_shell::{Callers, Failure, Relay, SharedAnswers};
+use batcher_shell::{Callers, Failure, Relay, Settled, SharedAnswers};
 use rustler::{Encoder, Env, Error, LocalPid, NifResult, Term};
 use std::sync::Arc;
 use std::time::Instant;
@@ -296,17 +296,9 @@ impl Answers {
         }
     }
 
-    /// Sends what heralds have not sent by now. False: look again later; true: no reply of this batch is left. And how
-    /// much of a time slice that took, in percent.
-    pub(crate) fn settle(&mut self, sender: Env<'_>) -> (bool, i32) {
-        while let Some(relay) = self.relays.last() {
-            match relay.try_finish(|replies| replies.send(Some(sender))) {
-                Some(0) => drop(self.relays.pop()),
-                Some(_sent) => return (false, CHUNK_PERCENT),
-                None => return (false, 0),
-            }
-        }
-        (true, 0)
+    /// Sends what heralds have not sent by now.
+    pub(crate) fn settle(&mut self, sender: Env<'_>) -> Settled {
+        batcher_shell::settle(&mut self.relays, |replies| replies.send(Some(sender)))
     }
 
     fn answer_next<'a>(

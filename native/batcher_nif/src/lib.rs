@@ -23,7 +23,7 @@ mod waiter;
 use answers::{Caller, Couriered, Progress};
 use arena::{Arena, list_of};
 use batcher_core::{BarrierId, Config, Group, LaneRef, Pacing};
-use batcher_shell::SharedAnswers;
+use batcher_shell::{Settled, SharedAnswers};
 use committer::Committer;
 use contents::{Item, Part, Shape};
 use herald::{Herald, Relays};
@@ -285,9 +285,12 @@ fn settle(env: Env<'_>, committer: ResourceArc<Committer>) -> Atom {
     let Some(answers) = committer.seat.answers() else {
         return atoms::done();
     };
-    let (settled, percent) = answers.lock().settle(env);
-    consume(env, percent);
-    if settled { atoms::done() } else { atoms::more() }
+    match answers.lock().settle(env) {
+        Settled::All => return atoms::done(),
+        Settled::Some => consume(env, answers::CHUNK_PERCENT),
+        Settled::Busy => {}
+    }
+    atoms::more()
 }
 
 #[rustler::nif]

@@ -27,11 +27,31 @@ impl<R> Relay<R> {
     pub fn finish<S>(&self, send: impl FnOnce(&mut R) -> S) -> S {
         send(&mut self.replies.lock())
     }
+}
 
-    /// The same, but `None` if somebody is at it.
-    pub fn try_finish<S>(&self, send: impl FnOnce(&mut R) -> S) -> Option<S> {
-        self.replies.try_lock().map(|mut replies| send(&mut replies))
+/// How far the relays of a batch have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// No reply is left.
+    All,
+    /// Some were left and have been sent now; there may be more.
+    Some,
+    /// Somebody is sending: look again later.
+    Busy,
+}
+
+/// Sends what heralds have left of a batch, one relay at a time; `send` says how many it has sent.
+pub fn settle<R>(relays: &mut Vec<Arc<Relay<R>>>, send: impl Fn(&mut R) -> usize) -> Settled {
+    while let Some(relay) = relays.last() {
+        let Some(mut replies) = relay.replies.try_lock() else { return Settled::Busy };
+        let sent = send(&mut replies);
+        drop(replies);
+        relays.pop();
+        if sent > 0 {
+            return Settled::Some;
+        }
     }
+    Settled::All
 }
 
 /// What a herald has to send.

@@ -2,7 +2,7 @@
 
 use crate::host::Caller;
 use crate::model;
-use batcher_shell::{Inbox, Relay};
+use batcher_shell::{Inbox, Relay, Settled, settle};
 use loom::thread::{spawn, yield_now};
 use std::sync::Arc;
 
@@ -21,7 +21,8 @@ fn a_relayed_reply_is_sent_once_before_the_batch_ends() {
             let inbox = Arc::clone(&inbox);
             spawn(move || assert!(!inbox.work(send)))
         };
-        while relay.try_finish(send).is_none() {
+        let mut relays = vec![relay];
+        while settle(&mut relays, send) != Settled::All {
             yield_now();
         }
         assert!(callers.iter().all(|caller| caller.replies() == 1));
@@ -54,6 +55,6 @@ fn relay(caller: &Arc<Caller>) -> Arc<Relay<Replies>> {
     Arc::new(Relay::new(vec![Arc::clone(caller)]))
 }
 
-fn send(replies: &mut Replies) {
-    replies.drain(..).for_each(|caller| caller.reply());
+fn send(replies: &mut Replies) -> usize {
+    replies.drain(..).map(|caller| caller.reply()).count()
 }

@@ -1,0 +1,178 @@
+# Contract 8: replies that heralds send, the processes that answer the callers of one scheduler each.
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section08HeraldsTest do
+  use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: false
+
+  import Ferricstore.Raft.WARaftBackend.Batcher.Writes, only: [drop_commits: 1]
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Herald
+
+  @moduletag skip: System.schedulers_online() < 2
+
+  @callers 40
+  @writes 200
+
+  test "8 a herald for each scheduler, while the owner lives", c do
+    owner = start_alone(c.shard)
+    write_from_all(c.shard)
+    heralds = await_heralds(owner)
+    assert length(heralds) == System.schedulers_online()
+    :ok = Batcher.stop(c.shard)
+    Enum.each(heralds, &await_death/1)
+  end
+
+  test "8 no reply depends on a herald: callers of suspended ones are answered, before a flush is",
+       c do
+    owner = start_batcher(c.shard)
+    write_from_all(c.shard)
+    Enum.each(await_heralds(owner), &:erlang.suspend_process/1)
+    write_from_all(c.shard)
+    assert Batcher.flush(c.shard) == :ok
+  end
+
+  test "8 nor on its life: heralds that are killed are replaced", c do
+    owner = start_batcher(c.shard)
+    write_from_all(c.shard)
+
+    for _ <- 1..20 do
+      heralds = await_heralds(owner)
+      writing = Task.async(fn -> write_from_all(c.shard) end)
+      Enum.each(heralds, &Process.exit(&1, :kill))
+      Enum.each(heralds, &await_death/1)
+      Task.await(writing)
+      write_from_all(c.shard)
+    end
+  end
+
+  test "9.5 nor on the committer that has given it away", c do
+    owner = start_batcher(c.shard)
+    write_from_all(c.shard)
+    Enum.each(await_heralds(owner), &:erlang.suspend_process/1)
+    killed = {:error, {:backend_exit, :killed}}
+
+    for _ <- 1..30 do
+      writing = Task.async(fn -> write_from_all(c.shard, [killed]) end)
+      for _ <- 1..:rand.uniform(300), do: :erlang.yield()
+      Enum.each(committers(owner), &Process.exit(&1, :kill))
+      Task.await(writing)
+    end
+
+    assert Batcher.flush(c.shard) == :ok
+  end
+
+  test "10.4 nor on any process", c do
+    gone = [{:error, {:backend_exit, :killed}}, {:error, :batcher_down}, {:done, :directly}]
+
+    for _ <- 1..30 do
+      owner = start_alone(c.shard, adoption_timeout: 0)
+      write_from_all(c.shard, gone)
+      Enum.each(await_heralds(owner), &:erlang.suspend_process/1)
+      writing = Task.async(fn -> write_from_all(c.shard, gone) end)
+      for _ <- 1..:rand.uniform(300), do: :erlang.yield()
+      for pid <- [owner | committers(owner)], do: Process.exit(pid, :kill)
+      Task.await(writing)
+    end
+  end
+
+  test "8 replies to one process keep their order, be it called or cast for", c do
+    start_batcher(c.shard, hot_batch_window_ms: 60_000)
+    write_from_all(c.shard)
+    drop_commits(c.shard)
+    backend(c.shard, :block)
+    shard = c.shard
+
+    callers =
+      for n <- 1..@callers,
+          do: start(n, fn -> Batcher.write_put_batch(shard, [{"#{n}", "v", 0}]) end)
+
+    wait_queued(shard, :put_batch, @callers)
+
+    for {pid, _monitor} <- callers,
+        do: :ok = Batcher.write_put_batch_async(shard, [{"k", "v", 0}], {pid, :cast})
+
+    for {pid, _monitor} <- callers, do: :erlang.suspend_process(pid)
+    flush = call_async(fn -> Batcher.flush(shard) end)
+    release(next_commit(shard))
+    assert await(flush) == :ok
+
+    for {pid, _monitor} <- callers do
+      assert {:messages, [{called, {:ok, [_]}}, {:cast, {:ok, [_]}}]} =
+               Process.info(pid, :messages)
+
+      assert is_reference(called)
+    end
+  end
+
+  test "8 telemetry comes when all callers of the batch have been sent their replies", c do
+    start_batcher(c.shard)
+    write_from_all(c.shard)
+    drop_commits(c.shard)
+    attach_telemetry(c.shard)
+    backend(c.shard, :block)
+    parent = self()
+
+    for round <- 1..20 do
+      callers =
+        for n <- 1..@callers do
+          start(n, fn ->
+            {:done, _} = Batcher.write(c.shard, "round", {:set, n}, 60_000)
+            send(parent, {:answered, round})
+          end)
+        end
+
+      wait_queued(c.shard, "round", @callers)
+      flush = call_async(fn -> Batcher.flush(c.shard) end)
+      commit = next_commit(c.shard)
+      # They can't tell, but their replies are there.
+      for {pid, _monitor} <- callers, do: :erlang.suspend_process(pid)
+      release(commit)
+      assert_receive {:telemetry, [_, _, _, :slot_flush], _, _}, 5_000
+
+      for {pid, _monitor} <- callers,
+          do: assert({:message_queue_len, 1} = Process.info(pid, :message_queue_len))
+
+      for {pid, _monitor} <- callers, do: :erlang.resume_process(pid)
+      for _ <- callers, do: assert_receive({:answered, ^round}, 5_000)
+      assert await(flush) == :ok
+    end
+  end
+
+  # Writes again and again from every scheduler, and checks all replies.
+  defp write_from_all(shard, others \\ []) do
+    from_all(fn n ->
+      for i <- 1..@writes do
+        reply = Batcher.write(shard, "lane", {:set, {n, i}}, 1)
+        assert reply == {:done, {:set, {n, i}}} or reply in others
+      end
+    end)
+  end
+
+  defp from_all(call) do
+    callers = for n <- 1..@callers, do: start(n, fn -> call.(n) end)
+
+    for {pid, monitor} <- callers do
+      assert_receive {:DOWN, ^monitor, :process, ^pid, reason}, 20_000
+      assert reason == :normal
+    end
+  end
+
+  # In the order of their numbers on one scheduler after the other.
+  defp start(n, call) do
+    scheduler = rem(n, System.schedulers_online()) + 1
+    :erlang.spawn_opt(call, [:monitor, scheduler: scheduler])
+  end
+
+  defp await_heralds(owner) do
+    count = System.schedulers_online()
+    wait_until(fn -> length(heralds(owner)) == count end)
+    heralds(owner)
+  end
+
+  defp heralds(owner) do
+    {:monitored_by, watchers} = Process.info(owner, :monitored_by)
+
+    for pid <- watchers,
+        is_pid(pid),
+        {:current_function, {Herald, _, _}} <- [Process.info(pid, :current_function)],
+        do: pid
+  end
+end
