@@ -10,6 +10,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section08HeraldsTest do
 
   @callers 40
   @writes 200
+  @rounds 30
 
   test "8 a herald for each scheduler, while the owner lives", c do
     owner = start_alone(c.shard)
@@ -33,7 +34,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section08HeraldsTest do
     owner = start_batcher(c.shard)
     write_from_all(c.shard)
 
-    for _ <- 1..20 do
+    for _ <- 1..@rounds do
       heralds = await_heralds(owner)
       writing = Task.async(fn -> write_from_all(c.shard) end)
       Enum.each(heralds, &Process.exit(&1, :kill))
@@ -47,29 +48,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section08HeraldsTest do
     owner = start_batcher(c.shard)
     write_from_all(c.shard)
     Enum.each(await_heralds(owner), &:erlang.suspend_process/1)
-    killed = {:error, {:backend_exit, :killed}}
-
-    for _ <- 1..30 do
-      writing = Task.async(fn -> write_from_all(c.shard, [killed]) end)
-      for _ <- 1..:rand.uniform(300), do: :erlang.yield()
-      Enum.each(committers(owner), &Process.exit(&1, :kill))
-      Task.await(writing)
-    end
-
+    for _ <- 1..@rounds, do: write_and_kill(c.shard, committers(owner))
     assert Batcher.flush(c.shard) == :ok
   end
 
   test "10.4 nor on any process", c do
-    gone = [{:error, {:backend_exit, :killed}}, {:error, :batcher_down}, {:done, :directly}]
-
-    for _ <- 1..30 do
+    for _ <- 1..@rounds do
       owner = start_alone(c.shard, adoption_timeout: 0)
-      write_from_all(c.shard, gone)
+      write_from_all(c.shard)
       Enum.each(await_heralds(owner), &:erlang.suspend_process/1)
-      writing = Task.async(fn -> write_from_all(c.shard, gone) end)
-      for _ <- 1..:rand.uniform(300), do: :erlang.yield()
-      for pid <- [owner | committers(owner)], do: Process.exit(pid, :kill)
-      Task.await(writing)
+      victims = [owner | committers(owner)]
+      write_and_kill(c.shard, victims)
+      wait_until(fn -> not Enum.any?(victims, &Process.alive?/1) end)
     end
   end
 
@@ -110,7 +100,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section08HeraldsTest do
     backend(c.shard, :block)
     parent = self()
 
-    for round <- 1..20 do
+    for round <- 1..@rounds do
       callers =
         for n <- 1..@callers do
           start(n, fn ->
@@ -137,12 +127,19 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section08HeraldsTest do
   end
 
   # Writes again and again from every scheduler, and checks all replies.
-  defp write_from_all(shard, others \\ []) do
+  defp write_from_all(shard) do
     from_all(fn n ->
       for i <- 1..@writes do
-        reply = Batcher.write(shard, "lane", {:set, {n, i}}, 1)
-        assert reply == {:done, {:set, {n, i}}} or reply in others
+        assert Batcher.write(shard, "lane", {:set, {n, i}}, 1) == {:done, {:set, {n, i}}}
       end
+    end)
+  end
+
+  # All in one batch. Whoever has its reply first kills these, while others wait for theirs.
+  defp write_and_kill(shard, victims) do
+    from_all(fn n ->
+      Batcher.write(shard, "lane", {:set, n}, 100)
+      Enum.each(victims, &Process.exit(&1, :kill))
     end)
   end
 

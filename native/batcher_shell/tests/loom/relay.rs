@@ -56,5 +56,12 @@ fn relay(caller: &Arc<Caller>) -> Arc<Relay<Replies>> {
 }
 
 fn send(replies: &mut Replies) -> usize {
-    replies.drain(..).map(|caller| caller.reply()).count()
+    replies
+        .drain(..)
+        .map(|caller| {
+            // Others may come while this one is at it.
+            yield_now();
+            caller.reply();
+        })
+        .count()
 }
