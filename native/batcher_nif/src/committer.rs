@@ -8,7 +8,7 @@ use crate::atoms;
 use crate::contents::{Writes, commit_function, entries};
 use crate::host::{Beam, Event, Shard};
 use batcher_core::LaneKey;
-use batcher_shell::{Departure, Seat};
+use batcher_shell::{Departure, Seat, sync};
 use rustler::{Atom, Encoder, Env, LocalPid, Monitor, Resource, ResourceArc, Term};
 
 /// A committing process.
@@ -62,6 +62,7 @@ pub(crate) fn depart(departure: Departure<Beam>, sender: Option<Env<'_>>) -> Wri
     let Departure { committer, lane, mut writes, info } = departure;
     let (shape, replies, bytes) = (writes.shape, writes.replies, writes.bytes);
     let pid = committer.seat.pid;
+    let wait_us = sync::now().saturating_duration_since(info.opened).as_micros() as u64;
     let (last, parts) = writes.parts();
     for part in parts {
         part.send(sender, pid, |inside, items| {
@@ -75,7 +76,7 @@ pub(crate) fn depart(departure: Departure<Beam>, sender: Option<Env<'_>>) -> Wri
         let entries = entries(inside, items, &lane, shape);
         let head = (&committer, atoms::commit(), lane_term(env, &lane), function);
         let counts = (replies, info.weight, info.groups, bytes);
-        let info = (counts, info.window_ms, info.wait_us, atoms::reason(info.reason));
+        let info = (counts, info.window_ms, wait_us, atoms::reason(info.reason));
         (head, entries, info).encode(env)
     });
     writes.emptied()

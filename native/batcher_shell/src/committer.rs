@@ -7,6 +7,7 @@ use crate::host::Host;
 use crate::sync::Mutex;
 use batcher_core::{LaneId, LaneKey, Reason};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The answers of a batch, shared between its slot and its committer.
 pub type SharedAnswers<H> = Arc<Mutex<<H as Host>::Answers>>;
@@ -78,8 +79,8 @@ pub struct Info {
     pub groups: u64,
     /// The window of the write that opened it.
     pub window_ms: u64,
-    /// How long it waited.
-    pub wait_us: u64,
+    /// When its first write came.
+    pub opened: Instant,
     /// Why it left.
     pub reason: Reason,
 }

@@ -11,7 +11,7 @@ use crate::host::Host;
 use crate::lock_times::LockTimes;
 use crate::outbox::Outbox;
 use crate::relay::Heralds;
-use crate::sync::{self, MutexGuard, Sender};
+use crate::sync::{MutexGuard, Sender};
 use crate::thread::Event;
 use batcher_core::{BarrierId, LaneId, LaneView, Phase, Shard as Engine};
 use std::collections::{HashMap, VecDeque};
@@ -253,7 +253,7 @@ impl<H: Host> State<H> {
             weight: slot.weight,
             groups: slot.groups,
             window_ms: slot.window.as_millis() as u64,
-            wait_us: sync::now().saturating_duration_since(slot.opened).as_micros() as u64,
+            opened: slot.opened,
             reason: commit.reason,
         };
         Some(Departure { committer, lane: commit.key.clone(), writes, info })
