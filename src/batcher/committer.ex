@@ -70,7 +70,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         __MODULE__.loop(%{state | parts: [entries | state.parts]})
 
       {^ref, :answer, reply} ->
-        if answer(ref, :each, reply) == :relayed, do: settle(ref)
+        if answer(ref, :each, reply) == :relayed, do: finish(ref)
         :ok = Native.next(ref)
         __MODULE__.loop(worked(state))
 
@@ -132,7 +132,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     answered = answer(state.ref, how, reply)
     # Those just answered run first: their next writes are the next batch.
     unless alone?(state.ref, info), do: :erlang.yield()
-    if answered == :relayed, do: settle(state.ref)
+    if answered == :relayed, do: finish(state.ref)
     if state.telemetry?, do: Telemetry.emit(state.shard, lane, info, flush_us, outcome)
     if all, do: gather(state.ref, all, System.monotonic_time(:microsecond) + patience(flush_us))
   end
@@ -211,18 +211,22 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     ArgumentError -> exit_reloaded()
   end
 
-  # The module of the library was loaded again, and knows nothing of this committer (see `Native`).
-  # What was raised may hold all replies: not for callers to be told (9.5).
   # Until heralds have sent what they were given: mostly they have by now.
-  defp settle(ref) do
-    if Native.settle(ref) == :more do
+  defp finish(ref) do
+    if finish_some(ref) == :more do
       :erlang.yield()
-      settle(ref)
+      finish(ref)
     end
+  end
+
+  defp finish_some(ref) do
+    Native.finish(ref)
   rescue
     ArgumentError -> exit_reloaded()
   end
 
+  # The module of the library was loaded again, and knows nothing of this committer (see `Native`).
+  # What was raised may hold all replies: not for callers to be told (9.5).
   defp exit_reloaded, do: exit({:shutdown, :library_reloaded})
 
   # A process may be killed between two of its time slices, never within one: who is passed is

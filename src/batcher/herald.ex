@@ -28,8 +28,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Herald do
   end
 
   defp init(shard, owner) do
-    monitor = Process.monitor(owner)
-    loop(Native.attend(shard), monitor, now_us())
+    if ref = Native.attend(shard), do: loop(ref, Process.monitor(owner), now_us())
   end
 
   @doc false
@@ -66,9 +65,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Herald do
     end
   end
 
+  defp relay(ref), do: if(relay_some(ref), do: relay(ref))
+
   # The library has been loaded anew: its committers end as well.
-  defp relay(ref) do
-    if Native.relay(ref), do: relay(ref)
+  defp relay_some(ref) do
+    Native.relay(ref)
   rescue
     ArgumentError -> exit({:shutdown, :library_reloaded})
   end

@@ -35,7 +35,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @type couriered :: [{GenServer.from(), term}]
   @typedoc """
   How far the callers were answered: go on with the rest; `:large` asks for `answer_large/3` first;
-  `:relayed` for `settle/1` at the end.
+  `:relayed` for `finish/1` at the end.
   """
   @type answered :: :done | :relayed | {:more | :large, rest :: term}
   @typedoc "A slot, seen from outside: items, froms, weight, window in ms, age in us."
@@ -169,11 +169,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   Sends the replies of the committer's batch that heralds have not sent yet. `:more`: some may still be on
   their way, call again.
   """
-  @spec settle(reference) :: :done | :more
-  def settle(_committer), do: :erlang.nif_error(:not_loaded)
+  @spec finish(reference) :: :done | :more
+  def finish(_committer), do: :erlang.nif_error(:not_loaded)
 
-  @doc "The calling process becomes the herald of a shard on its scheduler. Its message: `{reference, :relay}`."
-  @spec attend(integer) :: reference
+  @doc """
+  The calling process becomes the herald of a shard on its scheduler. Its message: `{reference, :relay}`. `nil`
+  if there is one already.
+  """
+  @spec attend(integer) :: reference | nil
   def attend(_shard), do: :erlang.nif_error(:not_loaded)
 
   @doc "Sends replies that the herald was given. True: there are more."

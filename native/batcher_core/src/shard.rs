@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// So many slots' contents are kept for the next ones.
-const SPARES: usize = 16;
+const SPARES: usize = 4;
 
 /// A batch that is to be committed now.
 #[derive(Debug)]
@@ -248,10 +248,13 @@ impl<B: Default> Shard<B> {
     }
 
     /// What the driver kept in a slot, emptied: a slot to come gets it, and its memory with it.
-    pub fn recycle(&mut self, contents: B) {
-        if self.spares.len() < SPARES {
-            self.spares.push(contents);
+    /// Returned if there are enough of these.
+    pub fn recycle(&mut self, contents: B) -> Option<B> {
+        if self.spares.len() == SPARES {
+            return Some(contents);
         }
+        self.spares.push(contents);
+        None
     }
 
     /// Time has passed: windows end, and so does the wait for a successor, in which case

@@ -1,7 +1,9 @@
 //! The callers of one batch and what each is told.
 //!
-//! Invariant: whoever is passed by the cursor is answered right then, under the same lock, unless it
-//! had given up; those that only a process can answer are passed when it is about to.
+//! Invariant: whoever is passed by the cursor is answered right then, under the same lock, or put into a
+//! relay, unless it had given up; those that only a process can answer are passed when it is about
+//! to. Locks are taken in this order: answers of a batch in flight, heralds or state of the shard,
+//! answers of a queued slot; those of relays, inboxes and seats last.
 
 use crate::arena::{Arena, Elements, Kept, list_of};
 use crate::atoms;
@@ -9,7 +11,7 @@ use crate::failure;
 use crate::herald::{Home, Relays, Replies};
 use crate::host::Beam;
 use crate::measure::{self, SHORT};
-use batcher_shell::{Callers, Failure, Relay, Settled, SharedAnswers};
+use batcher_shell::{Callers, Failure, Finished, Relay, SharedAnswers};
 use rustler::{Encoder, Env, Error, LocalPid, NifResult, Term};
 use std::sync::Arc;
 use std::time::Instant;
@@ -119,7 +121,7 @@ impl AsMut<Callers<Waiting>> for Answers {
 /// How far a call to answer came.
 pub(crate) enum Progress<'a> {
     Done,
-    /// Done, but for what heralds still send: see [`Answers::settle`].
+    /// Done, but for what heralds still send: see [`Answers::finish`].
     Relayed,
     /// Call again, with the rest of the replies. This took so much of the time slice, in percent.
     More(Term<'a>, i32),
@@ -243,7 +245,7 @@ impl Answers {
     /// send is put into `left`, as `{from, reply}`.
     pub(crate) fn fail(&mut self, failure: &Failure, left: &mut Arena, couriered: &mut Vec<Kept>) {
         for relay in self.relays.drain(..) {
-            relay.finish(|replies| replies.send(None));
+            relay.send(|replies| replies.send(None));
         }
         let reply = left.build(|inside| failure::term(inside.env(), failure));
         let tags = &mut self.tags;
@@ -297,8 +299,8 @@ impl Answers {
     }
 
     /// Sends what heralds have not sent by now.
-    pub(crate) fn settle(&mut self, sender: Env<'_>) -> Settled {
-        batcher_shell::settle(&mut self.relays, |replies| replies.send(Some(sender)))
+    pub(crate) fn finish(&mut self, sender: Env<'_>) -> Finished {
+        batcher_shell::finish(&mut self.relays, |replies| replies.send(Some(sender)))
     }
 
     fn answer_next<'a>(

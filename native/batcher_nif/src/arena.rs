@@ -46,8 +46,8 @@ impl<'a> Inside<'a> {
     /// A term that was kept here.
     pub(crate) fn term(self, kept: Kept) -> Term<'a> {
         assert_eq!(kept.arena, self.number, "a kept term is read through its own arena");
-        // SAFETY: the numbers agree, so the term was copied into this environment, which is
-        // neither cleared nor sent as long as its arena exists.
+        // SAFETY: the numbers agree, so the term was copied into this environment, and that has
+        // been neither cleared nor sent since: either gives the arena another number.
         unsafe { Term::new(self.env, kept.term) }
     }
 }

@@ -13,7 +13,7 @@ use rustler::{Atom, Encoder, Env, LocalPid, Term, TermType};
 const PART: u64 = 8 * measure::SHORT;
 
 /// For so many groups memory is kept.
-const KEPT: usize = 4096;
+const KEPT: usize = 1024;
 
 /// Some groups in one arena. A slot has one part, unless a large item came with its own.
 #[derive(Default)]

@@ -63,13 +63,12 @@ impl Resource for Herald {
 }
 
 impl Herald {
-    /// The calling process as the herald of the scheduler that it runs on.
-    pub(crate) fn attend(env: Env<'_>, shard: &'static Shard) -> ResourceArc<Herald> {
+    /// The calling process as the herald of the scheduler that it runs on, unless there is one.
+    pub(crate) fn attend(env: Env<'_>, shard: &'static Shard) -> Option<ResourceArc<Herald>> {
         let pid = env.pid();
         let herald = ResourceArc::new(Herald { shard, pid, inbox: Inbox::default() });
         herald.monitor(Some(env), &pid);
-        shard.attend(Home::here().index(), herald.clone());
-        herald
+        shard.attend(Home::here().index(), herald.clone()).then_some(herald)
     }
 
     /// Sends the replies of one relay. True: there are more.
@@ -101,6 +100,8 @@ impl Replies {
             // One that is no more need not know.
             let _ = self.arena.send_copy(sender, pid, message);
         }
+        // The herald may look at it much later.
+        self.arena.clear();
         count
     }
 }
@@ -152,22 +153,33 @@ impl<'a> Relays<'a> {
     }
 
     /// Gives each herald what is its, and answers those relays.
-    pub(crate) fn leave(self) -> impl Iterator<Item = Arc<Relay<Replies>>> {
-        let env = self.env;
-        self.found.into_iter().filter_map(|(_home, given)| given).filter_map(
-            move |(herald, mut replies)| {
-                if replies.messages.len() < FEW {
-                    replies.send(Some(env));
-                    return None;
-                }
-                let relay = Arc::new(Relay::new(replies));
-                if herald.inbox.push(Arc::clone(&relay)) {
-                    Arena::default().send(Some(env), herald.pid, |inside| {
-                        (&herald, atoms::relay()).encode(inside.env())
-                    });
-                }
-                Some(relay)
-            },
-        )
+    pub(crate) fn leave(mut self) -> Vec<Arc<Relay<Replies>>> {
+        let mut relays = Vec::new();
+        for (herald, mut replies) in self.found.drain(..).filter_map(|(_home, given)| given) {
+            // Who has waited longest is sent its reply first.
+            replies.messages.reverse();
+            if replies.messages.len() < FEW || herald.inbox.is_full() {
+                replies.send(Some(self.env));
+                continue;
+            }
+            let relay = Arc::new(Relay::new(replies));
+            if herald.inbox.push(Arc::clone(&relay)) {
+                Arena::default().send(Some(self.env), herald.pid, |inside| {
+                    (&herald, atoms::relay()).encode(inside.env())
+                });
+            }
+            relays.push(relay);
+        }
+        relays
+    }
+}
+
+impl Drop for Relays<'_> {
+    /// Whoever is in here counts as answered: so it is, even if the call that has put it here fails.
+    fn drop(&mut self) {
+        for (_herald, replies) in self.found.iter_mut().filter_map(|(_home, given)| given.as_mut())
+        {
+            replies.send(Some(self.env));
+        }
     }
 }

@@ -23,7 +23,7 @@ mod waiter;
 use answers::{Caller, Couriered, Progress};
 use arena::{Arena, list_of};
 use batcher_core::{BarrierId, Config, Group, LaneRef, Pacing};
-use batcher_shell::{Settled, SharedAnswers};
+use batcher_shell::{Finished, SharedAnswers};
 use committer::Committer;
 use contents::{Item, Part, Shape};
 use herald::{Herald, Relays};
@@ -281,14 +281,14 @@ fn consume(env: Env<'_>, percent: i32) {
 }
 
 #[rustler::nif]
-fn settle(env: Env<'_>, committer: ResourceArc<Committer>) -> Atom {
+fn finish(env: Env<'_>, committer: ResourceArc<Committer>) -> Atom {
     let Some(answers) = committer.seat.answers() else {
         return atoms::done();
     };
-    match answers.lock().settle(env) {
-        Settled::All => return atoms::done(),
-        Settled::Some => consume(env, answers::CHUNK_PERCENT),
-        Settled::Busy => {}
+    match answers.lock().finish(env) {
+        Finished::All => return atoms::done(),
+        Finished::Some => consume(env, answers::CHUNK_PERCENT),
+        Finished::Busy => {}
     }
     atoms::more()
 }

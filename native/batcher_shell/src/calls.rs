@@ -88,17 +88,23 @@ impl<H: Host> Shard<H> {
             // Outside the lock of the shard.
             H::clear(&mut serving.answers.lock());
         }
-        let closed = self.with(Some(sender), |state| {
-            let now = sync::now();
-            if let Some(Serving { lane, writes, .. }) = serving
-                && let Some(mut contents) = state.engine.handle_commit_done(now, lane)
-            {
-                contents.writes = writes;
-                state.engine.recycle(contents);
+        let (rest, closed) = self.with(Some(sender), |state| {
+            let mut rest = None;
+            if let Some(Serving { lane, answers, writes }) = serving {
+                drop(answers);
+                let batch = state.engine.handle_commit_done(sync::now(), lane);
+                rest = batch.and_then(|mut contents| {
+                    contents.writes = writes;
+                    // Nobody who comes late may take the next callers for those of this batch.
+                    let unshared = contents.is_unshared();
+                    if unshared { state.engine.recycle(contents) } else { Some(contents) }
+                });
             }
             state.rest(sender, committer.clone());
-            state.is_closed()
+            (rest, state.is_closed())
         });
+        // Frees its memory outside the lock.
+        drop(rest);
         if closed {
             // The thread dismisses those who rest, and ends with the last commit.
             self.notify(Event::Wake);
@@ -118,25 +124,24 @@ impl<H: Host> Shard<H> {
         })
     }
 
-    /// A herald has started on this scheduler.
-    pub fn attend(&self, home: usize, herald: H::Herald) {
-        self.locked(|state| state.heralds.attend(home, herald));
+    /// A herald has started on this scheduler. False: there is one already.
+    pub fn attend(&self, home: usize, herald: H::Herald) -> bool {
+        self.heralds.lock().attend(home, herald)
     }
 
     /// A herald has died.
     pub fn herald_down(&self, is: impl Fn(&H::Herald) -> bool) {
-        self.locked(|state| state.heralds.leave(is));
+        self.heralds.lock().leave(is);
     }
 
     /// Who answers the callers of this scheduler. Asks for heralds if there is nobody.
     pub fn herald(&self, sender: H::Env<'_>, home: usize) -> Option<H::Herald> {
-        let (herald, owner) = self.locked(|state| {
-            let herald = state.heralds.find(home);
-            let owner = state.owner.as_ref().filter(|_| herald.is_none() && state.heralds.ask());
-            (herald, owner.map(|owner| owner.pid.clone()))
-        });
-        if let Some(owner) = owner {
-            H::ask_for_heralds(owner, sender);
+        let herald = self.heralds.lock().find(home);
+        if herald.is_none() && self.heralds.lock().ask(sync::now()) {
+            let owner = self.locked(|state| state.owner.as_ref().map(|owner| owner.pid.clone()));
+            if let Some(owner) = owner {
+                H::ask_for_heralds(owner, sender);
+            }
         }
         herald
     }

@@ -30,7 +30,7 @@ pub use host::Host;
 #[cfg(feature = "lock-times")]
 pub use lock_times::clock_ns;
 pub use outbox::Outbox;
-pub use relay::{Inbox, Relay, Settled, settle};
+pub use relay::{Finished, Inbox, Relay, finish};
 pub use shard::Shard;
 pub use state::{Contents, State};
 pub use thread::Event;

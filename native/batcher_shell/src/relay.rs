@@ -11,6 +11,7 @@
 use crate::sync::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Some replies of one batch, for callers of one scheduler.
 pub struct Relay<R> {
@@ -23,15 +24,15 @@ impl<R> Relay<R> {
         Relay { replies: Mutex::new(replies) }
     }
 
-    /// Sends what is left: waits for who is at it.
-    pub fn finish<S>(&self, send: impl FnOnce(&mut R) -> S) -> S {
+    /// Sends what is left: waits for who is at it. Only for threads that may wait.
+    pub fn send<S>(&self, send: impl FnOnce(&mut R) -> S) -> S {
         send(&mut self.replies.lock())
     }
 }
 
 /// How far the relays of a batch have come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settled {
+pub enum Finished {
     /// No reply is left.
     All,
     /// Some were left and have been sent now; there may be more.
@@ -41,18 +42,21 @@ pub enum Settled {
 }
 
 /// Sends what heralds have left of a batch, one relay at a time; `send` says how many it has sent.
-pub fn settle<R>(relays: &mut Vec<Arc<Relay<R>>>, send: impl Fn(&mut R) -> usize) -> Settled {
+pub fn finish<R>(relays: &mut Vec<Arc<Relay<R>>>, send: impl Fn(&mut R) -> usize) -> Finished {
     while let Some(relay) = relays.last() {
-        let Some(mut replies) = relay.replies.try_lock() else { return Settled::Busy };
+        let Some(mut replies) = relay.replies.try_lock() else { return Finished::Busy };
         let sent = send(&mut replies);
         drop(replies);
         relays.pop();
         if sent > 0 {
-            return Settled::Some;
+            return Finished::Some;
         }
     }
-    Settled::All
+    Finished::All
 }
+
+/// Relays that wait for one herald are so many at most: it may be kept from running.
+const INBOX: usize = 64;
 
 /// What a herald has to send.
 pub struct Inbox<R> {
@@ -66,6 +70,11 @@ impl<R> Default for Inbox<R> {
 }
 
 impl<R> Inbox<R> {
+    /// Whether the herald has enough to do.
+    pub fn is_full(&self) -> bool {
+        self.relays.lock().len() >= INBOX
+    }
+
     /// One more. True: the herald sleeps and is to be woken.
     pub fn push(&self, relay: Arc<Relay<R>>) -> bool {
         let mut relays = self.relays.lock();
@@ -73,28 +82,34 @@ impl<R> Inbox<R> {
         relays.len() == 1
     }
 
-    /// Sends the relay that came first, in the herald. True: there are more.
+    /// Sends the relay that came first, in the herald, unless somebody else is at it. True: there
+    /// are more.
     ///
     /// It counts as there until it has been sent, so that nobody wakes a herald that is awake.
     pub fn work<S>(&self, send: impl FnOnce(&mut R) -> S) -> bool {
         let first = self.relays.lock().front().cloned();
         let Some(first) = first else { return false };
-        first.finish(send);
+        if let Some(mut replies) = first.replies.try_lock() {
+            send(&mut replies);
+        }
         let mut relays = self.relays.lock();
         relays.pop_front();
         !relays.is_empty()
     }
 }
 
+/// An owner is not asked again before that: where heralds can't be had, it would start them for ever.
+const ASKED: Duration = Duration::from_secs(1);
+
 /// The heralds of a shard, by the number of their scheduler.
 pub(crate) struct Heralds<T> {
     at: Vec<Option<T>>,
-    asked_for: bool,
+    asked: Option<Instant>,
 }
 
 impl<T> Default for Heralds<T> {
     fn default() -> Self {
-        Heralds { at: Vec::new(), asked_for: false }
+        Heralds { at: Vec::new(), asked: None }
     }
 }
 
@@ -103,11 +118,16 @@ impl<T: Clone> Heralds<T> {
         self.at.get(home).cloned().flatten()
     }
 
-    pub(crate) fn attend(&mut self, home: usize, herald: T) {
+    /// False if there is one already.
+    pub(crate) fn attend(&mut self, home: usize, herald: T) -> bool {
         if self.at.len() <= home {
             self.at.resize(home + 1, None);
         }
-        self.at[home] = Some(herald);
+        let free = self.at[home].is_none();
+        if free {
+            self.at[home] = Some(herald);
+        }
+        free
     }
 
     /// It has died: another one is wanted.
@@ -115,13 +135,17 @@ impl<T: Clone> Heralds<T> {
         for herald in &mut self.at {
             if herald.as_ref().is_some_and(&is) {
                 *herald = None;
-                self.asked_for = false;
+                self.asked = None;
             }
         }
     }
 
-    /// Whether the owner is to be asked for heralds: once.
-    pub(crate) fn ask(&mut self) -> bool {
-        !std::mem::replace(&mut self.asked_for, true)
+    /// Whether the owner is to be asked for heralds.
+    pub(crate) fn ask(&mut self, now: Instant) -> bool {
+        let asks = self.asked.is_none_or(|asked| now >= asked + ASKED);
+        if asks {
+            self.asked = Some(now);
+        }
+        asks
     }
 }

@@ -32,6 +32,8 @@ pub struct Shard<H: Host> {
     /// reads it while the owner changes gets the old or the new one. So it is none of loom's.
     hot_window_ms: AtomicI64,
     state: Mutex<State<H>>,
+    /// Never locked while the state's lock is wanted.
+    pub(crate) heralds: Mutex<Heralds<H::Herald>>,
     /// Both ends, so that an event can be sent while no thread runs.
     pub(crate) events: (Sender<Event<H>>, Receiver<Event<H>>),
 }
@@ -43,6 +45,7 @@ impl<H: Host> Shard<H> {
             index,
             hot_window_ms: AtomicI64::new(NO_WINDOW),
             state: Mutex::default(),
+            heralds: Mutex::default(),
             events: sync::unbounded(),
         }
     }
@@ -144,7 +147,7 @@ impl<H: Host> Shard<H> {
             self.hot_window_ms.store(hot_window_ms.unwrap_or(NO_WINDOW), Ordering::Relaxed);
             state.asked_for = 0;
             // Those of another owner end with it.
-            state.heralds = Heralds::default();
+            *self.heralds.lock() = Heralds::default();
             state.engine.open(sync::now(), config);
             Ok(state.committers.iter().map(|committer| H::seat(committer).pid.clone()).collect())
         })

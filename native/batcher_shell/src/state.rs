@@ -10,7 +10,6 @@ use crate::host::Host;
 #[cfg(feature = "lock-times")]
 use crate::lock_times::LockTimes;
 use crate::outbox::Outbox;
-use crate::relay::Heralds;
 use crate::sync::{MutexGuard, Sender};
 use crate::thread::Event;
 use batcher_core::{BarrierId, LaneId, LaneView, Phase, Shard as Engine};
@@ -36,6 +35,11 @@ impl<H: Host> Default for Contents<H> {
 }
 
 impl<H: Host> Contents<H> {
+    /// Whether nobody else holds its answers, and no one can any more.
+    pub(crate) fn is_unshared(&mut self) -> bool {
+        Arc::get_mut(&mut self.answers).is_some()
+    }
+
     /// Who waits.
     pub fn answers(&self) -> MutexGuard<'_, H::Answers> {
         self.answers.lock()
@@ -64,7 +68,6 @@ pub struct State<H: Host> {
     /// Committers that have died, until the owner says why.
     pub(crate) dead: Vec<H::Pid>,
     pub(crate) orphans: VecDeque<Orphan<H>>,
-    pub(crate) heralds: Heralds<H::Herald>,
     pub(crate) waiters: HashMap<BarrierId, H::Waiter>,
     /// Replies that need a process to send them, until a committer is free.
     pub(crate) undelivered: Vec<H::Mail>,
@@ -97,7 +100,6 @@ impl<H: Host> Default for State<H> {
             asked_for: 0,
             dead: Vec::new(),
             orphans: VecDeque::new(),
-            heralds: Heralds::default(),
             waiters: HashMap::new(),
             undelivered: Vec::new(),
             abandon_with: Failure::ShuttingDown,

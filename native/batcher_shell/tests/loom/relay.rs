@@ -2,7 +2,7 @@
 
 use crate::host::Caller;
 use crate::model;
-use batcher_shell::{Inbox, Relay, Settled, settle};
+use batcher_shell::{Finished, Inbox, Relay, finish};
 use loom::thread::{spawn, yield_now};
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ fn a_relayed_reply_is_sent_once_before_the_batch_ends() {
             spawn(move || assert!(!inbox.work(send)))
         };
         let mut relays = vec![relay];
-        while settle(&mut relays, send) != Settled::All {
+        while finish(&mut relays, send) != Finished::All {
             yield_now();
         }
         assert!(callers.iter().all(|caller| caller.replies() == 1));
