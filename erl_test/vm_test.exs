@@ -78,6 +78,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmTest do
     assert vm.values["threads"] == [0]
   end
 
+  test "the module of the library is deleted and found again while committers rest: no write fails" do
+    vm = ChildVM.run({VmFaults, :reload_at_rest, []}, 40_000)
+    assert {vm.status, vm.lines} == {0, []}
+    assert vm.values["deleted"] == [true]
+    assert [{:module, _}] = vm.values["loaded"]
+    assert Enum.uniq(vm.values["reply"]) == [{:ok, [:ok]}]
+  end
+
   # A VM that ends by itself, after a report, and whose committers all lived.
   defp run(scenario, args) do
     vm = run_to_end(scenario, args)

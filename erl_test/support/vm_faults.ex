@@ -141,6 +141,21 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmFaults do
     System.halt(0)
   end
 
+  @doc "The module of the library is deleted and loaded again while all committers rest."
+  def reload_at_rest do
+    {:ok, _} = Application.ensure_all_started(:elixir)
+    Application.put_env(:ferricstore, :waraft_backend_batcher_backend, Batcher.Backend.Null)
+    {:ok, _owner} = Batcher.start_link(0)
+    ChildVM.tell("reply", Batcher.write_delete_batch(0, ["key"]))
+    # Its committer has said that it is done.
+    VmLoad.wait_until(fn -> Enum.all?(Native.lanes(0), &(elem(&1, 2) == nil)) end)
+    ChildVM.tell("deleted", :code.delete(Native))
+    ChildVM.tell("loaded", :code.ensure_loaded(Native))
+    for _ <- 1..4, do: ChildVM.tell("reply", Batcher.write_delete_batch(0, ["key"]))
+    :ok = Batcher.stop(0)
+    System.halt(0)
+  end
+
   defp find(paths, first_paths) do
     true = :code.set_path(paths)
     :ok = :erl_prim_loader.set_path(first_paths)

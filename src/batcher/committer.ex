@@ -85,7 +85,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         __MODULE__.loop(look_later(%{state | worked?: false}))
 
       {^ref, :look} ->
-        if Native.retire(ref, @resting),
+        if retire(ref),
           do: deliver_last(ref),
           else: :proc_lib.hibernate(__MODULE__, :loop, [%{state | looks?: false}])
 
@@ -98,6 +98,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   # One timer for many batches: one for each would take a tenth of the time of a small one.
   defp worked(%{looks?: true} = state), do: %{state | worked?: true}
   defp worked(state), do: look_later(%{state | worked?: true})
+
+  defp retire(ref) do
+    Native.retire(ref, @resting)
+  rescue
+    ArgumentError -> exit_reloaded()
+  end
 
   defp look_later(state) do
     Process.send_after(self(), {state.ref, :look}, @rest_ms)

@@ -10,11 +10,22 @@ use crate::host::{Beam, Event, Shard};
 use batcher_core::LaneKey;
 use batcher_shell::{Departure, Seat, sync};
 use rustler::{Atom, Encoder, Env, LocalPid, Monitor, Resource, ResourceArc, Term};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A committing process.
 pub(crate) struct Committer {
     pub(crate) shard: &'static Shard,
     pub(crate) seat: Seat<Beam>,
+    /// The library as it was loaded for the so manieth time knows its reference, no later one does.
+    loaded: u64,
+}
+
+/// How often the library was loaded into this VM.
+static LOADED: AtomicU64 = AtomicU64::new(0);
+
+/// The library is being loaded.
+pub(crate) fn count_load() {
+    LOADED.fetch_add(1, Ordering::Relaxed);
 }
 
 #[rustler::resource_impl(name = "batcher_committer")]
@@ -27,10 +38,18 @@ impl Resource for Committer {
 }
 
 impl Committer {
+    pub(crate) fn is_current(&self) -> bool {
+        self.loaded == LOADED.load(Ordering::Relaxed)
+    }
+
     /// The calling process as a committer, watched.
     pub(crate) fn new(env: Env<'_>, shard: &'static Shard) -> ResourceArc<Committer> {
         let pid = env.pid();
-        let committer = ResourceArc::new(Committer { shard, seat: Seat::new(pid) });
+        let committer = ResourceArc::new(Committer {
+            shard,
+            seat: Seat::new(pid),
+            loaded: LOADED.load(Ordering::Relaxed),
+        });
         committer.monitor(Some(env), &pid);
         committer
     }

@@ -1,7 +1,7 @@
 //! The BEAM, as the shell is plugged into it.
 //!
-//! Invariant: nothing here is called under the lock of a shard but `seat` and `deliver`, which sends one
-//! message.
+//! Invariant: nothing here is called under the lock of a shard but `seat`, `is_current` and `deliver`, which
+//! sends one message.
 
 use crate::answers::{Answers, Waiting};
 use crate::arena::{self, Arena, Kept, list_of};
@@ -36,6 +36,10 @@ impl Host for Beam {
 
     fn may_be_exiting(_sender: Env<'_>) -> bool {
         arena::on_dirty_scheduler()
+    }
+
+    fn is_current(committer: &ResourceArc<Committer>) -> bool {
+        committer.is_current()
     }
 
     fn seat(committer: &ResourceArc<Committer>) -> &Seat<Self> {

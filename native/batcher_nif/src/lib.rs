@@ -32,7 +32,12 @@ use rustler::{Atom, Binary, Decoder, Encoder, Env, Error, LocalPid, NifResult, R
 use std::time::Duration;
 use waiter::Waiter;
 
-rustler::init!("Elixir.Ferricstore.Raft.WARaftBackend.Batcher.Native");
+rustler::init!("Elixir.Ferricstore.Raft.WARaftBackend.Batcher.Native", load = load);
+
+fn load(_env: Env<'_>, _info: Term<'_>) -> bool {
+    committer::count_load();
+    true
+}
 
 /// The shard of an index, if it was ever opened. Any other term is the index of none.
 #[derive(Clone, Copy)]

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 /// Processes, messages, and what writes and callers are.
 ///
 /// None of these functions may block; none is called under the lock of the shard but
-/// [`seat`](Self::seat) and [`deliver`](Self::deliver). A `sender` is the calling process, `None` on
+/// [`seat`](Self::seat), [`is_current`](Self::is_current) and [`deliver`](Self::deliver). A `sender` is the calling process, `None` on
 /// the shard's own thread.
 pub trait Host: Sized + 'static {
     /// A calling process.
@@ -38,6 +38,11 @@ pub trait Host: Sized + 'static {
     /// Whether the calling process may be exiting while its call still runs, so that nothing that
     /// it sends arrives. The shard's thread sends instead.
     fn may_be_exiting(sender: Self::Env<'_>) -> bool;
+
+    /// Whether the committer can still answer a batch: not after the library was loaded anew.
+    fn is_current(_committer: &Self::Committer) -> bool {
+        true
+    }
 
     /// The committer's seat in the shell.
     fn seat(committer: &Self::Committer) -> &Seat<Self>;

@@ -209,6 +209,9 @@ impl<H: Host> State<H> {
                 self.ask_for_committers(&mut outbox);
                 break;
             };
+            if !H::is_current(&committer) {
+                continue;
+            }
             if let Some(Orphan { committer: dead, reply }) = self.orphans.pop_front() {
                 *H::seat(&committer).serving.lock() = H::seat(&dead).serving.lock().take();
                 outbox.takeovers.push((committer, reply));
