@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct Committer {
     pub(crate) shard: &'static Shard,
     pub(crate) seat: Seat<Beam>,
-    /// The library as it was loaded for the so manieth time knows its reference, no later one does.
+    /// Which load of the library it joined: to a later one its reference means nothing.
     loaded: u64,
 }
 
