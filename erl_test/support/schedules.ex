@@ -7,7 +7,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules do
   # backend holds no scheduler, so that what is measured is what the batcher does.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{ChildVM, Count, Native, VmLoad}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{ChildVM, Count, VmLoad}
   alias Ferricstore.Raft.WARaftBackend.Batcher.Schedules.Backend
 
   # Reported is what is longer, in whole ms of a coarse clock: nothing below 1 ms, all from 3 ms on.
@@ -45,7 +45,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules do
     for {pid, _monitor} <- callers, do: send(pid, :go)
     for caller <- callers, do: await_answer(caller)
     # The last commit's process is done when it rests.
-    VmLoad.wait_until(&idle?/0)
+    VmLoad.wait_until(fn -> VmLoad.idle?(@shard) end)
     send(monitor, {:stop, self()})
     reports = receive do: ({^monitor, reports} -> reports)
     pids = Enum.map(callers, &elem(&1, 0))
@@ -178,12 +178,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules do
       pid in links -> :committer
       true -> nil
     end
-  end
-
-  defp idle? do
-    Enum.all?(Native.lanes(@shard), fn {_lane, slots, committer} ->
-      slots == [] and committer == nil
-    end)
   end
 
   defp start_caller(scenario, n, count) do

@@ -148,7 +148,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmFaults do
     {:ok, _owner} = Batcher.start_link(0)
     ChildVM.tell("reply", Batcher.write_delete_batch(0, ["key"]))
     # Its committer has said that it is done.
-    VmLoad.wait_until(fn -> Enum.all?(Native.lanes(0), &(elem(&1, 2) == nil)) end)
+    VmLoad.wait_until(fn -> VmLoad.idle?(0) end)
     ChildVM.tell("deleted", :code.delete(Native))
     ChildVM.tell("loaded", :code.ensure_loaded(Native))
     for _ <- 1..4, do: ChildVM.tell("reply", Batcher.write_delete_batch(0, ["key"]))

@@ -10,6 +10,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmLoad do
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
   alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Null
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Native
 
   @host :batcher_host
   @shards [0, 1, 2, 5_000]
@@ -93,6 +94,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmLoad do
       left ->
         if now_ms() > until, do: left, else: rest(fn -> threads_left(until) end)
     end
+  end
+
+  @doc "Whether a shard holds nothing and all its committers rest."
+  def idle?(shard) do
+    Enum.all?(Native.lanes(shard), fn {_lane, slots, committer} ->
+      slots == [] and committer == nil
+    end)
   end
 
   @doc "Waits until a predicate holds; exits after 5 s."

@@ -85,7 +85,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         __MODULE__.loop(look_later(%{state | worked?: false}))
 
       {^ref, :look} ->
-        if retire(ref),
+        if known(fn -> Native.retire(ref, @resting) end),
           do: deliver_last(ref),
           else: :proc_lib.hibernate(__MODULE__, :loop, [%{state | looks?: false}])
 
@@ -99,12 +99,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   defp worked(%{looks?: true} = state), do: %{state | worked?: true}
   defp worked(state), do: look_later(%{state | worked?: true})
 
-  defp retire(ref) do
-    Native.retire(ref, @resting)
-  rescue
-    ArgumentError -> exit_reloaded()
-  end
-
   defp look_later(state) do
     Process.send_after(self(), {state.ref, :look}, @rest_ms)
     %{state | looks?: true}
@@ -117,7 +111,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     if is_binary(lane), do: entries, else: concat(entries, count)
   end
 
-  # Lists of `count` items together. What `++` copies, or `:lists.reverse/2` turns, before it yields takes 10 ms.
+  # Lists of `count` items together. What `++` copies, or `:lists.reverse/2` turns, before it yields
+  # takes 10 ms.
   defp concat([list], _count), do: list
   defp concat(lists, count) when count <= @short, do: :lists.append(lists)
   defp concat(lists, _count), do: prepend(lists, [])
@@ -154,8 +149,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     end
   end
 
-  # One caller that writes again and again: if nothing is queued, no batch is taken before it has written, and then at
-  # once, since its lane lingers.
+  # One caller that writes again and again: if nothing is queued, no batch is taken before it has
+  # written, and then at once, since its lane lingers.
   defp alone?(ref, {{_replies, _weight, 1, _bytes}, _window_ms, _wait_us, :commit}),
     do: gathered(ref) == 0
 
@@ -166,11 +161,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     behind && behind + groups
   end
 
-  defp gathered(ref) do
-    Native.gathered(ref)
-  rescue
-    ArgumentError -> exit_reloaded()
-  end
+  defp gathered(ref), do: known(fn -> Native.gathered(ref) end)
 
   defp patience(commit_us), do: min(div(commit_us, @patience), @most_patience_us)
 
@@ -211,29 +202,25 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     end
   end
 
-  defp answer_some(ref, how, reply) do
-    if how == :slices, do: Native.answer_slices(ref, reply), else: Native.answer_each(ref, reply)
-  rescue
-    ArgumentError -> exit_reloaded()
-  end
+  defp answer_some(ref, :slices, list), do: known(fn -> Native.answer_slices(ref, list) end)
+  defp answer_some(ref, :each, reply), do: known(fn -> Native.answer_each(ref, reply) end)
 
   # Until heralds have sent what they were given: mostly they have by now.
   defp finish(ref) do
-    if finish_some(ref) == :more do
+    if known(fn -> Native.finish(ref) end) == :more do
       :erlang.yield()
       finish(ref)
     end
   end
 
-  defp finish_some(ref) do
-    Native.finish(ref)
+  @doc "Calls the library. If its module was loaded again, and knows nothing of this process (see `Native`), exits."
+  @spec known((() -> result)) :: result when result: term
+  def known(call) do
+    call.()
   rescue
-    ArgumentError -> exit_reloaded()
+    # What was raised may hold all replies: not for callers to be told (9.5).
+    ArgumentError -> exit({:shutdown, :library_reloaded})
   end
-
-  # The module of the library was loaded again, and knows nothing of this committer (see `Native`).
-  # What was raised may hold all replies: not for callers to be told (9.5).
-  defp exit_reloaded, do: exit({:shutdown, :library_reloaded})
 
   # A process may be killed between two of its time slices, never within one: who is passed is
   # answered, who isn't is left to the committer that goes on with the batch of this one.

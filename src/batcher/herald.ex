@@ -5,7 +5,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Herald do
   #
   # Invariant: no reply depends on it. What it has not sent when its batch is to end, the committer sends.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Native
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Committer, Native}
 
   # Waits awake for so long if the relay before came no longer ago.
   @stay_us 60
@@ -65,14 +65,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Herald do
     end
   end
 
-  defp relay(ref), do: if(relay_some(ref), do: relay(ref))
-
-  # The library has been loaded anew: its committers end as well.
-  defp relay_some(ref) do
-    Native.relay(ref)
-  rescue
-    ArgumentError -> exit({:shutdown, :library_reloaded})
-  end
+  defp relay(ref), do: if(Committer.known(fn -> Native.relay(ref) end), do: relay(ref))
 
   defp now_us, do: System.monotonic_time(:microsecond)
 end

@@ -69,8 +69,8 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// Its `from`, for a courier.
-    fn from<'a>(&self, tags: &Arena, env: Env<'a>) -> Term<'a> {
+    /// Its tag, or the whole `from`, copied.
+    fn tag<'a>(&self, tags: &Arena, env: Env<'a>) -> Term<'a> {
         tags.enter(|inside| inside.term(self.tag).in_env(env))
     }
 
@@ -270,7 +270,7 @@ impl Answers {
     /// The `from`s in queue order, for a look from outside.
     pub(crate) fn froms<'a>(&self, env: Env<'a>) -> Vec<Term<'a>> {
         let from = |caller: &Waiting| {
-            let tag = self.tags.enter(|inside| inside.term(caller.tag).in_env(env));
+            let tag = caller.tag(&self.tags, env);
             match caller.route {
                 Route::Direct(pid) => (pid, tag).encode(env),
                 Route::Courier => tag,
@@ -324,7 +324,7 @@ impl Answers {
                 }
             }
             Route::Courier => {
-                couriered.push((caller.from(&self.tags, sender), reply).encode(sender));
+                couriered.push((caller.tag(&self.tags, sender), reply).encode(sender));
             }
         }
     }
@@ -350,7 +350,7 @@ pub(crate) fn answer_large<'a>(
     let (reply, rest) = slice.unwrap_or((replies, replies));
     if matches!(next.route, Route::Courier) {
         let answers = answers.lock();
-        couriered.push((next.from(&answers.tags, sender), reply).encode(sender));
+        couriered.push((next.tag(&answers.tags, sender), reply).encode(sender));
         return Ok(answers.progress(rest, 0, couriered));
     }
     let mut arena = Arena::default();

@@ -154,16 +154,19 @@ impl Arena {
 
 /// Whether this is a scheduler's thread, and not that of a dirty one or one of our own.
 pub(crate) fn on_scheduler() -> bool {
-    // SAFETY: has no arguments and no preconditions.
-    unsafe { enif_thread_type() == ERL_NIF_THR_NORMAL_SCHEDULER }
+    thread_kind() == ERL_NIF_THR_NORMAL_SCHEDULER
 }
 
 /// Whether the calling process runs on a dirty scheduler, where it may be killed during the call:
 /// from then on it can't send.
 pub(crate) fn on_dirty_scheduler() -> bool {
-    // SAFETY: has no arguments and no preconditions.
-    let kind = unsafe { enif_thread_type() };
+    let kind = thread_kind();
     kind == ERL_NIF_THR_DIRTY_CPU_SCHEDULER || kind == ERL_NIF_THR_DIRTY_IO_SCHEDULER
+}
+
+fn thread_kind() -> i32 {
+    // SAFETY: has no arguments and no preconditions.
+    unsafe { enif_thread_type() }
 }
 
 fn raw(env: Option<Env<'_>>) -> *mut rustler::sys::ErlNifEnv {

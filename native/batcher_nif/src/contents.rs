@@ -6,14 +6,12 @@
 use crate::arena::{Arena, Elements, Inside, Kept, list_of};
 use crate::{atoms, measure};
 use batcher_core::LaneKey;
+use batcher_shell::KEPT;
 use rustler::{Atom, Encoder, Env, LocalPid, Term, TermType};
 
 /// Words of one part of a large list. Who receives a message goes through all its binaries at a
 /// stretch: this many take a third of a millisecond.
 const PART: u64 = 8 * measure::SHORT;
-
-/// For so many groups memory is kept.
-const KEPT: usize = 1024;
 
 /// Some groups in one arena. A slot has one part, unless a large item came with its own.
 #[derive(Default)]

@@ -1,13 +1,14 @@
 //! The callers of one batch and how far they have been answered.
 //!
-//! Invariant: who stands before `next` has been answered, had given up, or stands in a relay, whose replies
-//! will be sent whatever happens; who stands behind it has not been sent anything but that it waits no more. So under the lock around it
-//! a caller is told one thing: its reply, or that it has waited too long.
+//! Invariant: who stands before `next` has been answered, had given up, or stands in a relay, whose
+//! replies will be sent whatever happens; who stands behind it has not been sent anything but that it
+//! waits no more. So under the lock around it a caller is told one thing: its reply, or that it has
+//! waited too long.
 
 use std::time::Instant;
 
-/// For so many callers memory is kept.
-const KEPT: usize = 1024;
+/// Of a batch that is done, memory for so many calls is kept.
+pub const KEPT: usize = 1024;
 
 /// The callers of one batch, in queue order.
 #[derive(Debug)]

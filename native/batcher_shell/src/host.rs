@@ -7,8 +7,8 @@ use crate::failure::Failure;
 /// Processes, messages, and what writes and callers are.
 ///
 /// None of these functions may block; none is called under the lock of the shard but
-/// [`seat`](Self::seat), [`is_current`](Self::is_current) and [`deliver`](Self::deliver). A `sender` is the calling process, `None` on
-/// the shard's own thread.
+/// [`seat`](Self::seat), [`is_current`](Self::is_current) and [`deliver`](Self::deliver). A `sender`
+/// is the calling process, `None` on the shard's own thread.
 pub trait Host: Sized + 'static {
     /// A calling process.
     type Env<'a>: Copy;

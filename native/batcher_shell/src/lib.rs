@@ -23,7 +23,7 @@ mod state;
 pub mod sync;
 mod thread;
 
-pub use callers::{Callers, Expired};
+pub use callers::{Callers, Expired, KEPT};
 pub use committer::{Departure, Info, Seat, SharedAnswers};
 pub use failure::Failure;
 pub use host::Host;
