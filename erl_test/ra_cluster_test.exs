@@ -124,13 +124,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.ClusterTest do
     assert :ok = call(peer_c, :start, [opts])
     assert {:ok, all} = call(peer_a, :fetch_all, [0])
     assert {:ok, [{:ok, 31}]} = commit(peer_c, [{:incr, "n", 1}])
-    lead(peer_a, c)
-    assert {:ok, {name, ^c}} = call(peer_c, :leader, [0])
+
+    # Asked of the member itself: to make it the leader while it catches up leaves some versions of Ra without one.
+    {:ok, {name, _leader}} = call(peer_c, :leader, [0])
+    await_commits(peer_c, {name, c}, 32)
     assert Path.wildcard("#{dir}/#{c}/#{name}/snapshots/*/snapshot.dat") != []
-    assert {:ok, all_of_c} = call(peer_c, :fetch_all, [0])
+    all_of_c = of_member(peer_c, {name, c}, :fetch_all)
     assert all_of_c == %{all | "n" => {"31", 0}}
     refute is_map_key(all_of_c, "old")
-    assert {:ok, 32} = call(peer_c, :commits, [0])
   end
 
   @tag @needs_ra
@@ -167,13 +168,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.ClusterTest do
     if missing != [], do: await_snapshots(dir, nodes)
   end
 
-  # A member that has not caught up yet is refused, and asked again.
-  defp lead(peer, node) do
-    {:ok, {name, leader}} = call(peer, :leader, [0])
+  defp await_commits(peer, member, count),
+    do: if(of_member(peer, member, :commits) < count, do: await_commits(peer, member, count))
 
-    if leader != node do
-      :peer.call(peer, :ra, :transfer_leadership, [{name, leader}, {name, node}])
-      lead(peer, node)
+  # What a member has applied itself, whoever leads. A question that comes while it takes a snapshot may be dropped.
+  defp of_member(peer, member, question) do
+    case :peer.call(peer, :ra, :local_query, [member, {Ra.Machine, question, []}, 200], 60_000) do
+      {:ok, {_index_and_term, found}, _leader} -> found
+      {:timeout, ^member} -> of_member(peer, member, question)
     end
   end
 
