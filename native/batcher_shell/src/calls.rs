@@ -30,9 +30,7 @@ impl<H: Host> Shard<H> {
             #[cfg(feature = "lock-times")]
             state.lock_times.offers();
             let accepted = state.engine.offer(now, lane, group, window)?;
-            let (writes, mut answers) = accepted.contents.fill();
-            fill(writes, &mut answers, until);
-            drop(answers);
+            accepted.contents.fill(|writes, answers| fill(writes, answers, until));
             state.expire_at(until);
             Ok(())
         })

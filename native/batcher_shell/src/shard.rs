@@ -75,7 +75,7 @@ impl<H: Host> Shard<H> {
         change: impl FnOnce(&mut State<H>) -> R,
     ) -> R {
         let changed = catch_unwind(AssertUnwindSafe(|| {
-            let mut state = self.state.lock();
+            let mut state = sync::lock(&self.state);
             #[cfg(feature = "lock-times")]
             let taken = sync::now();
             let result = change(&mut state);
@@ -117,7 +117,7 @@ impl<H: Host> Shard<H> {
 
     /// Works on the state when nothing follows from it.
     pub(crate) fn locked<R>(&self, work: impl FnOnce(&mut State<H>) -> R) -> R {
-        work(&mut self.state.lock())
+        work(&mut sync::lock(&self.state))
     }
 
     /// A process takes the shard over as its owner; answers who commits for it already.

@@ -45,9 +45,14 @@ impl<H: Host> Contents<H> {
         self.answers.lock()
     }
 
-    /// The writes and the callers, which are not shared with a committer yet.
-    pub(crate) fn fill(&mut self) -> (&mut H::Writes, MutexGuard<'_, H::Answers>) {
-        (&mut self.writes, self.answers.lock())
+    /// Puts something in while no committer has it.
+    pub(crate) fn fill(&mut self, fill: impl FnOnce(&mut H::Writes, &mut H::Answers)) {
+        match Arc::get_mut(&mut self.answers) {
+            // As nearly always: nobody to lock out.
+            Some(answers) => fill(&mut self.writes, answers.get_mut()),
+            // The thread looks for callers that have waited too long.
+            None => fill(&mut self.writes, &mut self.answers.lock()),
+        }
     }
 
     pub(crate) fn shared_answers(&self) -> SharedAnswers<H> {
