@@ -59,10 +59,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   def loop(%__MODULE__{ref: ref} = state) do
     receive do
       {{^ref, :commit, lane, function}, entries, info} ->
-        commit(state, lane, function, entries(state, lane, entries, info), info)
-
-        :ok = Native.next(ref)
-        __MODULE__.loop(worked(%{state | parts: []}))
+        answered = commit(state, lane, function, entries(state, lane, entries, info), info)
+        if answered != :rested, do: :ok = Native.next(ref)
+        __MODULE__.loop(worked(without_parts(state)))
 
       {^ref, :part, entries} ->
         # The VM walks through all binaries of a message when it is received.
@@ -70,7 +69,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         __MODULE__.loop(%{state | parts: [entries | state.parts]})
 
       {^ref, :answer, reply} ->
-        if answer(ref, :each, reply) == :relayed, do: finish(ref)
+        if answer(ref, {:each, false}, reply) == :relayed, do: finish(ref)
         :ok = Native.next(ref)
         __MODULE__.loop(worked(state))
 
@@ -104,7 +103,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     %{state | looks?: true}
   end
 
+  defp without_parts(%{parts: []} = state), do: state
+  defp without_parts(state), do: %{state | parts: []}
+
   # A namespace lane comes as entries, a hot one as the callers' lists.
+  defp entries(%{parts: []}, lane, entries, _info) when is_binary(lane), do: entries
+
   defp entries(%{parts: parts}, lane, entries, {{_replies, weight, groups, _bytes}, _, _, _}) do
     count = max(weight, groups)
     entries = concat(:lists.reverse(parts, [entries]), count)
@@ -130,12 +134,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     flush_us = System.monotonic_time(:microsecond) - started
     {how, reply, outcome} = verdict(result, expected)
     all = if flush_us >= @long_commit_us, do: with_those_behind(state.ref, groups)
-    answered = answer(state.ref, how, reply)
-    # Those just answered run first: their next writes are the next batch.
-    unless alone?(state.ref, info), do: :erlang.yield()
+    answered = answer(state.ref, {how, all == nil and not state.telemetry?}, reply)
+
+    # Those just answered run first: their next writes are the next batch. One that is alone is not waited for.
+    if answered not in [:alone, :rested], do: :erlang.yield()
     if answered == :relayed, do: finish(state.ref)
     if state.telemetry?, do: Telemetry.emit(state.shard, lane, info, flush_us, outcome)
     if all, do: gather(state.ref, all, System.monotonic_time(:microsecond) + patience(flush_us))
+    answered
   end
 
   # After a long commit those just answered get a moment more: on a scheduler that has to wake first,
@@ -148,13 +154,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
       gather(ref, all, until)
     end
   end
-
-  # One caller that writes again and again: if nothing is queued, no batch is taken before it has
-  # written, and then at once, since its lane lingers.
-  defp alone?(ref, {{_replies, _weight, 1, _bytes}, _window_ms, _wait_us, :commit}),
-    do: gathered(ref) == 0
-
-  defp alone?(_ref, _info), do: false
 
   defp with_those_behind(ref, groups) do
     behind = gathered(ref)
@@ -190,20 +189,24 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
   defp verdict(result, _expected), do: {:each, result, result}
 
+  # `how` with whether nothing else is to be done for the batch.
   defp answer(ref, how, reply), do: answered(ref, how, answer_some(ref, how, reply))
 
   defp answered(ref, how, {progress, couriered}) do
     courier(ref, couriered)
 
     case progress do
-      done when done in [:done, :relayed] -> done
       {:more, rest} -> answer(ref, how, rest)
-      {:large, rest} -> answered(ref, how, Native.answer_large(ref, how, rest))
+      {:large, rest} -> answered(ref, how, Native.answer_large(ref, elem(how, 0), rest))
+      done -> done
     end
   end
 
-  defp answer_some(ref, :slices, list), do: known(fn -> Native.answer_slices(ref, list) end)
-  defp answer_some(ref, :each, reply), do: known(fn -> Native.answer_each(ref, reply) end)
+  defp answer_some(ref, {:slices, last?}, list),
+    do: known(fn -> Native.answer_slices(ref, list, last?) end)
+
+  defp answer_some(ref, {:each, last?}, reply),
+    do: known(fn -> Native.answer_each(ref, reply, last?) end)
 
   # Until heralds have sent what they were given: mostly they have by now.
   defp finish(ref) do

@@ -35,9 +35,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @type couriered :: [{GenServer.from(), term}]
   @typedoc """
   How far the callers were answered: go on with the rest; `:large` asks for `answer_large/3` first;
-  `:relayed` for `finish/1` at the end.
+  `:relayed` for `finish/1` at the end. `:alone`: done, the only caller writes again and again and
+  nothing is queued; `:rested`: the same, and `next/1` was called if that was all (`last?`).
   """
-  @type answered :: :done | :relayed | {:more | :large, rest :: term}
+  @type answered :: :done | :alone | :rested | :relayed | {:more | :large, rest :: term}
   @typedoc "A slot, seen from outside: items, froms, weight, window in ms, age in us."
   @type slot :: {[term], [GenServer.from()], non_neg_integer, non_neg_integer, non_neg_integer}
 
@@ -150,12 +151,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   def join(_shard), do: :erlang.nif_error(:not_loaded)
 
   @doc "Answers callers of the committer's batch from a list of replies."
-  @spec answer_slices(reference, list) :: {answered, couriered}
-  def answer_slices(_committer, _replies), do: :erlang.nif_error(:not_loaded)
+  @spec answer_slices(reference, list, last? :: boolean) :: {answered, couriered}
+  def answer_slices(_committer, _replies, _last?), do: :erlang.nif_error(:not_loaded)
 
   @doc "Answers callers of the committer's batch, all with the same term."
-  @spec answer_each(reference, term) :: {answered, couriered}
-  def answer_each(_committer, _reply), do: :erlang.nif_error(:not_loaded)
+  @spec answer_each(reference, term, last? :: boolean) :: {answered, couriered}
+  def answer_each(_committer, _reply, _last?), do: :erlang.nif_error(:not_loaded)
 
   @doc "Answers the next caller, from a list or with a term, on a dirty scheduler."
   @spec answer_large(reference, :slices | :each, term) :: {answered, couriered}

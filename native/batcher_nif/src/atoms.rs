@@ -4,6 +4,7 @@ use batcher_core::{LaneKey, Reason, Refused};
 use rustler::Atom;
 
 rustler::atoms! {
+    alone,
     answer,
     backend_exit,
     batch,
@@ -31,6 +32,7 @@ rustler::atoms! {
     queued,
     relay,
     relayed,
+    rested,
     sent,
     shutting_down,
     size,

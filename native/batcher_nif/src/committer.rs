@@ -8,7 +8,7 @@ use crate::atoms;
 use crate::contents::{Writes, commit_function, entries};
 use crate::host::{Beam, Event, Shard};
 use batcher_core::LaneKey;
-use batcher_shell::{Departure, Seat, sync};
+use batcher_shell::{Departure, Seat};
 use rustler::{Atom, Encoder, Env, LocalPid, Monitor, Resource, ResourceArc, Term};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -81,7 +81,7 @@ pub(crate) fn depart(departure: Departure<Beam>, sender: Option<Env<'_>>) -> Wri
     let Departure { committer, lane, mut writes, info } = departure;
     let (shape, replies, bytes) = (writes.shape, writes.replies, writes.bytes);
     let pid = committer.seat.pid;
-    let wait_us = sync::now().saturating_duration_since(info.opened).as_micros() as u64;
+    let wait_us = info.waited.as_micros() as u64;
     let (last, parts) = writes.parts();
     for part in parts {
         part.send(sender, pid, |inside, items| {

@@ -214,8 +214,9 @@ fn answer_slices<'a>(
     env: Env<'a>,
     committer: ResourceArc<Committer>,
     replies: Term<'a>,
+    last: bool,
 ) -> NifResult<Term<'a>> {
-    answer(env, &committer, |answers, couriered| {
+    answer(env, &committer, last, |answers, couriered| {
         let relays = Relays::new(env, committer.shard);
         answers.lock().slices(env, replies, relays, couriered)
     })
@@ -226,8 +227,9 @@ fn answer_each<'a>(
     env: Env<'a>,
     committer: ResourceArc<Committer>,
     reply: Term<'a>,
+    last: bool,
 ) -> NifResult<Term<'a>> {
-    answer(env, &committer, |answers, couriered| {
+    answer(env, &committer, last, |answers, couriered| {
         let relays = Relays::new(env, committer.shard);
         Ok(answers.lock().each(env, reply, relays, couriered))
     })
@@ -242,7 +244,7 @@ fn answer_large<'a>(
     replies: Term<'a>,
 ) -> NifResult<Term<'a>> {
     let sliced = how == atoms::slices();
-    answer(env, &committer, |answers, couriered| {
+    answer(env, &committer, false, |answers, couriered| {
         answers::answer_large(answers, env, replies, sliced, couriered)
     })
 }
@@ -255,10 +257,12 @@ fn pass(committer: ResourceArc<Committer>, count: usize) -> Atom {
     atoms::ok()
 }
 
-/// `{:done | :relayed | {:more, rest} | {:large, rest}, [{from, reply}]}`
+/// `{:done | :alone | :rested | :relayed | {:more, rest} | {:large, rest}, [{from, reply}]}`. `last`: the committer has
+/// nothing else to do for this batch.
 fn answer<'a>(
     env: Env<'a>,
-    committer: &Committer,
+    committer: &ResourceArc<Committer>,
+    last: bool,
     work: impl FnOnce(&SharedAnswers<Beam>, &mut Couriered<'a>) -> NifResult<Progress<'a>>,
 ) -> NifResult<Term<'a>> {
     let mut couriered = Vec::new();
@@ -266,7 +270,14 @@ fn answer<'a>(
         Some(answers) => work(&answers, &mut couriered)?,
         None => Progress::Done,
     };
+    let shard = committer.shard;
     let progress = match progress {
+        Progress::Done if couriered.is_empty() && shard.serves_one_alone(committer) => {
+            if last {
+                shard.next(env, committer);
+            }
+            if last { atoms::rested() } else { atoms::alone() }.encode(env)
+        }
         Progress::Done => atoms::done().encode(env),
         Progress::Relayed => atoms::relayed().encode(env),
         Progress::More(rest, percent) => {

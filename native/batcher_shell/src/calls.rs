@@ -26,7 +26,7 @@ impl<H: Host> Shard<H> {
     ) -> Result<(), Refused> {
         let now = sync::now();
         let until = wait.map(|wait| now + wait);
-        self.with(Some(sender), |state| {
+        self.with(Some(sender), now, |state, now| {
             #[cfg(feature = "lock-times")]
             state.lock_times.offers();
             let accepted = state.engine.offer(now, lane, group, window)?;
@@ -52,11 +52,11 @@ impl<H: Host> Shard<H> {
         waiter: H::Waiter,
         raise: fn(&mut Engine<Contents<H>>, Instant) -> BarrierId,
     ) -> Option<BarrierId> {
-        self.with(Some(sender), |state| {
+        self.with(Some(sender), sync::now(), |state, now| {
             if state.is_closed() {
                 return None;
             }
-            let barrier = raise(&mut state.engine, sync::now());
+            let barrier = raise(&mut state.engine, now);
             state.waiters.insert(barrier, waiter);
             Some(barrier)
         })
@@ -69,7 +69,18 @@ impl<H: Host> Shard<H> {
 
     /// A committing process has started and rests.
     pub fn join(&self, sender: H::Env<'_>, committer: H::Committer) {
-        self.with(Some(sender), |state| state.join(sender, committer));
+        self.with(Some(sender), sync::now(), |state, _now| state.join(sender, committer));
+    }
+
+    /// Whether the batch of this committer, which it has answered, was that of one caller alone: it left because the
+    /// commit before it had ended, and nothing is queued behind it. Such a caller writes again and again; its next
+    /// write leaves at once, since its lane lingers.
+    pub fn serves_one_alone(&self, committer: &H::Committer) -> bool {
+        let lane = match &*H::seat(committer).serving.lock() {
+            Some(serving) if serving.paced_one => serving.lane,
+            _ => return false,
+        };
+        self.locked(|state| state.engine.lane(lane).is_some_and(|lane| lane.queue().len() == 0))
     }
 
     /// How many calls wait to leave together when the batch of this committer is done; `None` if
@@ -86,11 +97,11 @@ impl<H: Host> Shard<H> {
             // Outside the lock of the shard.
             H::clear(&mut serving.answers.lock());
         }
-        let (rest, closed) = self.with(Some(sender), |state| {
+        let (rest, closed) = self.with(Some(sender), sync::now(), |state, now| {
             let mut rest = None;
-            if let Some(Serving { lane, answers, writes }) = serving {
+            if let Some(Serving { lane, answers, writes, .. }) = serving {
                 drop(answers);
-                let batch = state.engine.handle_commit_done(sync::now(), lane);
+                let batch = state.engine.handle_commit_done(now, lane);
                 rest = batch.and_then(|mut contents| {
                     contents.writes = writes;
                     // Nobody who comes late may take the next callers for those of this batch.
@@ -146,6 +157,6 @@ impl<H: Host> Shard<H> {
 
     /// The owner says that a committer has died, and what the callers of its batch are told.
     pub fn bury_committer(&self, sender: H::Env<'_>, pid: &H::Pid, reply: H::Reply) {
-        self.with(Some(sender), |state| state.bury(pid, reply));
+        self.with(Some(sender), sync::now(), |state, _now| state.bury(pid, reply));
     }
 }

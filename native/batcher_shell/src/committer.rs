@@ -7,7 +7,7 @@ use crate::host::Host;
 use crate::sync::Mutex;
 use batcher_core::{LaneId, LaneKey, Reason};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 /// The answers of a batch, shared between its slot and its committer.
 pub type SharedAnswers<H> = Arc<Mutex<<H as Host>::Answers>>;
@@ -25,6 +25,8 @@ pub(crate) struct Serving<H: Host> {
     pub(crate) answers: SharedAnswers<H>,
     /// Empty, to be used again.
     pub(crate) writes: H::Writes,
+    /// Of one caller, and left because the commit before it had ended.
+    pub(crate) paced_one: bool,
 }
 
 impl<H: Host> Seat<H> {
@@ -79,8 +81,8 @@ pub struct Info {
     pub groups: u64,
     /// The window of the write that opened it.
     pub window_ms: u64,
-    /// When its first write came.
-    pub opened: Instant,
+    /// How long its first write has been queued.
+    pub waited: Duration,
     /// Why it left.
     pub reason: Reason,
 }

@@ -14,6 +14,7 @@ use crate::thread::{Event, panic_text};
 use batcher_core::Config;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
 
 /// No window of its own: no `:hot_batch_window_ms` is as small as this.
 const NO_WINDOW: i64 = i64::MIN;
@@ -72,14 +73,15 @@ impl<H: Host> Shard<H> {
     pub(crate) fn with<R>(
         &self,
         sender: Option<H::Env<'_>>,
-        change: impl FnOnce(&mut State<H>) -> R,
+        now: Instant,
+        change: impl FnOnce(&mut State<H>, Instant) -> R,
     ) -> R {
         let changed = catch_unwind(AssertUnwindSafe(|| {
             let mut state = sync::lock(&self.state);
             #[cfg(feature = "lock-times")]
             let taken = sync::now();
-            let result = change(&mut state);
-            let outbox = state.settle(&self.events.0);
+            let result = change(&mut state, now);
+            let outbox = state.settle(now, &self.events.0);
             #[cfg(feature = "lock-times")]
             state.lock_times.held_since(taken);
             (result, outbox)
@@ -133,7 +135,7 @@ impl<H: Host> Shard<H> {
         spawn: impl FnOnce() -> std::io::Result<()>,
         watch: impl FnOnce(u64, Sender<Event<H>>) -> H::Watch,
     ) -> std::io::Result<Vec<H::Pid>> {
-        self.with(Some(sender), |state| {
+        self.with(Some(sender), sync::now(), |state, now| {
             // Under the same lock as the rest: a thread that found the shard closed would end.
             if !state.thread_lives {
                 spawn()?;
@@ -148,14 +150,14 @@ impl<H: Host> Shard<H> {
             state.asked_for = 0;
             // Those of another owner end with it.
             *self.heralds.lock() = Heralds::default();
-            state.engine.open(sync::now(), config);
+            state.engine.open(now, config);
             Ok(state.committers.iter().map(|committer| H::seat(committer).pid.clone()).collect())
         })
     }
 
     /// The owner ends: what is queued is abandoned, by the shard's thread.
     pub fn close(&self, sender: H::Env<'_>) {
-        self.with(Some(sender), |state| {
+        self.with(Some(sender), sync::now(), |state, _now| {
             self.shut(state, Failure::ShuttingDown);
             // Under the lock: a thread that finds the shard closed finds the event, too, and does
             // not end before it has answered what is abandoned.

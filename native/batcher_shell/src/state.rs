@@ -12,7 +12,7 @@ use crate::lock_times::LockTimes;
 use crate::outbox::Outbox;
 use crate::sync::{MutexGuard, Sender};
 use crate::thread::Event;
-use batcher_core::{BarrierId, LaneId, LaneView, Phase, Shard as Engine};
+use batcher_core::{BarrierId, LaneId, LaneView, Phase, Reason, Shard as Engine};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -203,7 +203,7 @@ impl<H: Host> State<H> {
     }
 
     /// Collects what follows from the change just made; `None` if nothing does, as after most writes.
-    pub(crate) fn settle(&mut self, events: &Sender<Event<H>>) -> Option<Outbox<H>> {
+    pub(crate) fn settle(&mut self, now: Instant, events: &Sender<Event<H>>) -> Option<Outbox<H>> {
         let wake = self.wakes_thread();
         if !wake && self.wanted() == 0 && self.waiters.is_empty() {
             return None;
@@ -222,7 +222,7 @@ impl<H: Host> State<H> {
                 outbox.takeovers.push((committer, reply));
                 continue;
             }
-            match self.next_departure(committer) {
+            match self.next_departure(now, committer) {
                 // In order with everything else that the thread does, and while it lives.
                 Some(long) if long.info.groups > LONG_BATCH => {
                     let _ = events.send(Event::Send(Outbox::of(long)));
@@ -249,7 +249,7 @@ impl<H: Host> State<H> {
         wakes
     }
 
-    fn next_departure(&mut self, committer: H::Committer) -> Option<Departure<H>> {
+    fn next_departure(&mut self, now: Instant, committer: H::Committer) -> Option<Departure<H>> {
         let Some(commit) = self.engine.poll_commit() else {
             self.idle.push(committer);
             return None;
@@ -257,13 +257,14 @@ impl<H: Host> State<H> {
         let slot = commit.slot;
         let writes = std::mem::take(&mut slot.contents.writes);
         let answers = slot.contents.shared_answers();
+        let paced_one = slot.groups == 1 && commit.reason == Reason::Commit;
         *H::seat(&committer).serving.lock() =
-            Some(Serving { lane: commit.lane, answers, writes: H::Writes::default() });
+            Some(Serving { lane: commit.lane, answers, writes: H::Writes::default(), paced_one });
         let info = Info {
             weight: slot.weight,
             groups: slot.groups,
             window_ms: slot.window.as_millis() as u64,
-            opened: slot.opened,
+            waited: now.saturating_duration_since(slot.opened),
             reason: commit.reason,
         };
         Some(Departure { committer, lane: commit.key.clone(), writes, info })

@@ -105,7 +105,7 @@ impl<H: Host> Shard<H> {
                 }
             }
             abandoned.extend(std::iter::from_fn(|| state.engine.poll_abandoned()));
-            let outbox = state.settle(&self.events.0);
+            let outbox = state.settle(now, &self.events.0);
             if state.is_closed() {
                 // Nobody will start a committer for these.
                 orphans = std::mem::take(&mut state.orphans);
@@ -169,9 +169,8 @@ impl<H: Host> Shard<H> {
     fn fail_orphan(&self, dead: &H::Committer) {
         let Some(serving) = H::seat(dead).serving.lock().take() else { return };
         self.fail(std::iter::once(serving.answers), &Failure::CommitterDown);
-        let done =
-            |state: &mut State<H>| state.engine.handle_commit_done(sync::now(), serving.lane);
-        drop(self.with(None, done));
+        let done = |state: &mut State<H>, now| state.engine.handle_commit_done(now, serving.lane);
+        drop(self.with(None, sync::now(), done));
     }
 
     /// The library has failed: everybody who waits is told, the owner is to end with it (10.5).
