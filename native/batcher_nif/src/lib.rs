@@ -273,10 +273,13 @@ fn answer<'a>(
     let shard = committer.shard;
     let progress = match progress {
         Progress::Done if couriered.is_empty() && shard.serves_one_alone(committer) => {
-            if last {
+            let word = if last {
                 shard.next(env, committer);
-            }
-            if last { atoms::rested() } else { atoms::alone() }.encode(env)
+                atoms::rested()
+            } else {
+                atoms::alone()
+            };
+            word.encode(env)
         }
         Progress::Done => atoms::done().encode(env),
         Progress::Relayed => atoms::relayed().encode(env),

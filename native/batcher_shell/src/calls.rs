@@ -24,12 +24,11 @@ impl<H: Host> Shard<H> {
         wait: Option<Duration>,
         fill: impl FnOnce(&mut H::Writes, &mut H::Answers, Option<Instant>),
     ) -> Result<(), Refused> {
-        let now = sync::now();
-        let until = wait.map(|wait| now + wait);
-        self.with(Some(sender), now, |state, now| {
+        self.with(Some(sender), |state, now| {
             #[cfg(feature = "lock-times")]
             state.lock_times.offers();
             let accepted = state.engine.offer(now, lane, group, window)?;
+            let until = wait.map(|wait| now + wait);
             accepted.contents.fill(|writes, answers| fill(writes, answers, until));
             state.expire_at(until);
             Ok(())
@@ -52,7 +51,7 @@ impl<H: Host> Shard<H> {
         waiter: H::Waiter,
         raise: fn(&mut Engine<Contents<H>>, Instant) -> BarrierId,
     ) -> Option<BarrierId> {
-        self.with(Some(sender), sync::now(), |state, now| {
+        self.with(Some(sender), |state, now| {
             if state.is_closed() {
                 return None;
             }
@@ -69,18 +68,17 @@ impl<H: Host> Shard<H> {
 
     /// A committing process has started and rests.
     pub fn join(&self, sender: H::Env<'_>, committer: H::Committer) {
-        self.with(Some(sender), sync::now(), |state, _now| state.join(sender, committer));
+        self.with(Some(sender), |state, _now| state.join(sender, committer));
     }
 
     /// Whether the batch of this committer, which it has answered, was that of one caller alone: it left because the
     /// commit before it had ended, and nothing is queued behind it. Such a caller writes again and again; its next
     /// write leaves at once, since its lane lingers.
     pub fn serves_one_alone(&self, committer: &H::Committer) -> bool {
-        let lane = match &*H::seat(committer).serving.lock() {
-            Some(serving) if serving.paced_one => serving.lane,
-            _ => return false,
-        };
-        self.locked(|state| state.engine.lane(lane).is_some_and(|lane| lane.queue().len() == 0))
+        let serving = H::seat(committer).serving.lock();
+        let paced_one = serving.as_ref().is_some_and(|serving| serving.paced_one);
+        drop(serving);
+        paced_one && self.gathered(committer) == Some(0)
     }
 
     /// How many calls wait to leave together when the batch of this committer is done; `None` if
@@ -97,7 +95,7 @@ impl<H: Host> Shard<H> {
             // Outside the lock of the shard.
             H::clear(&mut serving.answers.lock());
         }
-        let (rest, closed) = self.with(Some(sender), sync::now(), |state, now| {
+        let (rest, closed) = self.with(Some(sender), |state, now| {
             let mut rest = None;
             if let Some(Serving { lane, answers, writes, .. }) = serving {
                 drop(answers);
@@ -157,6 +155,6 @@ impl<H: Host> Shard<H> {
 
     /// The owner says that a committer has died, and what the callers of its batch are told.
     pub fn bury_committer(&self, sender: H::Env<'_>, pid: &H::Pid, reply: H::Reply) {
-        self.with(Some(sender), sync::now(), |state, _now| state.bury(pid, reply));
+        self.with(Some(sender), |state, _now| state.bury(pid, reply));
     }
 }

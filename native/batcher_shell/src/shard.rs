@@ -73,9 +73,9 @@ impl<H: Host> Shard<H> {
     pub(crate) fn with<R>(
         &self,
         sender: Option<H::Env<'_>>,
-        now: Instant,
         change: impl FnOnce(&mut State<H>, Instant) -> R,
     ) -> R {
+        let now = sync::now();
         let changed = catch_unwind(AssertUnwindSafe(|| {
             let mut state = sync::lock(&self.state);
             #[cfg(feature = "lock-times")]
@@ -135,7 +135,7 @@ impl<H: Host> Shard<H> {
         spawn: impl FnOnce() -> std::io::Result<()>,
         watch: impl FnOnce(u64, Sender<Event<H>>) -> H::Watch,
     ) -> std::io::Result<Vec<H::Pid>> {
-        self.with(Some(sender), sync::now(), |state, now| {
+        self.with(Some(sender), |state, now| {
             // Under the same lock as the rest: a thread that found the shard closed would end.
             if !state.thread_lives {
                 spawn()?;
@@ -157,7 +157,7 @@ impl<H: Host> Shard<H> {
 
     /// The owner ends: what is queued is abandoned, by the shard's thread.
     pub fn close(&self, sender: H::Env<'_>) {
-        self.with(Some(sender), sync::now(), |state, _now| {
+        self.with(Some(sender), |state, _now| {
             self.shut(state, Failure::ShuttingDown);
             // Under the lock: a thread that finds the shard closed finds the event, too, and does
             // not end before it has answered what is abandoned.

@@ -170,7 +170,7 @@ impl<H: Host> Shard<H> {
         let Some(serving) = H::seat(dead).serving.lock().take() else { return };
         self.fail(std::iter::once(serving.answers), &Failure::CommitterDown);
         let done = |state: &mut State<H>, now| state.engine.handle_commit_done(now, serving.lane);
-        drop(self.with(None, sync::now(), done));
+        drop(self.with(None, done));
     }
 
     /// The library has failed: everybody who waits is told, the owner is to end with it (10.5).
