@@ -20,7 +20,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.LargeItemsTest do
 
   test "7.3, 9.1 groups of all sizes: in order, and each gets its slice", %{shard: shard} do
     echo(shard)
-    sizes = [1, @items, 0, 3, @items, 2_000, @items]
+    sizes = [1, 100, 1, @items, 0, 3, 100, 100, @items, 2_000, @items]
     groups = for {size, n} <- Enum.with_index(sizes), do: puts(n, size)
 
     tasks =
@@ -34,6 +34,25 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.LargeItemsTest do
     :ok = Batcher.flush(shard)
     assert next_commit(shard).list == Enum.concat(groups)
     for {task, group} <- Enum.zip(tasks, groups), do: assert(await(task) == {:ok, group})
+  end
+
+  test "4.3, 9.1 more groups with memory of their own than a scheduler sends at a stretch",
+       context do
+    %{shard: shard} = context
+    echo(shard)
+
+    # Twice: what is left of the first slot is used for the second.
+    for round <- 1..2 do
+      groups = for n <- 1..900, do: puts("#{round} #{n}", 1 + rem(n, 3) * 50)
+      tags = for _ <- groups, do: make_ref()
+
+      for {group, tag} <- Enum.zip(groups, tags),
+          do: :ok = Batcher.write_put_batch_async(shard, group, {self(), tag})
+
+      :ok = Batcher.flush(shard)
+      assert next_commit(shard).list == Enum.concat(groups)
+      for {group, tag} <- Enum.zip(groups, tags), do: assert(await_reply(tag) == {:ok, group})
+    end
   end
 
   test "4.3, 9.1 commands of all kinds and sizes", %{shard: shard} do

@@ -8,7 +8,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   #
   # Messages, from the library, `committer` being what `Native.join/1` returned:
   #
-  #   * `{committer, :part, entries}`: entries of the batch that follows
+  #   * `{committer, :part, entries, bytes}`: entries of the batch that follows, and what they take
   #   * `{{committer, :commit, lane, function}, entries, info}`: the batch; for `info` see `Telemetry`
   #   * `{committer, :answer, reply}`: the batch of a committer that has died; its callers get this
   #   * `{committer, :deliver, [{from, reply}]}`: replies that only a process can send
@@ -22,6 +22,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   # Rests this long before it gives memory back, or leaves if enough others rest.
   @rest_ms 5_000
   @resting 2
+  # Of entries that were received: a time slice for half a megabyte.
+  @bytes_per_reduction 128
   # A batch of so many items is put together at a stretch: a third of a millisecond.
   @short 10_000
   # After a commit of so many microseconds callers get some of its time, a 16th, to write again.
@@ -63,9 +65,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         if answered != :rested, do: :ok = Native.next(ref)
         __MODULE__.loop(worked(without_parts(state)))
 
-      {^ref, :part, entries} ->
+      {^ref, :part, entries, bytes} ->
         # The VM walks through all binaries of a message when it is received.
-        :erlang.yield()
+        :erlang.bump_reductions(div(bytes, @bytes_per_reduction))
         __MODULE__.loop(%{state | parts: [entries | state.parts]})
 
       {^ref, :answer, reply} ->

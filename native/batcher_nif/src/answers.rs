@@ -85,18 +85,23 @@ impl Waiting {
             let (reply, rest) = replies.list_get_cell()?;
             return Ok(fits(reply).then_some((reply, rest)));
         }
-        let mut first = Vec::new();
         let mut rest = replies;
-        for _ in 0..self.replies {
-            let (head, tail) = rest.list_get_cell()?;
-            if !fits(head) {
-                return Ok(None);
-            }
-            first.push(head);
-            rest = tail;
+        let mut left = self.replies;
+        let items = std::iter::from_fn(|| {
+            let (head, tail) = rest.list_get_cell().ok().filter(|_| left > 0)?;
+            fits(head).then(|| {
+                (left, rest) = (left - 1, tail);
+                head
+            })
+        });
+        let slice = list_of(env, items);
+        if left > 0 {
+            // Too large, or no item at all.
+            rest.list_get_cell()?;
+            return Ok(None);
         }
         // A batch of one group: its slice is the list itself.
-        let slice = if rest.is_empty_list() { replies } else { list_of(env, first.into_iter()) };
+        let slice = if rest.is_empty_list() { replies } else { slice };
         Ok(Some(((atoms::ok(), slice).encode(env), rest)))
     }
 }

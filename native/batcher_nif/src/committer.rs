@@ -74,7 +74,7 @@ pub(crate) fn dismiss(committer: &ResourceArc<Committer>) {
         .send(None, committer.seat.pid, |inside| (committer, atoms::exit()).encode(inside.env()));
 }
 
-/// Sends `{committer, :part, entries}` for all parts but the last, then
+/// Sends `{committer, :part, entries, bytes}` for all parts but the last, then
 /// `{committer, :commit, lane, function, entries, info}`. If the committer has died, its owner
 /// hears of that and answers the batch. Returns what held the writes, empty.
 pub(crate) fn depart(departure: Departure<Beam>, sender: Option<Env<'_>>) -> Writes {
@@ -83,10 +83,11 @@ pub(crate) fn depart(departure: Departure<Beam>, sender: Option<Env<'_>>) -> Wri
     let pid = committer.seat.pid;
     let wait_us = info.waited.as_micros() as u64;
     let (last, parts) = writes.parts();
-    for part in parts {
+    for part in parts.iter_mut().filter(|part| !part.is_empty()) {
+        let bytes = part.bytes;
         part.send(sender, pid, |inside, items| {
             let entries = entries(inside, items, &lane, shape);
-            (&committer, atoms::part(), entries).encode(inside.env())
+            (&committer, atoms::part(), entries, bytes).encode(inside.env())
         });
     }
     last.send(sender, pid, |inside, items| {

@@ -12,20 +12,24 @@ use rustler::{Atom, Encoder, Env, LocalPid, Term, TermType};
 /// Words of one part of a large list. Who receives a message goes through all its binaries at a
 /// stretch: this many take a third of a millisecond.
 const PART: u64 = 8 * measure::SHORT;
+/// Words of an item that takes longer to copy than an arena of its own takes to make and to send.
+const WORTH_AN_ARENA: u64 = 400;
 
-/// Some groups in one arena. A slot has one part, unless a large item came with its own.
+/// Some groups in one arena. A slot has one part, unless an item came with its own.
 #[derive(Default)]
 pub(crate) struct Part {
     arena: Arena,
     items: Vec<Kept>,
+    /// What the items take.
+    pub(crate) bytes: u64,
     /// The first item goes on with the list that the part before it ends with.
     goes_on: bool,
 }
 
 impl Part {
-    fn of(item: Term<'_>) -> Self {
+    fn of(item: Term<'_>, bytes: u64) -> Self {
         let mut part = Part::default();
-        part.push(item);
+        part.push(item, bytes);
         part
     }
 
@@ -35,20 +39,27 @@ impl Part {
         let mut parts = Vec::new();
         let mut bytes = measure::WORD;
         let mut rest = item;
-        while let Some((piece, behind)) = cut(rest, &mut bytes) {
+        while let Some((piece, piece_bytes, behind)) = cut(rest) {
             let mut arena = Arena::default();
             let items = vec![arena.keep_list(&piece)];
-            parts.push(Part { arena, items, goes_on: !parts.is_empty() });
+            parts.push(Part { arena, items, bytes: piece_bytes, goes_on: !parts.is_empty() });
+            bytes += piece_bytes;
             rest = behind;
         }
-        match parts.is_empty() {
-            true => (vec![Part::of(item)], measure::bytes(item)),
-            false => (parts, bytes),
+        if parts.is_empty() {
+            bytes = measure::bytes(item);
+            parts.push(Part::of(item, bytes));
         }
+        (parts, bytes)
     }
 
-    fn push(&mut self, item: Term<'_>) {
+    fn push(&mut self, item: Term<'_>, bytes: u64) {
         self.items.push(self.arena.keep(item));
+        self.bytes += bytes;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty()
     }
 
     /// Sends a message made of its items, and leaves it empty.
@@ -62,18 +73,19 @@ impl Part {
         let _ = self.arena.send(sender, to, |inside| build(inside, &self.items));
         self.items.clear();
         self.items.shrink_to(KEPT);
+        self.bytes = 0;
         self.goes_on = false;
     }
 }
 
-/// The first elements of a list, at least one, and those behind them; adds what they take to
-/// `bytes`.
-fn cut<'a>(list: Term<'a>, bytes: &mut u64) -> Option<(Vec<Term<'a>>, Term<'a>)> {
+/// The first elements of a list, at least one, what they take, and those behind them.
+fn cut(list: Term<'_>) -> Option<(Vec<Term<'_>>, u64, Term<'_>)> {
     let mut piece = Vec::new();
+    let mut bytes = 0;
     let mut words = PART;
     let mut rest = list;
     while let Ok((head, tail)) = rest.list_get_cell() {
-        *bytes += match measure::item_within(head, &mut words) {
+        bytes += match measure::item_within(head, &mut words) {
             Some(bytes) => bytes,
             None if piece.is_empty() => measure::WORD + measure::bytes(head),
             None => break,
@@ -81,7 +93,7 @@ fn cut<'a>(list: Term<'a>, bytes: &mut u64) -> Option<(Vec<Term<'a>>, Term<'a>)>
         piece.push(head);
         rest = tail;
     }
-    (!piece.is_empty()).then_some((piece, rest))
+    (!piece.is_empty()).then_some((piece, bytes, rest))
 }
 
 /// Which commit function fits a command, or all commands of a slot (7.2).
@@ -139,6 +151,17 @@ pub(crate) enum Item<'a> {
     Parts(Vec<Part>),
 }
 
+impl<'a> Item<'a> {
+    /// One of so many words, few enough to be copied on a scheduler.
+    pub(crate) fn of(item: Term<'a>, words: u64, bytes: u64) -> Self {
+        if words < WORTH_AN_ARENA {
+            Item::Term(item)
+        } else {
+            Item::Parts(vec![Part::of(item, bytes)])
+        }
+    }
+}
+
 /// The writes of a slot.
 #[derive(Default)]
 pub(crate) struct Writes {
@@ -152,18 +175,18 @@ pub(crate) struct Writes {
 impl Writes {
     pub(crate) fn push(&mut self, item: Item<'_>, shape: Shape, replies: u64, bytes: u64) {
         match (item, self.parts.last_mut()) {
-            (Item::Term(term), Some(part)) => part.push(term),
-            (Item::Term(term), None) => self.parts.push(Part::of(term)),
-            (Item::Parts(parts), last) => {
-                if last.is_some_and(|part| part.items.is_empty()) {
-                    self.parts.pop();
-                }
-                self.parts.extend(parts);
-            }
+            (Item::Term(term), Some(part)) => part.push(term, bytes),
+            (Item::Term(term), None) => self.parts.push(Part::of(term, bytes)),
+            (Item::Parts(parts), _) => self.parts.extend(parts),
         }
         self.shape = self.shape.and(shape);
         self.replies += replies;
         self.bytes += bytes;
+    }
+
+    /// How many messages they are.
+    pub(crate) fn messages(&self) -> usize {
+        self.parts.len()
     }
 
     /// The last part, and those before it.

@@ -46,6 +46,10 @@ impl Host for Beam {
         &committer.seat
     }
 
+    fn messages(writes: &Writes) -> usize {
+        writes.messages()
+    }
+
     fn depart(departure: Departure<Self>, sender: Option<Env<'_>>) -> Writes {
         committer::depart(departure, sender)
     }

@@ -100,8 +100,9 @@ fn offer<'a>(
     let Some(bytes) = measure::bytes_within(item, &mut left) else {
         return Ok(atoms::large());
     };
-    consume(env, measure::percent(measure::SHORT - left));
-    offer.make(env, item, bytes, Item::Term(item))
+    let words = measure::SHORT - left;
+    consume(env, measure::percent(words));
+    offer.make(env, item, bytes, Item::of(item, words, bytes))
 }
 
 /// The same for a large item: copied before the lock is taken, on a dirty scheduler.

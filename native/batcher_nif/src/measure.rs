@@ -49,6 +49,9 @@ pub(crate) fn bytes_within(term: Term<'_>, words: &mut u64) -> Option<u64> {
 /// The same of an item of a list, its cell included.
 pub(crate) fn item_within(item: Term<'_>, words: &mut u64) -> Option<u64> {
     *words = words.checked_sub(CELL)?;
+    if item.is_atom() {
+        return Some(CELL * WORD);
+    }
     Some(CELL * WORD + bytes_within(item, words)? - WORD)
 }
 
@@ -73,21 +76,21 @@ impl<'a> Measure<'_, 'a> {
         self.spend(words)
     }
 
+    /// What commands are mostly made of is asked for first: each question is a call into the VM.
     fn add(&mut self, term: Term<'a>) -> Option<()> {
+        if let Ok(binary) = Binary::from_term(term) {
+            let size = binary.len() as u64;
+            self.bytes += size;
+            if size <= ON_HEAP {
+                self.spend(size.div_ceil(WORD))?;
+            }
+            return self.take(REFERENCE);
+        }
+        if term.decode::<i64>().is_ok() {
+            return Some(());
+        }
         match term.get_type() {
             TermType::Atom => Some(()),
-            TermType::Integer if term.decode::<i64>().is_ok() => Some(()),
-            TermType::Binary => match Binary::from_term(term) {
-                Ok(binary) => {
-                    let size = binary.len() as u64;
-                    self.bytes += size;
-                    if size <= ON_HEAP {
-                        self.spend(size.div_ceil(WORD))?;
-                    }
-                    self.take(REFERENCE)
-                }
-                Err(_) => self.take(FLAT),
-            },
             TermType::Tuple | TermType::List | TermType::Map => {
                 self.containers.push(term);
                 Some(())
@@ -122,7 +125,11 @@ impl<'a> Measure<'_, 'a> {
         let mut tail = container;
         while let Ok((head, rest)) = tail.list_get_cell() {
             self.take(CELL)?;
-            self.add(head)?;
+            match Elements::of(head) {
+                // Entries and commands: no detour for each.
+                Some(elements) => self.add_elements(elements)?,
+                None => self.add(head)?,
+            }
             tail = rest;
         }
         if tail.is_empty_list() { Some(()) } else { self.add(tail) }

@@ -47,6 +47,11 @@ pub trait Host: Sized + 'static {
     /// The committer's seat in the shell.
     fn seat(committer: &Self::Committer) -> &Seat<Self>;
 
+    /// How many messages these writes are on their way to a committer.
+    fn messages(_writes: &Self::Writes) -> usize {
+        1
+    }
+
     /// Sends a batch to its committer. Returns what held its writes, empty, to be used again.
     fn depart(departure: Departure<Self>, sender: Option<Self::Env<'_>>) -> Self::Writes;
 

@@ -19,6 +19,8 @@ use std::time::Instant;
 
 /// Batches of more groups are put together on the shard's thread, not on a scheduler.
 const LONG_BATCH: u64 = 2_000;
+/// And so are those of more messages.
+const MANY_MESSAGES: usize = 500;
 
 /// What the shell keeps in a slot.
 pub struct Contents<H: Host> {
@@ -224,7 +226,7 @@ impl<H: Host> State<H> {
             }
             match self.next_departure(now, committer) {
                 // In order with everything else that the thread does, and while it lives.
-                Some(long) if long.info.groups > LONG_BATCH => {
+                Some(long) if is_long(&long) => {
                     let _ = events.send(Event::Send(Outbox::of(long)));
                 }
                 Some(departure) => outbox.departures.push(departure),
@@ -282,4 +284,8 @@ impl<H: Host> State<H> {
             outbox.committers_wanted = Some((owner.pid.clone(), missing));
         }
     }
+}
+
+fn is_long<H: Host>(departure: &Departure<H>) -> bool {
+    departure.info.groups > LONG_BATCH || H::messages(&departure.writes) > MANY_MESSAGES
 }
