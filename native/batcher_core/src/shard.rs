@@ -59,8 +59,15 @@ pub enum Phase {
 ///
 /// Every accepted group is in exactly one place: a queued slot, a commit in flight, or abandoned;
 /// and a lane with queued slots is waiting for a deadline, due, or busy.
+///
+/// What each write changes comes first, on one cache line.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Shard<B> {
+    next_ticket: u64,
+    items: u64,
+    bytes: u64,
+    in_flight: usize,
     config: Config,
     phase: Phase,
     lanes: Lanes<B>,
@@ -70,10 +77,6 @@ pub struct Shard<B> {
     abandoned: VecDeque<Slot<B>>,
     /// For the next slots.
     spares: Vec<B>,
-    next_ticket: u64,
-    in_flight: usize,
-    items: u64,
-    bytes: u64,
 }
 
 impl<B: Default> Default for Shard<B> {
@@ -107,7 +110,7 @@ impl<B: Default> Shard<B> {
 
     /// A call's writes arrive. `window` counts if they open a slot (5.1).
     ///
-    /// The driver must put the writes into [`Accepted::contents`] before it polls.
+    /// The driver must put the writes, or a place for them, into [`Accepted::contents`] before it polls.
     pub fn offer(
         &mut self,
         now: Instant,

@@ -23,27 +23,29 @@ pub enum Reason {
     Stop,
 }
 
-/// Queued writes that will be committed together.
+/// Queued writes that will be committed together. What each write changes comes first, on one
+/// cache line.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Slot<B> {
-    /// What the driver keeps here: filled by it after each accepted offer.
-    pub contents: B,
     /// What the slot counts against its maximum (6.1).
     pub weight: u64,
     /// How many groups (calls) it holds.
     pub groups: u64,
+    /// Bytes, as the driver told them.
+    pub(crate) bytes: u64,
+    /// Items as 6.5 counts them: an empty group is one too.
+    pub(crate) items: u64,
+    /// What the driver keeps here: filled by it after each accepted offer.
+    pub contents: B,
+    /// Takes no more groups.
+    pub(crate) sealed: bool,
     /// The window of the write that opened it.
     pub window: Duration,
     /// When it was opened.
     pub opened: Instant,
     /// Ticket of its first group.
     pub(crate) first_ticket: u64,
-    /// Bytes, as the driver told them.
-    pub(crate) bytes: u64,
-    /// Items as 6.5 counts them: an empty group is one too.
-    pub(crate) items: u64,
-    /// Takes no more groups.
-    pub(crate) sealed: bool,
     /// Barriers that wait for this slot to be answered.
     pub(crate) barriers: Vec<BarrierId>,
 }

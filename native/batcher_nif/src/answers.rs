@@ -2,8 +2,8 @@
 //!
 //! Invariant: whoever is passed by the cursor is answered right then, under the same lock, or put into a
 //! relay, unless it had given up; those that only a process can answer are passed when it is about
-//! to. Locks are taken in this order: answers of a batch in flight, heralds or state of the shard,
-//! answers of a queued slot; those of relays, inboxes and seats last.
+//! to. Locks are taken in this order: contents of a batch in flight, heralds or state of the shard,
+//! contents of a queued slot; those of relays, inboxes and seats last.
 
 use crate::arena::{Arena, Elements, Kept, list_of};
 use crate::atoms;
@@ -11,7 +11,7 @@ use crate::failure;
 use crate::herald::{Home, Relays, Replies};
 use crate::host::Beam;
 use crate::measure::{self, SHORT};
-use batcher_shell::{Callers, Failure, Finished, Relay, SharedAnswers};
+use batcher_shell::{Callers, Contents, Failure, Finished, Relay};
 use rustler::{Encoder, Env, Error, LocalPid, NifResult, Term};
 use std::sync::Arc;
 use std::time::Instant;
@@ -338,15 +338,15 @@ impl Answers {
 /// The next caller gets its reply, however large: it is copied while the lock is free, so that nobody
 /// waits for that on a scheduler. `sliced`: its slice of `replies`, otherwise this very term.
 pub(crate) fn answer_large<'a>(
-    answers: &SharedAnswers<Beam>,
+    contents: &Contents<Beam>,
     sender: Env<'a>,
     replies: Term<'a>,
     sliced: bool,
     couriered: &mut Couriered<'a>,
 ) -> NifResult<Progress<'a>> {
     let (next, left) = {
-        let answers = answers.lock();
-        let mut callers = answers.callers.left();
+        let held = contents.lock();
+        let mut callers = held.answers.callers.left();
         let left = callers.len();
         (callers.next().copied(), left)
     };
@@ -354,13 +354,13 @@ pub(crate) fn answer_large<'a>(
     let slice = if sliced { next.slice(sender, replies, |_item| true)? } else { None };
     let (reply, rest) = slice.unwrap_or((replies, replies));
     if matches!(next.route, Route::Courier) {
-        let answers = answers.lock();
+        let answers = &contents.lock().answers;
         couriered.push((next.tag(&answers.tags, sender), reply).encode(sender));
         return Ok(answers.progress(rest, 0, couriered));
     }
     let mut arena = Arena::default();
     let copy = arena.keep(reply);
-    let mut answers = answers.lock();
+    let answers = &mut contents.lock().answers;
     // If this process is being killed, another may have gone on with its batch by now.
     if answers.callers.left().len() == left {
         answers.pass_on(sender, arena, copy);

@@ -77,8 +77,12 @@ pub(crate) fn dismiss(committer: &ResourceArc<Committer>) {
 /// Sends `{committer, :part, entries, bytes}` for all parts but the last, then
 /// `{committer, :commit, lane, function, entries, info}`. If the committer has died, its owner
 /// hears of that and answers the batch. Returns what held the writes, empty.
-pub(crate) fn depart(departure: Departure<Beam>, sender: Option<Env<'_>>) -> Writes {
-    let Departure { committer, lane, mut writes, info } = departure;
+pub(crate) fn depart(
+    departure: &Departure<Beam>,
+    mut writes: Writes,
+    sender: Option<Env<'_>>,
+) -> Writes {
+    let Departure { committer, lane, info, .. } = departure;
     let (shape, replies, bytes) = (writes.shape, writes.replies, writes.bytes);
     let pid = committer.seat.pid;
     let wait_us = info.waited.as_micros() as u64;
@@ -86,15 +90,15 @@ pub(crate) fn depart(departure: Departure<Beam>, sender: Option<Env<'_>>) -> Wri
     for part in parts.iter_mut().filter(|part| !part.is_empty()) {
         let bytes = part.bytes;
         part.send(sender, pid, |inside, items| {
-            let entries = entries(inside, items, &lane, shape);
-            (&committer, atoms::part(), entries, bytes).encode(inside.env())
+            let entries = entries(inside, items, lane, shape);
+            (committer, atoms::part(), entries, bytes).encode(inside.env())
         });
     }
     last.send(sender, pid, |inside, items| {
         let env = inside.env();
-        let function = commit_function(&lane, shape);
-        let entries = entries(inside, items, &lane, shape);
-        let head = (&committer, atoms::commit(), lane_term(env, &lane), function);
+        let function = commit_function(lane, shape);
+        let entries = entries(inside, items, lane, shape);
+        let head = (committer, atoms::commit(), lane_term(env, lane), function);
         let counts = (replies, info.weight, info.groups, bytes);
         let info = (counts, info.window_ms, wait_us, atoms::reason(info.reason));
         (head, entries, info).encode(env)

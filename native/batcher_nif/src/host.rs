@@ -12,7 +12,7 @@ use crate::failure;
 use crate::herald::Herald;
 use crate::owner::OwnerWatch;
 use crate::waiter::Waiter;
-use batcher_shell::{Departure, Failure, Host, Seat, SharedAnswers};
+use batcher_shell::{Contents, Departure, Failure, Host, Seat};
 use rustler::{Encoder, Env, LocalPid, ResourceArc};
 
 pub(crate) enum Beam {}
@@ -50,8 +50,8 @@ impl Host for Beam {
         writes.messages()
     }
 
-    fn depart(departure: Departure<Self>, sender: Option<Env<'_>>) -> Writes {
-        committer::depart(departure, sender)
+    fn depart(departure: &Departure<Self>, writes: Writes, sender: Option<Env<'_>>) -> Writes {
+        committer::depart(departure, writes, sender)
     }
 
     fn clear(answers: &mut Answers) {
@@ -73,13 +73,13 @@ impl Host for Beam {
     }
 
     fn fail(
-        batches: impl Iterator<Item = SharedAnswers<Self>>,
+        batches: impl Iterator<Item = Contents<Self>>,
         failure: &Failure,
     ) -> Option<(Arena, Kept)> {
         let mut left = Arena::default();
         let mut couriered = Vec::new();
-        for answers in batches {
-            answers.lock().fail(failure, &mut left, &mut couriered);
+        for contents in batches {
+            contents.lock().answers.fail(failure, &mut left, &mut couriered);
         }
         if couriered.is_empty() {
             return None;

@@ -23,7 +23,7 @@ mod waiter;
 use answers::{Caller, Couriered, Progress};
 use arena::{Arena, list_of};
 use batcher_core::{BarrierId, Config, Group, LaneRef, Pacing};
-use batcher_shell::{Finished, SharedAnswers};
+use batcher_shell::{Contents, Finished};
 use committer::Committer;
 use contents::{Item, Part, Shape};
 use herald::{Herald, Relays};
@@ -217,9 +217,9 @@ fn answer_slices<'a>(
     replies: Term<'a>,
     last: bool,
 ) -> NifResult<Term<'a>> {
-    answer(env, &committer, last, |answers, couriered| {
+    answer(env, &committer, last, |contents, couriered| {
         let relays = Relays::new(env, committer.shard);
-        answers.lock().slices(env, replies, relays, couriered)
+        contents.lock().answers.slices(env, replies, relays, couriered)
     })
 }
 
@@ -230,9 +230,9 @@ fn answer_each<'a>(
     reply: Term<'a>,
     last: bool,
 ) -> NifResult<Term<'a>> {
-    answer(env, &committer, last, |answers, couriered| {
+    answer(env, &committer, last, |contents, couriered| {
         let relays = Relays::new(env, committer.shard);
-        Ok(answers.lock().each(env, reply, relays, couriered))
+        Ok(contents.lock().answers.each(env, reply, relays, couriered))
     })
 }
 
@@ -245,15 +245,15 @@ fn answer_large<'a>(
     replies: Term<'a>,
 ) -> NifResult<Term<'a>> {
     let sliced = how == atoms::slices();
-    answer(env, &committer, false, |answers, couriered| {
-        answers::answer_large(answers, env, replies, sliced, couriered)
+    answer(env, &committer, false, |contents, couriered| {
+        answers::answer_large(contents, env, replies, sliced, couriered)
     })
 }
 
 #[rustler::nif]
 fn pass(committer: ResourceArc<Committer>, count: usize) -> Atom {
-    if let Some(answers) = committer.seat.answers() {
-        answers.lock().pass(count);
+    if let Some(contents) = committer.seat.contents() {
+        contents.lock().answers.pass(count);
     }
     atoms::ok()
 }
@@ -264,11 +264,11 @@ fn answer<'a>(
     env: Env<'a>,
     committer: &ResourceArc<Committer>,
     last: bool,
-    work: impl FnOnce(&SharedAnswers<Beam>, &mut Couriered<'a>) -> NifResult<Progress<'a>>,
+    work: impl FnOnce(&Contents<Beam>, &mut Couriered<'a>) -> NifResult<Progress<'a>>,
 ) -> NifResult<Term<'a>> {
     let mut couriered = Vec::new();
-    let progress = match committer.seat.answers() {
-        Some(answers) => work(&answers, &mut couriered)?,
+    let progress = match committer.seat.contents() {
+        Some(contents) => work(&contents, &mut couriered)?,
         None => Progress::Done,
     };
     let shard = committer.shard;
@@ -302,10 +302,10 @@ fn consume(env: Env<'_>, percent: i32) {
 
 #[rustler::nif]
 fn finish(env: Env<'_>, committer: ResourceArc<Committer>) -> Atom {
-    let Some(answers) = committer.seat.answers() else {
+    let Some(contents) = committer.seat.contents() else {
         return atoms::done();
     };
-    match answers.lock().finish(env) {
+    match contents.lock().answers.finish(env) {
         Finished::All => return atoms::done(),
         Finished::Some => consume(env, answers::CHUNK_PERCENT),
         Finished::Busy => {}

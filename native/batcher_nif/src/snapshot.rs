@@ -26,8 +26,8 @@ pub(crate) fn lanes<'a>(env: Env<'a>, state: &State<Beam>) -> Term<'a> {
 }
 
 fn slot_term<'a>(env: Env<'a>, slot: &Slot<Contents<Beam>>) -> Term<'a> {
-    let items = slot.contents.writes.items(env);
-    let froms = slot.contents.answers().froms(env);
+    let held = slot.contents.lock();
+    let (items, froms) = (held.writes.items(env), held.answers.froms(env));
     let age_us = slot.opened.elapsed().as_micros() as u64;
     (items, froms, slot.weight, slot.window.as_millis() as u64, age_us).encode(env)
 }

@@ -1,20 +1,21 @@
 //! What processes ask of a shard: callers, those who wait for a barrier, committers.
 //!
 //! Invariant: each call takes the lock of the shard once for what must happen together, and copies
-//! no more than one group under it.
+//! nothing under it.
 
 use crate::committer::Serving;
+use crate::contents::Contents;
 use crate::host::Host;
 use crate::shard::Shard;
-use crate::state::Contents;
 use crate::sync;
 use crate::thread::Event;
 use batcher_core::{BarrierId, Group, LaneRef, Refused, Shard as Engine};
+use std::panic::resume_unwind;
 use std::time::{Duration, Instant};
 
 impl<H: Host> Shard<H> {
     /// A call's writes arrive; `fill` puts them into their slot, and the caller among those who
-    /// wait, until the given time if `wait` sets one.
+    /// wait, until the given time if `wait` sets one. The lock is free by then.
     pub fn offer(
         &self,
         sender: H::Env<'_>,
@@ -24,15 +25,21 @@ impl<H: Host> Shard<H> {
         wait: Option<Duration>,
         fill: impl FnOnce(&mut H::Writes, &mut H::Answers, Option<Instant>),
     ) -> Result<(), Refused> {
-        self.with(Some(sender), |state, now| {
+        let (accepted, outbox) = self.change(Some(sender), |state, now| {
             #[cfg(feature = "lock-times")]
             state.lock_times.offers();
-            let accepted = state.engine.offer(now, lane, group, window)?;
+            let place = state.engine.offer(now, lane, group, window)?.contents.add();
             let until = wait.map(|wait| now + wait);
-            accepted.contents.fill(|writes, answers| fill(writes, answers, until));
             state.expire_at(until);
-            Ok(())
-        })
+            Ok((place, until))
+        });
+        let queued = accepted.map(|(place, until)| {
+            let fill = |writes: &mut _, answers: &mut _| fill(writes, answers, until);
+            self.guard(Some(sender), || place.fill(fill))
+        });
+        // Whatever has become of this group: what follows may be for others, too.
+        self.dispatch(Some(sender), outbox);
+        queued.map(|filled| filled.unwrap_or_else(|panic| resume_unwind(panic)))
     }
 
     /// Asks for everything to be committed, windows aside. `None` if no batcher runs.
@@ -93,18 +100,15 @@ impl<H: Host> Shard<H> {
         let serving = H::seat(committer).serving.lock().take();
         if let Some(serving) = &serving {
             // Outside the lock of the shard.
-            H::clear(&mut serving.answers.lock());
+            H::clear(&mut serving.contents.lock().answers);
         }
         let (rest, closed) = self.with(Some(sender), |state, now| {
             let mut rest = None;
-            if let Some(Serving { lane, answers, writes, .. }) = serving {
-                drop(answers);
+            if let Some(Serving { lane, contents, .. }) = serving {
+                drop(contents);
                 let batch = state.engine.handle_commit_done(now, lane);
                 rest = batch.and_then(|mut contents| {
-                    contents.writes = writes;
-                    // Nobody who comes late may take the next callers for those of this batch.
-                    let unshared = contents.is_unshared();
-                    if unshared { state.engine.recycle(contents) } else { Some(contents) }
+                    if contents.reset() { state.engine.recycle(contents) } else { Some(contents) }
                 });
             }
             state.rest(sender, committer.clone());

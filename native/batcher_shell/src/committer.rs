@@ -3,14 +3,17 @@
 //! Invariant: a committer serves one lane at most, from the moment a batch is chosen for it until
 //! it has answered that batch and asks for the next.
 
+use crate::contents::Contents;
 use crate::host::Host;
 use crate::sync::Mutex;
 use batcher_core::{LaneId, LaneKey, Reason};
-use std::sync::Arc;
+use std::mem;
 use std::time::Duration;
 
-/// The answers of a batch, shared between its slot and its committer.
-pub type SharedAnswers<H> = Arc<Mutex<<H as Host>::Answers>>;
+/// Batches of more groups are put together on the shard's thread, not on a scheduler.
+const LONG_BATCH: u64 = 2_000;
+/// And so are those of more messages.
+const MANY_MESSAGES: usize = 500;
 
 /// A committing process in its place.
 pub struct Seat<H: Host> {
@@ -22,9 +25,7 @@ pub struct Seat<H: Host> {
 /// The batch that a committer has.
 pub(crate) struct Serving<H: Host> {
     pub(crate) lane: LaneId,
-    pub(crate) answers: SharedAnswers<H>,
-    /// Empty, to be used again.
-    pub(crate) writes: H::Writes,
+    pub(crate) contents: Contents<H>,
     /// Of one caller, and left because the commit before it had ended.
     pub(crate) paced_one: bool,
 }
@@ -35,16 +36,9 @@ impl<H: Host> Seat<H> {
         Seat { pid, serving: Mutex::new(None) }
     }
 
-    /// The answers of its batch, if it has one.
-    pub fn answers(&self) -> Option<SharedAnswers<H>> {
-        self.serving.lock().as_ref().map(|serving| Arc::clone(&serving.answers))
-    }
-
-    /// Keeps what held the writes of its batch.
-    pub(crate) fn keep(&self, writes: H::Writes) {
-        if let Some(serving) = &mut *self.serving.lock() {
-            serving.writes = writes;
-        }
+    /// What its batch holds, if it has one.
+    pub fn contents(&self) -> Option<Contents<H>> {
+        self.serving.lock().as_ref().map(|serving| serving.contents.clone())
     }
 
     /// Whether its batch is of this lane.
@@ -66,10 +60,24 @@ pub struct Departure<H: Host> {
     pub committer: H::Committer,
     /// Its lane.
     pub lane: LaneKey,
-    /// What is to be committed.
-    pub writes: H::Writes,
     /// What telemetry wants to know.
     pub info: Info,
+    pub(crate) contents: Contents<H>,
+}
+
+impl<H: Host> Departure<H> {
+    /// Whether it takes too long for a scheduler.
+    pub(crate) fn is_long(&self) -> bool {
+        self.info.groups > LONG_BATCH || H::messages(&self.contents.lock().writes) > MANY_MESSAGES
+    }
+
+    /// Sends the batch, once all of it is there.
+    pub(crate) fn send(self, sender: Option<H::Env<'_>>) {
+        let writes = mem::take(&mut self.contents.lock().writes);
+        let emptied = H::depart(&self, writes, sender);
+        // Their memory, for another slot.
+        self.contents.lock().writes = emptied;
+    }
 }
 
 /// What telemetry wants to know of a batch (13).

@@ -1,7 +1,8 @@
 //! What the shell is plugged into: the BEAM in the library, a few vectors in the models.
 
 use crate::callers::Callers;
-use crate::committer::{Departure, Seat, SharedAnswers};
+use crate::committer::{Departure, Seat};
+use crate::contents::Contents;
 use crate::failure::Failure;
 
 /// Processes, messages, and what writes and callers are.
@@ -52,8 +53,12 @@ pub trait Host: Sized + 'static {
         1
     }
 
-    /// Sends a batch to its committer. Returns what held its writes, empty, to be used again.
-    fn depart(departure: Departure<Self>, sender: Option<Self::Env<'_>>) -> Self::Writes;
+    /// Sends the writes of a batch to its committer. Returns what held them, empty, to be used again.
+    fn depart(
+        departure: &Departure<Self>,
+        writes: Self::Writes,
+        sender: Option<Self::Env<'_>>,
+    ) -> Self::Writes;
 
     /// Empties what held the answers of a batch, to be used again.
     fn clear(answers: &mut Self::Answers);
@@ -69,10 +74,8 @@ pub trait Host: Sized + 'static {
 
     /// Tells all callers that are left in these batches of the failure, from the shard's thread.
     /// Returns the replies that only a process can send.
-    fn fail(
-        batches: impl Iterator<Item = SharedAnswers<Self>>,
-        failure: &Failure,
-    ) -> Option<Self::Mail>;
+    fn fail(batches: impl Iterator<Item = Contents<Self>>, failure: &Failure)
+    -> Option<Self::Mail>;
 
     /// Tells a caller of this slot that it has waited too long, from the shard's thread.
     fn tell_late(answers: &mut Self::Answers, caller: Self::Caller);

@@ -12,6 +12,7 @@
 mod callers;
 mod calls;
 mod committer;
+mod contents;
 mod failure;
 mod host;
 #[cfg(feature = "lock-times")]
@@ -24,7 +25,8 @@ pub mod sync;
 mod thread;
 
 pub use callers::{Callers, Expired, KEPT};
-pub use committer::{Departure, Info, Seat, SharedAnswers};
+pub use committer::{Departure, Info, Seat};
+pub use contents::{Contents, Held};
 pub use failure::Failure;
 pub use host::Host;
 #[cfg(feature = "lock-times")]
@@ -32,5 +34,5 @@ pub use lock_times::clock_ns;
 pub use outbox::Outbox;
 pub use relay::{Finished, Inbox, Relay, finish};
 pub use shard::Shard;
-pub use state::{Contents, State};
+pub use state::State;
 pub use thread::Event;

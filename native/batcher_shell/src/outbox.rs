@@ -29,16 +29,17 @@ impl<H: Host> Default for Outbox<H> {
 }
 
 impl<H: Host> Outbox<H> {
-    pub(crate) fn of(departure: Departure<H>) -> Self {
-        Outbox { departures: vec![departure], ..Outbox::default() }
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         !self.wake
             && self.departures.is_empty()
             && self.takeovers.is_empty()
             && self.passed.is_empty()
             && self.committers_wanted.is_none()
+    }
+
+    /// Whether to send it takes too long for a scheduler.
+    pub(crate) fn is_long(&self) -> bool {
+        self.departures.iter().any(Departure::is_long)
     }
 
     /// `sender` is the calling process, `None` on the shard's own thread.
@@ -48,8 +49,7 @@ impl<H: Host> Outbox<H> {
             let _ = events.send(Event::Wake);
         }
         for departure in self.departures {
-            let committer = departure.committer.clone();
-            H::seat(&committer).keep(H::depart(departure, sender));
+            departure.send(sender);
         }
         for (committer, reply) in self.takeovers {
             H::take_over(&committer, sender, reply);

@@ -1,8 +1,8 @@
 //! A shard of the library: its state behind a lock, and the channel to its thread.
 //!
 //! Invariant: the engine is touched only under the lock, and whatever it decides is collected
-//! there in an [`Outbox`](crate::outbox::Outbox) and sent after the lock is free. Only mail for a
-//! committer that rests is sent under it.
+//! there in an [`Outbox`] and sent after the lock is free. Only mail for a committer that rests is
+//! sent under it.
 
 use crate::failure::Failure;
 use crate::host::Host;
@@ -75,38 +75,53 @@ impl<H: Host> Shard<H> {
         sender: Option<H::Env<'_>>,
         change: impl FnOnce(&mut State<H>, Instant) -> R,
     ) -> R {
+        let (result, outbox) = self.change(sender, change);
+        self.dispatch(sender, outbox);
+        result
+    }
+
+    /// Changes the state. What follows from it is to be [dispatched](Self::dispatch).
+    pub(crate) fn change<R>(
+        &self,
+        sender: Option<H::Env<'_>>,
+        change: impl FnOnce(&mut State<H>, Instant) -> R,
+    ) -> (R, Option<Outbox<H>>) {
         let now = sync::now();
-        let changed = catch_unwind(AssertUnwindSafe(|| {
+        let changed = self.guard(sender, || {
             let mut state = sync::lock(&self.state);
             #[cfg(feature = "lock-times")]
             let taken = sync::now();
             let result = change(&mut state, now);
-            let outbox = state.settle(now, &self.events.0);
+            let outbox = state.settle(now);
             #[cfg(feature = "lock-times")]
             state.lock_times.held_since(taken);
             (result, outbox)
-        }));
-        match changed {
-            Ok((result, outbox)) => {
-                if let Some(outbox) = outbox {
-                    self.dispatch(sender, outbox);
-                }
-                result
-            }
-            Err(panic) => {
-                // The thread answers who waits (10.5); its own panics end up there as well.
-                if sender.is_some() {
-                    self.notify(Event::Crash(panic_text(&*panic)));
-                }
-                resume_unwind(panic)
-            }
-        }
+        });
+        changed.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
-    fn dispatch(&self, sender: Option<H::Env<'_>>, outbox: Outbox<H>) {
-        match sender {
-            Some(sender) if H::may_be_exiting(sender) => self.notify(Event::Send(outbox)),
-            _ => outbox.send(sender, &self.events.0),
+    /// Works, and has the thread answer who waits (10.5) if that fails in a calling process: its own panics end up
+    /// there as well.
+    pub(crate) fn guard<R>(
+        &self,
+        sender: Option<H::Env<'_>>,
+        work: impl FnOnce() -> R,
+    ) -> std::thread::Result<R> {
+        catch_unwind(AssertUnwindSafe(work)).inspect_err(|panic| {
+            if sender.is_some() {
+                self.notify(Event::Crash(panic_text(&**panic)));
+            }
+        })
+    }
+
+    /// Sends what follows from a change.
+    pub(crate) fn dispatch(&self, sender: Option<H::Env<'_>>, outbox: Option<Outbox<H>>) {
+        match (sender, outbox) {
+            (_, None) => {}
+            (Some(sender), Some(outbox)) if H::may_be_exiting(sender) || outbox.is_long() => {
+                self.notify(Event::Send(outbox));
+            }
+            (sender, Some(outbox)) => outbox.send(sender, &self.events.0),
         }
     }
 

@@ -4,63 +4,16 @@
 //! lane in flight has one that serves it, or whose death left it an orphan: it is free only when its
 //! callers have been answered.
 
-use crate::committer::{Departure, Info, Orphan, Serving, SharedAnswers};
+use crate::committer::{Departure, Info, Orphan, Serving};
+use crate::contents::Contents;
 use crate::failure::Failure;
 use crate::host::Host;
 #[cfg(feature = "lock-times")]
 use crate::lock_times::LockTimes;
 use crate::outbox::Outbox;
-use crate::sync::{MutexGuard, Sender};
-use crate::thread::Event;
 use batcher_core::{BarrierId, LaneId, LaneView, Phase, Reason, Shard as Engine};
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::time::Instant;
-
-/// Batches of more groups are put together on the shard's thread, not on a scheduler.
-const LONG_BATCH: u64 = 2_000;
-/// And so are those of more messages.
-const MANY_MESSAGES: usize = 500;
-
-/// What the shell keeps in a slot.
-pub struct Contents<H: Host> {
-    /// What will be committed.
-    pub writes: H::Writes,
-    /// Shared with the committer once the batch has left.
-    answers: SharedAnswers<H>,
-}
-
-impl<H: Host> Default for Contents<H> {
-    fn default() -> Self {
-        Contents { writes: H::Writes::default(), answers: SharedAnswers::<H>::default() }
-    }
-}
-
-impl<H: Host> Contents<H> {
-    /// Whether nobody else holds its answers, and no one can any more.
-    pub(crate) fn is_unshared(&mut self) -> bool {
-        Arc::get_mut(&mut self.answers).is_some()
-    }
-
-    /// Who waits.
-    pub fn answers(&self) -> MutexGuard<'_, H::Answers> {
-        self.answers.lock()
-    }
-
-    /// Puts something in while no committer has it.
-    pub(crate) fn fill(&mut self, fill: impl FnOnce(&mut H::Writes, &mut H::Answers)) {
-        match Arc::get_mut(&mut self.answers) {
-            // As nearly always: nobody to lock out.
-            Some(answers) => fill(&mut self.writes, answers.get_mut()),
-            // The thread looks for callers that have waited too long.
-            None => fill(&mut self.writes, &mut self.answers.lock()),
-        }
-    }
-
-    pub(crate) fn shared_answers(&self) -> SharedAnswers<H> {
-        Arc::clone(&self.answers)
-    }
-}
 
 /// The state of a shard.
 pub struct State<H: Host> {
@@ -143,17 +96,20 @@ impl<H: Host> State<H> {
 
     /// A caller waits until this time.
     pub(crate) fn expire_at(&mut self, until: Option<Instant>) {
-        self.expiry = self.expiry.into_iter().chain(until).min();
+        // Not written again where it stays the same: most writes change nothing here.
+        if until.is_some_and(|until| self.expiry.is_none_or(|expiry| until < expiry)) {
+            self.expiry = until;
+        }
     }
 
     /// The callers of all slots, if it may be that one of them has waited too long.
-    pub(crate) fn poll_expiry(&mut self, now: Instant) -> Vec<SharedAnswers<H>> {
+    pub(crate) fn poll_expiry(&mut self, now: Instant) -> Vec<Contents<H>> {
         if self.expiry.is_none_or(|expiry| now < expiry) {
             return Vec::new();
         }
         self.expiry = None;
         let slots = self.lanes().flat_map(|lane| lane.in_flight().into_iter().chain(lane.queue()));
-        slots.map(|slot| slot.contents.shared_answers()).collect()
+        slots.map(|slot| slot.contents.clone()).collect()
     }
 
     /// When the thread has something to do.
@@ -189,7 +145,7 @@ impl<H: Host> State<H> {
     /// A committing process was killed, perhaps before it could join. Another one answers its batch.
     pub(crate) fn bury(&mut self, pid: &H::Pid, reply: H::Reply) {
         match self.leave(pid) {
-            Some(committer) if H::seat(&committer).answers().is_some() => {
+            Some(committer) if H::seat(&committer).contents().is_some() => {
                 self.orphans.push_back(Orphan { committer, reply });
             }
             Some(_rested) => {}
@@ -205,7 +161,7 @@ impl<H: Host> State<H> {
     }
 
     /// Collects what follows from the change just made; `None` if nothing does, as after most writes.
-    pub(crate) fn settle(&mut self, now: Instant, events: &Sender<Event<H>>) -> Option<Outbox<H>> {
+    pub(crate) fn settle(&mut self, now: Instant) -> Option<Outbox<H>> {
         let wake = self.wakes_thread();
         if !wake && self.wanted() == 0 && self.waiters.is_empty() {
             return None;
@@ -225,10 +181,6 @@ impl<H: Host> State<H> {
                 continue;
             }
             match self.next_departure(now, committer) {
-                // In order with everything else that the thread does, and while it lives.
-                Some(long) if is_long(&long) => {
-                    let _ = events.send(Event::Send(Outbox::of(long)));
-                }
                 Some(departure) => outbox.departures.push(departure),
                 None => break,
             }
@@ -257,11 +209,10 @@ impl<H: Host> State<H> {
             return None;
         };
         let slot = commit.slot;
-        let writes = std::mem::take(&mut slot.contents.writes);
-        let answers = slot.contents.shared_answers();
+        let contents = slot.contents.clone();
         let paced_one = slot.groups == 1 && commit.reason == Reason::Commit;
         *H::seat(&committer).serving.lock() =
-            Some(Serving { lane: commit.lane, answers, writes: H::Writes::default(), paced_one });
+            Some(Serving { lane: commit.lane, contents: contents.clone(), paced_one });
         let info = Info {
             weight: slot.weight,
             groups: slot.groups,
@@ -269,7 +220,7 @@ impl<H: Host> State<H> {
             waited: now.saturating_duration_since(slot.opened),
             reason: commit.reason,
         };
-        Some(Departure { committer, lane: commit.key.clone(), writes, info })
+        Some(Departure { committer, lane: commit.key.clone(), info, contents })
     }
 
     /// How many committers there is work for.
@@ -284,8 +235,4 @@ impl<H: Host> State<H> {
             outbox.committers_wanted = Some((owner.pid.clone(), missing));
         }
     }
-}
-
-fn is_long<H: Host>(departure: &Departure<H>) -> bool {
-    departure.info.groups > LONG_BATCH || H::messages(&departure.writes) > MANY_MESSAGES
 }

@@ -4,12 +4,14 @@
 //! Invariant: no other module of this crate names a lock, a channel or a clock.
 
 #[cfg(loom)]
-pub use modelled::{Mutex, MutexGuard, Receiver, RecvTimeoutError, Sender, now, unbounded};
+pub use modelled::{
+    Condvar, Mutex, MutexGuard, Receiver, RecvTimeoutError, Sender, now, unbounded,
+};
 
 #[cfg(not(loom))]
 pub use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 #[cfg(not(loom))]
-pub use parking_lot::{Mutex, MutexGuard};
+pub use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// The time.
 #[cfg(not(loom))]
@@ -23,26 +25,62 @@ const LOOKS: usize = 64;
 
 /// Takes a lock that is held for less than it takes to put a thread to sleep and to wake it.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    #[cfg(not(loom))]
-    for _ in 0..LOOKS {
-        if let Some(guard) = mutex.try_lock() {
-            return guard;
+    look(mutex, |_| true).unwrap_or_else(|| mutex.lock())
+}
+
+/// The same, once what it guards is as it should be, which takes as little. Whoever makes it so notifies `changed`.
+pub fn lock_when<'a, T>(
+    mutex: &'a Mutex<T>,
+    changed: &Condvar,
+    is: impl Fn(&T) -> bool,
+) -> MutexGuard<'a, T> {
+    look(mutex, &is).unwrap_or_else(|| {
+        let mut guard = mutex.lock();
+        while !is(&guard) {
+            guard = wait(changed, guard);
         }
-        std::hint::spin_loop();
-    }
-    mutex.lock()
+        guard
+    })
+}
+
+#[cfg(not(loom))]
+fn look<T>(mutex: &Mutex<T>, is: impl Fn(&T) -> bool) -> Option<MutexGuard<'_, T>> {
+    (0..LOOKS).find_map(|_| {
+        let guard = mutex.try_lock().filter(|guard| is(guard));
+        if guard.is_none() {
+            std::hint::spin_loop();
+        }
+        guard
+    })
+}
+
+/// In a model it makes no difference.
+#[cfg(loom)]
+fn look<T>(_mutex: &Mutex<T>, _is: impl Fn(&T) -> bool) -> Option<MutexGuard<'_, T>> {
+    None
+}
+
+#[cfg(not(loom))]
+fn wait<'a, T>(condition: &Condvar, mut guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    condition.wait(&mut guard);
+    guard
+}
+
+#[cfg(loom)]
+fn wait<'a, T>(condition: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    condition.wait(guard).expect("a model ends with its first panic")
 }
 
 /// The same for loom, as far as it is used here.
 #[cfg(loom)]
 mod modelled {
-    use loom::sync::{Arc, Condvar, Mutex as LoomMutex};
+    use loom::sync::{Arc, Mutex as LoomMutex};
     use std::collections::VecDeque;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::{Duration, Instant};
 
-    pub use loom::sync::MutexGuard;
+    pub use loom::sync::{Condvar, MutexGuard};
 
     /// A lock that is not poisoned.
     #[derive(Debug, Default)]

@@ -4,7 +4,7 @@
 //! Invariant: it ends only when the shard is closed, nothing is in flight and no event is left; a
 //! shard that is open has exactly one.
 
-use crate::committer::SharedAnswers;
+use crate::contents::Contents;
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::outbox::Outbox;
@@ -105,39 +105,39 @@ impl<H: Host> Shard<H> {
                 }
             }
             abandoned.extend(std::iter::from_fn(|| state.engine.poll_abandoned()));
-            let outbox = state.settle(now, &self.events.0);
+            let outbox = state.settle(now);
             if state.is_closed() {
                 // Nobody will start a committer for these.
                 orphans = std::mem::take(&mut state.orphans);
             }
             (state.abandon_with.clone(), outbox)
         });
-        self.fail(abandoned.iter().map(|contents| contents.shared_answers()), &failure);
+        self.fail(abandoned.into_iter(), &failure);
         waiters.into_values().for_each(|waiter| H::tell(waiter, None, Some(&failure)));
         if let Some(outbox) = outbox {
             outbox.send(None, &self.events.0);
         }
         orphans.iter().for_each(|orphan| self.fail_orphan(&orphan.committer));
-        waiting.iter().for_each(|answers| self.expire(answers, now));
+        waiting.iter().for_each(|contents| self.expire(contents, now));
     }
 
     /// Tells the callers of a slot that have waited too long (3.7).
-    fn expire(&self, answers: &SharedAnswers<H>, now: Instant) {
+    fn expire(&self, contents: &Contents<H>, now: Instant) {
         let mut place = Some(0);
         while let Some(from) = place {
-            let mut answers = answers.lock();
-            let expired = answers.as_mut().expire(now, from, CALLERS_AT_ONCE);
+            let mut held = contents.lock();
+            let expired = held.answers.as_mut().expire(now, from, CALLERS_AT_ONCE);
             for caller in expired.late {
-                H::tell_late(&mut answers, caller);
+                H::tell_late(&mut held.answers, caller);
             }
-            drop(answers);
+            drop(held);
             self.locked(|state| state.expire_at(expired.earliest));
             place = expired.next;
         }
     }
 
     /// Tells all callers that are left of these batches of the failure.
-    fn fail(&self, batches: impl Iterator<Item = SharedAnswers<H>>, failure: &Failure) {
+    fn fail(&self, batches: impl Iterator<Item = Contents<H>>, failure: &Failure) {
         let Some(mail) = H::fail(batches, failure) else { return };
         self.locked(|state| match state.idle.last() {
             Some(courier) => H::deliver(courier, None, mail),
@@ -168,7 +168,7 @@ impl<H: Host> Shard<H> {
     /// Answers the batch of a dead committer, since no process can.
     fn fail_orphan(&self, dead: &H::Committer) {
         let Some(serving) = H::seat(dead).serving.lock().take() else { return };
-        self.fail(std::iter::once(serving.answers), &Failure::CommitterDown);
+        self.fail(std::iter::once(serving.contents), &Failure::CommitterDown);
         let done = |state: &mut State<H>, now| state.engine.handle_commit_done(now, serving.lane);
         drop(self.with(None, done));
     }
@@ -183,7 +183,7 @@ impl<H: Host> Shard<H> {
                 state.engine = Default::default();
             }
             let in_flight: Vec<_> =
-                state.seated().filter_map(|committer| H::seat(committer).answers()).collect();
+                state.seated().filter_map(|committer| H::seat(committer).contents()).collect();
             (owner, std::mem::take(&mut state.waiters), in_flight)
         });
         self.fail(in_flight.into_iter(), &failure);

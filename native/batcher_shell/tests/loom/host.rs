@@ -4,10 +4,11 @@
 //! orders to try.
 
 use batcher_core::{Config, Group, LaneRef, Refused};
-use batcher_shell::{Callers, Departure, Event, Failure, Host, Seat, SharedAnswers};
+use batcher_shell::{Callers, Contents, Departure, Event, Failure, Host, Seat};
 use loom::sync::{Condvar, Mutex};
 use loom::thread::JoinHandle;
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -110,6 +111,14 @@ impl Answers {
     }
 }
 
+/// A write to the put lane that fails before it is in its slot.
+pub fn fail_to_fill(shard: &Shard) {
+    let group = Group { weight: 1, bytes: 8 };
+    let fail = |_: &mut _, _: &mut _, _| resume_unwind(Box::new("provoked"));
+    let offer = || shard.offer((), LaneRef::Put, group, LATE, None, fail);
+    assert!(catch_unwind(AssertUnwindSafe(offer)).is_err());
+}
+
 /// What a committer is sent.
 enum Message {
     Batch(Vec<Arc<Caller>>),
@@ -178,6 +187,9 @@ impl Crew {
         drop(mailbox);
         match message {
             Message::Batch(batch) => {
+                let contents = committer.seat.contents().expect("a batch comes with its callers");
+                assert_eq!(contents.lock().answers.0.all().len(), batch.len());
+                drop(contents);
                 self.answer(shard, &committer);
                 batch
             }
@@ -197,8 +209,8 @@ impl Crew {
     }
 
     fn answer(&self, shard: &Shard, committer: &Arc<Committer>) {
-        let answers = committer.seat.answers().expect("a batch comes with its answers");
-        let couriered = answers.lock().answer();
+        let contents = committer.seat.contents().expect("a batch comes with its callers");
+        let couriered = contents.lock().answers.answer();
         couriered.iter().for_each(|caller| caller.reply());
         self.in_flight.fetch_sub(1, Relaxed);
         shard.next((), committer);
@@ -249,10 +261,14 @@ impl Host for Model {
         &committer.seat
     }
 
-    fn depart(departure: Departure<Self>, _sender: Option<()>) -> Vec<Arc<Caller>> {
+    fn depart(
+        departure: &Departure<Self>,
+        writes: Vec<Arc<Caller>>,
+        _sender: Option<()>,
+    ) -> Vec<Arc<Caller>> {
         let crew = &departure.committer.crew;
         assert_eq!(crew.in_flight.fetch_add(1, Relaxed), 0, "one in flight per lane");
-        crew.send(&departure.committer, Message::Batch(departure.writes));
+        crew.send(&departure.committer, Message::Batch(writes));
         Vec::new()
     }
 
@@ -267,10 +283,11 @@ impl Host for Model {
     fn ask_for_heralds(_owner: u32, _sender: ()) {}
 
     fn fail(
-        batches: impl Iterator<Item = SharedAnswers<Self>>,
+        batches: impl Iterator<Item = Contents<Self>>,
         _failure: &Failure,
     ) -> Option<Vec<Arc<Caller>>> {
-        let couriered: Vec<_> = batches.flat_map(|answers| answers.lock().answer()).collect();
+        let couriered: Vec<_> =
+            batches.flat_map(|contents| contents.lock().answers.answer()).collect();
         (!couriered.is_empty()).then_some(couriered)
     }
 

@@ -41,6 +41,46 @@ fn an_earlier_window_wakes_the_thread() {
     });
 }
 
+/// Filling against departure: a batch leaves with all that was accepted into it, whoever sends it.
+#[test]
+fn a_batch_leaves_whole() {
+    model(|shard| {
+        open_without_thread(&shard);
+        let crew = Crew::join(&shard, &[1]);
+        let (late, soon) = (Caller::new(), Caller::new());
+        let writing = {
+            let (shard, late) = (Arc::clone(&shard), Arc::clone(&late));
+            spawn(move || late.offer(&shard, LATE).unwrap())
+        };
+        soon.offer(&shard, AT_ONCE).unwrap();
+        crew.work(&shard);
+        writing.join().unwrap();
+        shard.flush((), ());
+        crew.finish(&shard);
+        assert_eq!((late.replies(), soon.replies()), (1, 1));
+    });
+}
+
+/// A call that fails while its writes are put in holds up nobody: whoever else is in its batch is answered, or told of
+/// the failure.
+#[test]
+fn a_batch_does_not_wait_for_a_call_that_failed() {
+    model(|shard| {
+        let thread = open(&shard, LATE).unwrap();
+        let crew = Crew::join(&shard, &[1]);
+        let other = Caller::new();
+        let failing = {
+            let shard = Arc::clone(&shard);
+            spawn(move || fail_to_fill(&shard))
+        };
+        let accepted = other.offer(&shard, AT_ONCE).is_ok();
+        failing.join().unwrap();
+        crew.finish(&shard);
+        thread.join().unwrap();
+        assert_eq!(other.replies(), usize::from(accepted));
+    });
+}
+
 /// Giving up against reply: a caller is told that it has waited too long, or gets its reply.
 #[test]
 fn a_caller_has_waited_too_long_or_gets_its_reply() {
