@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// Batches of more groups are put together on the shard's thread, not on a scheduler.
 const LONG_BATCH: u64 = 2_000;
-/// And so are those of more messages.
+/// And so are those of as many groups that are more than so many messages.
 const MANY_MESSAGES: usize = 500;
 
 /// A committing process in its place.
@@ -68,7 +68,11 @@ pub struct Departure<H: Host> {
 impl<H: Host> Departure<H> {
     /// Whether it takes too long for a scheduler.
     pub(crate) fn is_long(&self) -> bool {
-        self.info.groups > LONG_BATCH || H::messages(&self.contents.lock().writes) > MANY_MESSAGES
+        match self.info.groups {
+            groups if groups > LONG_BATCH => true,
+            groups if groups <= MANY_MESSAGES as u64 => false,
+            _ => H::messages(&self.contents.lock().writes) > MANY_MESSAGES,
+        }
     }
 
     /// Sends the batch, once all of it is there.
