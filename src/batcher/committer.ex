@@ -67,7 +67,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
       {^ref, :part, entries, bytes} ->
         # The VM walks through all binaries of a message when it is received.
-        :erlang.bump_reductions(div(bytes, @bytes_per_reduction))
+        :erlang.bump_reductions(1 + div(bytes, @bytes_per_reduction))
         __MODULE__.loop(%{state | parts: [entries | state.parts]})
 
       {^ref, :answer, reply} ->

@@ -11,7 +11,7 @@ use crate::failure;
 use crate::herald::{Home, Relays, Replies};
 use crate::host::Beam;
 use crate::measure::{self, SHORT};
-use batcher_shell::{Callers, Contents, Failure, Finished, Relay};
+use batcher_shell::{Callers, Contents, Failure, Finished, KEPT, Relay};
 use rustler::{Encoder, Env, Error, LocalPid, NifResult, Term};
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,6 +20,8 @@ use std::time::Instant;
 /// woken processes included: some 200 us.
 const CHUNK: u64 = 128;
 pub(crate) const CHUNK_PERCENT: i32 = 40;
+/// Of a slice of more replies one copy is saved by sending it from here.
+const WORTH_A_RELAY: u64 = 32;
 /// How many replies a process sends within one time slice.
 const COURIERED: usize = 32;
 
@@ -85,23 +87,18 @@ impl Waiting {
             let (reply, rest) = replies.list_get_cell()?;
             return Ok(fits(reply).then_some((reply, rest)));
         }
+        let mut first = Vec::with_capacity(self.replies.min(KEPT as u64) as usize);
         let mut rest = replies;
-        let mut left = self.replies;
-        let items = std::iter::from_fn(|| {
-            let (head, tail) = rest.list_get_cell().ok().filter(|_| left > 0)?;
-            fits(head).then(|| {
-                (left, rest) = (left - 1, tail);
-                head
-            })
-        });
-        let slice = list_of(env, items);
-        if left > 0 {
-            // Too large, or no item at all.
-            rest.list_get_cell()?;
-            return Ok(None);
+        for _ in 0..self.replies {
+            let (head, tail) = rest.list_get_cell()?;
+            if !fits(head) {
+                return Ok(None);
+            }
+            first.push(head);
+            rest = tail;
         }
         // A batch of one group: its slice is the list itself.
-        let slice = if rest.is_empty_list() { replies } else { slice };
+        let slice = if rest.is_empty_list() { replies } else { list_of(env, first.into_iter()) };
         Ok(Some(((atoms::ok(), slice).encode(env), rest)))
     }
 }
@@ -320,6 +317,7 @@ impl Answers {
             Route::Direct(pid) => {
                 let Some((_, true)) = self.callers.pass() else { return };
                 let relayed = !self.ordered
+                    && caller.replies <= WORTH_A_RELAY
                     && self.tags.enter(|inside| {
                         relays.take(caller.home, pid, inside.term(caller.tag), reply)
                     });

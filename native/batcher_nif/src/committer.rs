@@ -75,7 +75,7 @@ pub(crate) fn dismiss(committer: &ResourceArc<Committer>) {
 }
 
 /// Sends `{committer, :part, entries, bytes}` for all parts but the last, then
-/// `{committer, :commit, lane, function, entries, info}`. If the committer has died, its owner
+/// `{{committer, :commit, lane, function}, entries, info}`. If the committer has died, its owner
 /// hears of that and answers the batch. Returns what held the writes, empty.
 pub(crate) fn depart(
     departure: &Departure<Beam>,

@@ -200,6 +200,7 @@ impl Writes {
     /// When all parts have been sent: nothing, with the memory of one of them.
     pub(crate) fn emptied(mut self) -> Self {
         self.parts.truncate(1);
+        self.parts.shrink_to(KEPT);
         Writes { parts: self.parts, ..Writes::default() }
     }
 

@@ -151,9 +151,9 @@ impl<'a> Offer<'a> {
         let window = Duration::from_millis(self.window_ms);
         let wait = self.wait_ms.map(Duration::from_millis);
         let group = Group { weight, bytes };
-        let queued = shard.offer(env, lane, group, window, wait, |writes, answers, until| {
-            writes.push(item, shape, self.count, bytes);
-            answers.add(self.caller, until, self.count, bare);
+        let queued = shard.offer(env, lane, group, window, wait, |held, until| {
+            held.writes.push(item, shape, self.count, bytes);
+            held.answers.add(self.caller, until, self.count, bare);
         });
         Ok(match queued {
             Ok(()) => atoms::queued(),

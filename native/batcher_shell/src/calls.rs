@@ -4,7 +4,7 @@
 //! nothing under it.
 
 use crate::committer::Serving;
-use crate::contents::Contents;
+use crate::contents::{Contents, Held};
 use crate::host::Host;
 use crate::shard::Shard;
 use crate::sync;
@@ -14,7 +14,7 @@ use std::panic::resume_unwind;
 use std::time::{Duration, Instant};
 
 impl<H: Host> Shard<H> {
-    /// A call's writes arrive; `fill` puts them into their slot, and the caller among those who
+    /// A call's writes arrive; `put` puts them into their slot, and the caller among those who
     /// wait, until the given time if `wait` sets one. The lock is free by then.
     pub fn offer(
         &self,
@@ -23,7 +23,7 @@ impl<H: Host> Shard<H> {
         group: Group,
         window: Duration,
         wait: Option<Duration>,
-        fill: impl FnOnce(&mut H::Writes, &mut H::Answers, Option<Instant>),
+        put: impl FnOnce(&mut Held<H>, Option<Instant>),
     ) -> Result<(), Refused> {
         let (accepted, outbox) = self.change(Some(sender), |state, now| {
             #[cfg(feature = "lock-times")]
@@ -33,10 +33,8 @@ impl<H: Host> Shard<H> {
             state.expire_at(until);
             Ok((place, until))
         });
-        let queued = accepted.map(|(place, until)| {
-            let fill = |writes: &mut _, answers: &mut _| fill(writes, answers, until);
-            self.guard(Some(sender), || place.fill(fill))
-        });
+        let queued = accepted
+            .map(|(place, until)| place.fill(|held| self.guard(Some(sender), || put(held, until))));
         // Whatever has become of this group: what follows may be for others, too.
         self.dispatch(Some(sender), outbox);
         queued.map(|filled| filled.unwrap_or_else(|panic| resume_unwind(panic)))

@@ -7,13 +7,12 @@ use crate::contents::Contents;
 use crate::host::Host;
 use crate::sync::Mutex;
 use batcher_core::{LaneId, LaneKey, Reason};
-use std::mem;
 use std::time::Duration;
 
 /// Batches of more groups are put together on the shard's thread, not on a scheduler.
 const LONG_BATCH: u64 = 2_000;
-/// And so are those of as many groups that are more than so many messages.
-const MANY_MESSAGES: usize = 500;
+/// Of more groups than this each may be a message of its own: then the thread sends them, too.
+const MANY_GROUPS: u64 = 500;
 
 /// A committing process in its place.
 pub struct Seat<H: Host> {
@@ -68,19 +67,14 @@ pub struct Departure<H: Host> {
 impl<H: Host> Departure<H> {
     /// Whether it takes too long for a scheduler.
     pub(crate) fn is_long(&self) -> bool {
-        match self.info.groups {
-            groups if groups > LONG_BATCH => true,
-            groups if groups <= MANY_MESSAGES as u64 => false,
-            _ => H::messages(&self.contents.lock().writes) > MANY_MESSAGES,
-        }
+        let many = || H::messages(&self.contents.lock().writes) as u64 > MANY_GROUPS;
+        self.info.groups > LONG_BATCH || self.info.groups > MANY_GROUPS && many()
     }
 
     /// Sends the batch, once all of it is there.
     pub(crate) fn send(self, sender: Option<H::Env<'_>>) {
-        let writes = mem::take(&mut self.contents.lock().writes);
-        let emptied = H::depart(&self, writes, sender);
-        // Their memory, for another slot.
-        self.contents.lock().writes = emptied;
+        let emptied = H::depart(&self, self.contents.take_writes(), sender);
+        self.contents.put_back(emptied);
     }
 }
 

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 
 /// Processes, messages, and what writes and callers are.
 ///
-/// None of these functions may block; none is called under the lock of the shard but
+/// None of these functions may block, but for the lock of a batch; none is called under the lock of the shard but
 /// [`seat`](Self::seat), [`is_current`](Self::is_current) and [`deliver`](Self::deliver). A `sender`
 /// is the calling process, `None` on the shard's own thread.
 pub trait Host: Sized + 'static {

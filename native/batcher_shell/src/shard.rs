@@ -116,13 +116,14 @@ impl<H: Host> Shard<H> {
 
     /// Sends what follows from a change.
     pub(crate) fn dispatch(&self, sender: Option<H::Env<'_>>, outbox: Option<Outbox<H>>) {
-        match (sender, outbox) {
-            (_, None) => {}
-            (Some(sender), Some(outbox)) if H::may_be_exiting(sender) || outbox.is_long() => {
+        let Some(outbox) = outbox else { return };
+        let sent = self.guard(sender, || match sender {
+            Some(sender) if H::may_be_exiting(sender) || outbox.is_long() => {
                 self.notify(Event::Send(outbox));
             }
-            (sender, Some(outbox)) => outbox.send(sender, &self.events.0),
-        }
+            _ => outbox.send(sender, &self.events.0),
+        });
+        sent.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// How long offers have held the lock since this was asked last: `(nanoseconds, how many of them)`, ascending.

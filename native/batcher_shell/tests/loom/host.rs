@@ -4,7 +4,7 @@
 //! orders to try.
 
 use batcher_core::{Config, Group, LaneRef, Refused};
-use batcher_shell::{Callers, Contents, Departure, Event, Failure, Host, Seat};
+use batcher_shell::{Callers, Contents, Departure, Event, Failure, Held, Host, Seat};
 use loom::sync::{Condvar, Mutex};
 use loom::thread::JoinHandle;
 use std::collections::VecDeque;
@@ -80,9 +80,9 @@ impl Caller {
         wait: Option<Duration>,
     ) -> Result<(), Refused> {
         let group = Group { weight: 1, bytes: 8 };
-        shard.offer((), lane, group, window, wait, |writes, answers, until| {
-            writes.push(Arc::clone(self));
-            answers.0.add(Arc::clone(self), until);
+        shard.offer((), lane, group, window, wait, |held, until| {
+            held.writes.push(Arc::clone(self));
+            held.answers.0.add(Arc::clone(self), until);
         })
     }
 }
@@ -114,7 +114,7 @@ impl Answers {
 /// A write to the put lane that fails before it is in its slot.
 pub fn fail_to_fill(shard: &Shard) {
     let group = Group { weight: 1, bytes: 8 };
-    let fail = |_: &mut _, _: &mut _, _| resume_unwind(Box::new("provoked"));
+    let fail = |_: &mut Held<Model>, _| resume_unwind(Box::new("provoked"));
     let offer = || shard.offer((), LaneRef::Put, group, LATE, None, fail);
     assert!(catch_unwind(AssertUnwindSafe(offer)).is_err());
 }
