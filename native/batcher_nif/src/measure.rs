@@ -35,11 +35,7 @@ pub(crate) fn bytes(term: Term<'_>) -> u64 {
 /// The same, if no more than `words` are to be copied of it; takes them from `words`.
 pub(crate) fn bytes_within(term: Term<'_>, words: &mut u64) -> Option<u64> {
     let mut measure = Measure { bytes: WORD, words, containers: Vec::new() };
-    match Elements::of(term) {
-        // As most commands are: nothing to remember, so nothing to allocate.
-        Some(elements) => measure.add_elements(elements)?,
-        None => measure.add(term)?,
-    }
+    measure.add_flat(term)?;
     while let Some(container) = measure.containers.pop() {
         measure.add_parts(container)?;
     }
@@ -49,6 +45,7 @@ pub(crate) fn bytes_within(term: Term<'_>, words: &mut u64) -> Option<u64> {
 /// The same of an item of a list, its cell included.
 pub(crate) fn item_within(item: Term<'_>, words: &mut u64) -> Option<u64> {
     *words = words.checked_sub(CELL)?;
+    // As most replies are.
     if item.is_atom() {
         return Some(CELL * WORD);
     }
@@ -105,6 +102,15 @@ impl<'a> Measure<'_, 'a> {
         }
     }
 
+    /// The same, but a tuple's elements are counted at once, as most commands and entries are tuples: nothing to
+    /// remember, so nothing to allocate. Not for what stands in a tuple, or this would go as deep as that.
+    fn add_flat(&mut self, term: Term<'a>) -> Option<()> {
+        match Elements::of(term) {
+            Some(elements) => self.add_elements(elements),
+            None => self.add(term),
+        }
+    }
+
     fn add_elements(&mut self, elements: Elements<'a>) -> Option<()> {
         self.take(1 + elements.len() as u64)?;
         (0..elements.len()).try_for_each(|index| self.add(elements.at(index)))
@@ -125,11 +131,7 @@ impl<'a> Measure<'_, 'a> {
         let mut tail = container;
         while let Ok((head, rest)) = tail.list_get_cell() {
             self.take(CELL)?;
-            match Elements::of(head) {
-                // Entries and commands: no detour for each.
-                Some(elements) => self.add_elements(elements)?,
-                None => self.add(head)?,
-            }
+            self.add_flat(head)?;
             tail = rest;
         }
         if tail.is_empty_list() { Some(()) } else { self.add(tail) }

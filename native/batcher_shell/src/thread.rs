@@ -114,9 +114,7 @@ impl<H: Host> Shard<H> {
         });
         self.fail(abandoned.into_iter(), &failure);
         waiters.into_values().for_each(|waiter| H::tell(waiter, None, Some(&failure)));
-        if let Some(outbox) = outbox {
-            outbox.send(None, &self.events.0);
-        }
+        self.dispatch(None, outbox);
         orphans.iter().for_each(|orphan| self.fail_orphan(&orphan.committer));
         waiting.iter().for_each(|contents| self.expire(contents, now));
     }

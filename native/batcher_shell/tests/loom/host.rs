@@ -134,6 +134,11 @@ pub struct Committer {
 }
 
 impl Committer {
+    /// Of the batch that it has.
+    fn contents(&self) -> Contents<Model> {
+        self.seat.contents().expect("a batch comes with its callers")
+    }
+
     /// Sends replies that came as messages, unless it exited before it could.
     fn send_for(&self, callers: &[Arc<Caller>]) {
         if !self.gone.load(Relaxed) {
@@ -187,9 +192,7 @@ impl Crew {
         drop(mailbox);
         match message {
             Message::Batch(batch) => {
-                let contents = committer.seat.contents().expect("a batch comes with its callers");
-                assert_eq!(contents.lock().answers.0.all().len(), batch.len());
-                drop(contents);
+                assert_eq!(committer.contents().lock().answers.0.all().len(), batch.len());
                 self.answer(shard, &committer);
                 batch
             }
@@ -209,8 +212,7 @@ impl Crew {
     }
 
     fn answer(&self, shard: &Shard, committer: &Arc<Committer>) {
-        let contents = committer.seat.contents().expect("a batch comes with its callers");
-        let couriered = contents.lock().answers.answer();
+        let couriered = committer.contents().lock().answers.answer();
         couriered.iter().for_each(|caller| caller.reply());
         self.in_flight.fetch_sub(1, Relaxed);
         shard.next((), committer);

@@ -10,7 +10,7 @@ mod relay;
 use batcher_core::LaneRef;
 use batcher_shell::Event;
 use host::*;
-use loom::thread::spawn;
+use loom::thread::{JoinHandle, spawn};
 use std::sync::Arc;
 
 /// Runs a model in every order of its threads; `LOOM_MAX_PREEMPTIONS` sets another bound.
@@ -18,6 +18,12 @@ fn model(run: impl Fn(Arc<Shard>) + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound.get_or_insert(3);
     builder.check(move || run(Arc::new(Shard::new(0))));
+}
+
+/// Works on the shard in another thread.
+fn beside(shard: &Arc<Shard>, work: impl FnOnce(&Shard) + 'static) -> JoinHandle<()> {
+    let shard = Arc::clone(shard);
+    spawn(move || work(&shard))
 }
 
 /// Enqueue against expiry: whatever the thread is about to sleep for, a window that ends earlier is
@@ -69,10 +75,7 @@ fn a_batch_does_not_wait_for_a_call_that_failed() {
         let thread = open(&shard, LATE).unwrap();
         let crew = Crew::join(&shard, &[1]);
         let other = Caller::new();
-        let failing = {
-            let shard = Arc::clone(&shard);
-            spawn(move || fail_to_fill(&shard))
-        };
+        let failing = beside(&shard, fail_to_fill);
         let accepted = other.offer(&shard, AT_ONCE).is_ok();
         failing.join().unwrap();
         crew.finish(&shard);
@@ -107,10 +110,7 @@ fn a_caller_has_waited_too_long_or_hears_of_the_end() {
         let thread = open(&shard, LATE).unwrap();
         let caller = Caller::new();
         caller.wait(&shard, LATE, SOON);
-        let closing = {
-            let shard = Arc::clone(&shard);
-            spawn(move || shard.close(()))
-        };
+        let closing = beside(&shard, |shard| shard.close(()));
         closing.join().unwrap();
         thread.join().unwrap();
         assert_eq!(caller.replies() + caller.late(), 1);
@@ -306,10 +306,7 @@ fn the_batch_of_a_dead_committer_is_answered_once() {
         callers[0].offer(&shard, LATE).unwrap();
         callers[1].offer(&shard, AT_ONCE).unwrap();
         let dead = crew.kill();
-        let burying = {
-            let shard = Arc::clone(&shard);
-            spawn(move || shard.bury_committer((), &dead, ()))
-        };
+        let burying = beside(&shard, move |shard| shard.bury_committer((), &dead, ()));
         shard.notify(Event::CommitterDown(dead));
         owner_dies(&shard);
         crew.work(&shard);
@@ -333,10 +330,7 @@ fn a_lane_is_free_when_the_callers_of_the_dead_are_answered() {
         let (first, second) = (Caller::by_courier(), Caller::new());
         first.offer(&shard, AT_ONCE).unwrap();
         let dead = crew.kill();
-        let burying = {
-            let shard = Arc::clone(&shard);
-            spawn(move || shard.bury_committer((), &dead, ()))
-        };
+        let burying = beside(&shard, move |shard| shard.bury_committer((), &dead, ()));
         second.offer(&shard, AT_ONCE).unwrap();
         while second.replies() == 0 {
             if !crew.work(&shard).is_empty() {
@@ -358,10 +352,7 @@ fn the_batch_of_a_dead_committer_is_answered_without_an_owner() {
         let caller = Caller::new();
         caller.offer(&shard, AT_ONCE).unwrap();
         let dead = crew.kill();
-        let dying = {
-            let shard = Arc::clone(&shard);
-            spawn(move || shard.notify(Event::CommitterDown(dead)))
-        };
+        let dying = beside(&shard, move |shard| shard.notify(Event::CommitterDown(dead)));
         shard.close(());
         dying.join().unwrap();
         thread.join().unwrap();
