@@ -38,8 +38,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Closed do
 
   defp compare(spec, work, emit, progress) do
     params = params(spec, work)
-    # Commits of some length are not disturbed by a look at the clock.
-    watch? = spec.kind == :latency or spec.backend != :null
+    watch? = spec.kind == :latency
     settings = %{seconds: spec.seconds, warm_up: spec.warm_up, watch?: watch?}
 
     rounds =
@@ -51,8 +50,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Closed do
       end
 
     samples = for peer <- spec.peers, do: {peer, for(round <- rounds, do: round[peer])}
-    if spec.kind != :latency, do: emit_throughput(spec, params, samples, emit)
-    if watch?, do: emit_latency(params, samples, emit)
+
+    if watch?,
+      do: emit_latency(params, samples, emit),
+      else: emit_throughput(spec, params, samples, emit)
   end
 
   # Always what a reader expects, and whatever differs from the usual.
