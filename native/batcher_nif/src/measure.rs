@@ -35,7 +35,7 @@ pub(crate) fn bytes(term: Term<'_>) -> u64 {
 /// The same, if no more than `words` are to be copied of it; takes them from `words`.
 pub(crate) fn bytes_within(term: Term<'_>, words: &mut u64) -> Option<u64> {
     let mut measure = Measure { bytes: WORD, words, containers: Vec::new() };
-    measure.add_flat(term)?;
+    measure.add_parts(term)?;
     while let Some(container) = measure.containers.pop() {
         measure.add_parts(container)?;
     }
