@@ -85,6 +85,22 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.LargeItemsTest do
     for {task, command} <- Enum.zip(tasks, commands), do: assert(await(task) == command)
   end
 
+  test "the process that has committed a large batch holds nothing of it", %{shard: shard} do
+    echo(shard)
+
+    for list <- [puts("many", 5_000), [{"large", String.duplicate("v", 300_000), 0}]] do
+      tag = make_ref()
+      :ok = Batcher.write_put_batch_async(shard, list, {self(), tag})
+      :ok = Batcher.flush(shard)
+      assert await_reply(tag) == {:ok, list}
+      committer = next_commit(shard).pid
+      assert {:binary, []} = Process.info(committer, :binary)
+
+      {_item, heap} = Process.info(committer, :garbage_collection_info)
+      assert heap[:heap_size] + heap[:old_heap_size] + heap[:mbuf_size] < 1_000
+    end
+  end
+
   test "9.1 a command that counts other than 1 gets its slice, however long", %{shard: shard} do
     backend(shard, {:run, fn _function, [{:put_batch, list} | _] -> {:ok, list ++ [:small]} end})
     list = puts("a", @items)

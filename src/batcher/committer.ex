@@ -26,6 +26,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   @bytes_per_reduction 128
   # A batch of so many items is put together at a stretch: a third of a millisecond.
   @short 10_000
+  # For batches of so many bytes there is room, in words: for twice what they take, but not for the bytes of large
+  # binaries, which lie elsewhere, and for the largest batches no more than that.
+  @large 65_536
+  @room_per_byte 2 / :erlang.system_info(:wordsize)
+  @room_per_reply 64
+  @most_room 1_000_000
   # After a commit of so many microseconds callers get some of its time, a 16th, to write again.
   @long_commit_us 200
   @patience 16
@@ -35,8 +41,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
   @doc "Starts a committer, linked to the calling owner."
   @spec start_link(integer, boolean) :: pid
-  def start_link(shard, telemetry?),
-    do: :proc_lib.spawn_link(__MODULE__, :init, [shard, telemetry?])
+  def start_link(shard, telemetry?) do
+    # What waits is no part of the heap: it would be copied whenever that is cleaned.
+    options = [:link, message_queue_data: :off_heap]
+    :proc_lib.spawn_opt(__MODULE__, :init, [shard, telemetry?], options)
+  end
 
   @doc false
   def init(shard, telemetry?) do
@@ -62,8 +71,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     receive do
       {{^ref, :commit, lane, function}, entries, info} ->
         answered = commit(state, lane, function, entries(state, lane, entries, info), info)
+        state = cleaned(state, info)
         if answered != :rested, do: :ok = Native.next(ref)
-        __MODULE__.loop(worked(without_parts(state)))
+        __MODULE__.loop(worked(state))
 
       {^ref, :part, entries, bytes} ->
         # The VM walks through all binaries of a message when it is received.
@@ -86,14 +96,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         __MODULE__.loop(look_later(%{state | worked?: false}))
 
       {^ref, :look} ->
-        if known(fn -> Native.retire(ref, @resting) end),
-          do: deliver_last(ref),
-          else: :proc_lib.hibernate(__MODULE__, :loop, [%{state | looks?: false}])
+        if known(fn -> Native.retire(ref, @resting) end), do: deliver_last(ref), else: rest(state)
 
       # Exits of owners, late replies to a backend that has stopped waiting for them.
       _stranger ->
         __MODULE__.loop(state)
     end
+  end
+
+  defp rest(state) do
+    {:min_heap_size, usual} = :erlang.system_info(:min_heap_size)
+    Process.flag(:min_heap_size, usual)
+    :proc_lib.hibernate(__MODULE__, :loop, [%{state | looks?: false}])
   end
 
   # One timer for many batches: one for each would take a tenth of the time of a small one.
@@ -104,6 +118,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     Process.send_after(self(), {state.ref, :look}, @rest_ms)
     %{state | looks?: true}
   end
+
+  # The VM collects garbage when a message takes more than is free of the heap, which is in the midst of its batch:
+  # then all of that is copied. So there is room, and garbage is collected when nothing of the batch is left.
+  defp cleaned(state, {{replies, _weight, _groups, bytes}, _, _, _}) when bytes >= @large do
+    state = without_parts(state)
+    room = min(trunc(@room_per_byte * bytes), @room_per_reply * replies)
+    Process.flag(:min_heap_size, min(room, @most_room))
+    :erlang.garbage_collect(self(), type: :minor)
+    state
+  end
+
+  defp cleaned(state, _info), do: without_parts(state)
 
   defp without_parts(%{parts: []} = state), do: state
   defp without_parts(state), do: %{state | parts: []}
