@@ -61,9 +61,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Suite do
     {:latency, %{callers: @callers}, %{callers: [1, 16, 256, 2_000]}},
     {:throughput, %{backend: :slow, callers: [16, 64, 256], peers: @batching}, %{}},
     {:latency, %{backend: :slow, callers: [16, 64, 256], peers: @batching, repeat: 1}, %{}},
+    {:wake, %{peers: [:floor]}, %{}},
     {:throughput,
-     %{backend: :ra, callers: [16, 256, 2_000], peers: @committing, seconds: 2.0, warm_up: 0.5},
-     %{seconds: 0.8, warm_up: 0.2}},
+     %{
+       backend: :ra,
+       callers: [16, 256, 2_000],
+       peers: @committing,
+       repeat: 5,
+       seconds: 1.2,
+       warm_up: 0.3
+     }, %{repeat: 1, seconds: 0.8, warm_up: 0.2}},
     {:latency, %{backend: :ra, callers: [16, 256, 2_000], peers: @committing, repeat: 1}, %{}},
     {:groups, %{lane: :put, groups: [1, 10, 100]}, %{groups: [1, 100]}},
     {:values, %{values: [16, 1_024, 65_536]}, %{}},
@@ -87,12 +94,19 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Suite do
     window: Scenarios.Window,
     depth: Scenarios.Depth,
     memory: Scenarios.Memory,
-    lock: Scenarios.Lock
+    lock: Scenarios.Lock,
+    wake: Scenarios.Wake
   }
 
   # What scenarios of a special make can measure, and which of them bring their backend.
-  @peers %{depth: [:batcher], window: @committing, memory: @batching, lock: [:batcher]}
-  @own_backend [:window, :depth, :memory, :lock]
+  @peers %{
+    depth: [:batcher],
+    window: @committing,
+    memory: @batching,
+    lock: [:batcher],
+    wake: [:floor]
+  }
+  @own_backend [:window, :depth, :memory, :lock, :wake]
 
   @spec names() :: [atom]
   def names, do: @plan |> Enum.map(&elem(&1, 0)) |> Enum.uniq()

@@ -15,25 +15,33 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Depth do
 
   @spec run(Suite.spec(), (Line.t() -> :ok), (String.t() -> :ok)) :: :ok
   def run(spec, emit, progress) do
-    for depth <- spec.depths do
-      progress.("depth queued=#{depth}")
-      {rounds, taken} = sample(depth, spec)
-      figure = fn key -> Statistics.median(for round <- rounds, do: round[key] / depth) end
+    samples =
+      for repetition <- 1..spec.repeat, depth <- spec.depths do
+        progress.("depth queued=#{depth} #{repetition}/#{spec.repeat}")
+        {depth, sample(depth, spec)}
+      end
 
-      emit.(
-        Line.new(:depth, [lane: :put, queued: depth, backend: :null],
-          ns_per_write: figure.(:queue_ns) + figure.(:drain_ns),
-          queue_ns: figure.(:queue_ns),
-          drain_ns: figure.(:drain_ns),
-          cpu_ns: taken.cpu_ns / depth,
-          # Less is lost in what the process had before.
-          resident_bytes: if(depth >= 100_000, do: taken.resident / depth),
-          rounds: length(rounds)
-        )
-      )
-    end
+    for depth <- spec.depths,
+        do: emit.(line(depth, for({^depth, sample} <- samples, do: sample)))
 
     :ok
+  end
+
+  defp line(depth, samples) do
+    rounds = Enum.flat_map(samples, fn {rounds, _taken} -> rounds end)
+
+    figure = fn key -> Statistics.median(for round <- rounds, do: round[key] / depth) end
+    taken = fn key -> for {_rounds, taken} <- samples, do: taken[key] / depth end
+
+    Line.new(:depth, [lane: :put, queued: depth, backend: :null],
+      ns_per_write: figure.(:queue_ns) + figure.(:drain_ns),
+      queue_ns: figure.(:queue_ns),
+      drain_ns: figure.(:drain_ns),
+      cpu_ns: Statistics.median(taken.(:cpu_ns)),
+      # Of little depth it is lost in what the process had before, and later on in what it has kept.
+      resident_bytes: if(depth >= 100_000, do: Enum.max(taken.(:resident))),
+      rounds: length(rounds)
+    )
   end
 
   defp sample(depth, spec) do
