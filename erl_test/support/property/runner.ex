@@ -200,6 +200,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Runner do
   defp finish(state) do
     {closer, monitor} =
       spawn_monitor(fn ->
+        await_killed()
         Supervisor.stop(state.supervisor)
         for index <- state.context.shards, do: start_alone(index)
         for index <- state.context.shards, do: :ok = Batcher.stop(index)
@@ -213,6 +214,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Runner do
     strays = Enum.flat_map(state.pids, &strays/1)
 
     Map.merge(Log.history(), %{strays: strays, stuck: stuck, deaths: state.deaths})
+  end
+
+  # On a busy machine it takes a while to die. A committer that were still to do so would be found dead by an owner
+  # of the next program, in which nobody has killed any.
+  defp await_killed do
+    for {pid, _at} <- Log.history().killed do
+      monitor = Process.monitor(pid)
+
+      receive do
+        {:DOWN, ^monitor, :process, _pid, _reason} -> :ok
+      end
+    end
   end
 
   defp await_down(monitor, pid) do
