@@ -24,7 +24,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   @resting 2
   # Of entries that were received: a time slice for half a megabyte.
   @bytes_per_reduction 128
-  # A batch of so many items is put together at a stretch: a third of a millisecond.
+  # A batch of so many items is put together at a stretch, and so are its replies counted: a third of a millisecond.
   @short 10_000
   # For batches of so many bytes there is room, in words: for twice what they take, but not for the bytes of large
   # binaries, which lie elsewhere, and for the largest batches no more than that.
@@ -202,7 +202,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
   # 9.1 to 9.3: how the callers are answered, with what, and what telemetry is told.
   defp verdict({:ok, list} = result, expected) when is_list(list) do
-    case Count.items(list) do
+    case count(list, expected) do
       ^expected ->
         {:slices, list, result}
 
@@ -216,6 +216,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   end
 
   defp verdict(result, _expected), do: {:each, result, result}
+
+  # Mostly the list is as it should be.
+  defp count(list, expected) when expected <= @short,
+    do: if(Count.exactly?(list, expected), do: expected, else: Count.items(list))
+
+  defp count(list, _expected), do: Count.items(list)
 
   # `how` with whether nothing else is to be done for the batch.
   defp answer(ref, how, reply), do: answered(ref, how, answer_some(ref, how, reply))
