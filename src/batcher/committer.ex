@@ -96,18 +96,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         __MODULE__.loop(look_later(%{state | worked?: false}))
 
       {^ref, :look} ->
-        if known(fn -> Native.retire(ref, @resting) end), do: deliver_last(ref), else: rest(state)
+        if known(fn -> Native.retire(ref, @resting) end),
+          do: deliver_last(ref),
+          else: :proc_lib.hibernate(__MODULE__, :loop, [%{state | looks?: false}])
 
       # Exits of owners, late replies to a backend that has stopped waiting for them.
       _stranger ->
         __MODULE__.loop(state)
     end
-  end
-
-  defp rest(state) do
-    {:min_heap_size, usual} = :erlang.system_info(:min_heap_size)
-    Process.flag(:min_heap_size, usual)
-    :proc_lib.hibernate(__MODULE__, :loop, [%{state | looks?: false}])
   end
 
   # One timer for many batches: one for each would take a tenth of the time of a small one.
@@ -124,8 +120,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   defp cleaned(state, {{replies, _weight, _groups, bytes}, _, _, _}) when bytes >= @large do
     state = without_parts(state)
     room = min(trunc(@room_per_byte * bytes), @room_per_reply * replies)
-    Process.flag(:min_heap_size, min(room, @most_room))
+    usual = Process.flag(:min_heap_size, min(room, @most_room))
     :erlang.garbage_collect(self(), type: :minor)
+    # What is there stays until the heap is collected as a whole, as when this process rests.
+    Process.flag(:min_heap_size, usual)
     state
   end
 
