@@ -116,11 +116,12 @@ impl<'a> Measure<'_, 'a> {
         (0..elements.len()).try_for_each(|index| self.add(elements.at(index)))
     }
 
-    fn add_parts(&mut self, container: Term<'a>) -> Option<()> {
-        if let Some(elements) = Elements::of(container) {
+    /// What a tuple, a map or a list holds; any other term itself.
+    fn add_parts(&mut self, term: Term<'a>) -> Option<()> {
+        if let Some(elements) = Elements::of(term) {
             return self.add_elements(elements);
         }
-        if let Some(mut pairs) = MapIterator::new(container) {
+        if let Some(mut pairs) = MapIterator::new(term) {
             self.take(3)?;
             return pairs.try_for_each(|(key, value)| {
                 self.take(2)?;
@@ -128,7 +129,7 @@ impl<'a> Measure<'_, 'a> {
                 self.add(value)
             });
         }
-        let mut tail = container;
+        let mut tail = term;
         while let Ok((head, rest)) = tail.list_get_cell() {
             self.take(CELL)?;
             self.add_flat(head)?;

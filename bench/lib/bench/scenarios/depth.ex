@@ -29,7 +29,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Depth do
 
   defp line(depth, samples) do
     rounds = Enum.flat_map(samples, fn {rounds, _taken} -> rounds end)
-
     figure = fn key -> Statistics.median(for round <- rounds, do: round[key] / depth) end
     taken = fn key -> for {_rounds, taken} <- samples, do: taken[key] / depth end
 
