@@ -67,7 +67,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Suite do
        backend: :ra,
        callers: [16, 256, 2_000],
        peers: @committing,
-       repeat: 5,
+       repeat: 9,
        seconds: 1.2,
        warm_up: 0.3
      }, %{repeat: 1, seconds: 0.8, warm_up: 0.2}},
