@@ -103,14 +103,17 @@ def latency(lines, folder):
 
 
 def depth(lines, folder):
-    rows = sorted(pick(lines, "depth"), key=lambda row: int(row["queued"]))
-    if not rows:
+    if not pick(lines, "depth"):
         return
     figure, axes = plt.subplots()
-    queued = [int(row["queued"]) for row in rows]
-    kinds = [("ns_per_write", "queue, commit, answer", "#d62728"), ("queue_ns", "queue alone", "#ff9896")]
-    for key, text, color in kinds:
-        axes.plot(queued, [float(row[key]) for row in rows], marker="o", label=text, color=color)
+    for peer, key, text, color in [
+        ("batcher", "ns_per_write", "queue, commit, answer", "#d62728"),
+        ("batcher", "queue_ns", "queue alone", "#ff9896"),
+        ("floor", "ns_per_write", "floor", "#7f7f7f"),
+    ]:
+        rows = sorted(pick(lines, "depth", peer=peer), key=lambda row: int(row["queued"]))
+        figures = [float(row[key]) for row in rows]
+        axes.plot([int(row["queued"]) for row in rows], figures, marker="o", label=text, color=color)
     axes.set(xscale="log", xlabel="writes queued", ylabel="ns per write", title="Time of a write over depth of the queue")
     axes.set_ylim(bottom=0)
     plain(axes.xaxis)

@@ -117,7 +117,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Goals do
       {"window of 5 ms, idle machine: commit begins after, median in ms", {:at_most, 5.3},
        value(:window, [window_ms: 5, peer: :batcher], :p50_ms)},
       {"time per write up to 1 000 000 queued, against 1 000 queued", {:at_most, @flat},
-       growth(:depth, [], {:queued, 1_000, 1_000_000}, :ns_per_write)},
+       growth(:depth, [peer: :batcher], {:queued, 1_000, 1_000_000}, :ns_per_write)},
       {"processor time per write up to 64 shards, against 1 shard", {:at_most, @flat},
        growth(:cpu, [of: :shards], {:shards, 1, 64}, :batcher)}
     ]

@@ -80,7 +80,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Suite do
      %{rates: [10_000, 100_000], seconds: 0.8}},
     {:window, %{windows: [1, 5, 20], peers: [:batcher, :genserver], seconds: 4.0},
      %{windows: [5], seconds: 1.5}},
-    {:depth, %{depths: [1_000, 10_000, 100_000, 1_000_000], peers: [:batcher]},
+    {:depth, %{depths: [1_000, 10_000, 100_000, 1_000_000], peers: [:batcher, :floor]},
      %{depths: [1_000, 100_000, 1_000_000], writes: 300_000}},
     {:memory, %{callers: [10_000], values: [16, 1_024, 65_536], peers: @batching}, %{}},
     {:lock, %{callers: [1, 256], peers: [:batcher]}, %{}}
@@ -100,7 +100,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Suite do
 
   # What scenarios of a special make can measure, and which of them bring their backend.
   @peers %{
-    depth: [:batcher],
+    depth: [:batcher, :floor],
     window: @committing,
     memory: @batching,
     lock: [:batcher],

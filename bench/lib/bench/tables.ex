@@ -53,7 +53,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Tables do
   def render("binary-memory", lines, _goals), do: peers(lines, :binary_memory, [], :value)
   def render("open", lines, _goals), do: each(lines, :open, [], [:rate, :peer])
   def render("window", lines, _goals), do: each(lines, :window, [], [:window_ms, :peer])
-  def render("depth", lines, _goals), do: each(lines, :depth, [], [:queued])
+  def render("depth", lines, _goals), do: each(lines, :depth, [], [:queued, :peer])
   def render("wake", lines, _goals), do: each(lines, :wake, [], [:idle_us])
   def render("lock", lines, _goals), do: each(lines, :lock, [], [:callers])
   def render("behind", lines, _goals), do: behind(lines)

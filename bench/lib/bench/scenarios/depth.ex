@@ -1,7 +1,7 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Depth do
   @moduledoc false
   # What a write costs when so many are queued already: one process queues writes behind a commit that stands still,
-  # then the commit goes on, and all are committed and answered.
+  # then the commit goes on, and all are committed and answered. The floor: messages to a process that stands still.
   # One invariant: a round ends when each of its writes has been answered.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
@@ -12,27 +12,31 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Depth do
   @environment [waraft_backend_batcher_backend: Gated, waraft_hot_batch_window_ms: 1]
   # As many rounds as it takes to queue the writes asked for, but for the shallow ones.
   @max_rounds 200
+  # What waits is no part of a process's heap: it would be copied whenever that is cleaned.
+  @off_heap [:link, {:message_queue_data, :off_heap}]
 
   @spec run(Suite.spec(), (Line.t() -> :ok), (String.t() -> :ok)) :: :ok
   def run(spec, emit, progress) do
     samples =
-      for repetition <- 1..spec.repeat, depth <- spec.depths do
-        progress.("depth queued=#{depth} #{repetition}/#{spec.repeat}")
-        {depth, sample(depth, spec)}
+      for repetition <- 1..spec.repeat, depth <- spec.depths, peer <- spec.peers do
+        progress.("depth queued=#{depth} peer=#{peer} #{repetition}/#{spec.repeat}")
+        {{depth, peer}, sample(peer, depth, spec)}
       end
 
-    for depth <- spec.depths,
-        do: emit.(line(depth, for({^depth, sample} <- samples, do: sample)))
+    for depth <- spec.depths, peer <- spec.peers do
+      own = for {{^depth, ^peer}, sample} <- samples, do: sample
+      emit.(line(depth, peer, own))
+    end
 
     :ok
   end
 
-  defp line(depth, samples) do
+  defp line(depth, peer, samples) do
     rounds = Enum.flat_map(samples, fn {rounds, _taken} -> rounds end)
     figure = fn key -> Statistics.median(for round <- rounds, do: round[key] / depth) end
     taken = fn key -> for {_rounds, taken} <- samples, do: taken[key] / depth end
 
-    Line.new(:depth, [lane: :put, queued: depth, backend: :null],
+    Line.new(:depth, [lane: :put, queued: depth, backend: :null, peer: peer],
       ns_per_write: figure.(:queue_ns) + figure.(:drain_ns),
       queue_ns: figure.(:queue_ns),
       drain_ns: figure.(:drain_ns),
@@ -43,27 +47,19 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Depth do
     )
   end
 
-  defp sample(depth, spec) do
+  defp sample(peer, depth, spec) do
     count = min(max(div(spec.writes, depth), spec.repeat), @max_rounds)
 
     Conductor.run(fn ->
       Process.flag(:trap_exit, true)
-      for {key, value} <- @environment, do: Application.put_env(:ferricstore, key, value)
-      Gated.prepare()
-
-      {:ok, _owner} =
-        Batcher.start_link(@shard,
-          max_queue_items: 2 * depth + 1,
-          max_queue_bytes: 1_000 * 2 * depth
-        )
-
+      server = start(peer, depth)
       # The queue of an ordinary process: the high one would keep all others waiting.
       Process.flag(:priority, :normal)
-      fill_and_drain(min(depth, 1_000))
+      fill_and_drain(server, min(depth, 1_000))
       before = Cpu.resident_bytes()
       cpu = Cpu.open()
       started = Cpu.read(cpu)
-      rounds = for _ <- 1..count, do: fill_and_drain(depth)
+      rounds = for _ <- 1..count, do: fill_and_drain(server, depth)
 
       taken = %{
         cpu_ns: (Cpu.read(cpu) - started) / count,
@@ -71,26 +67,53 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Depth do
       }
 
       Cpu.close(cpu)
-      :ok = Batcher.stop(@shard)
-      for {key, _value} <- @environment, do: Application.delete_env(:ferricstore, key)
+      stop(server)
       {rounds, taken}
     end)
   end
 
-  defp fill_and_drain(depth) do
+  defp start(:batcher, depth) do
+    for {key, value} <- @environment, do: Application.put_env(:ferricstore, key, value)
+    Gated.prepare()
+
+    {:ok, _owner} =
+      Batcher.start_link(@shard,
+        max_queue_items: 2 * depth + 1,
+        max_queue_bytes: 1_000 * 2 * depth
+      )
+
+    :batcher
+  end
+
+  defp start(:floor, _depth), do: :erlang.spawn_opt(&answer/0, @off_heap)
+
+  defp answer do
+    receive do
+      {{to, tag}, _entries} -> send(to, {tag, {:ok, [:ok]}})
+    end
+
+    answer()
+  end
+
+  defp stop(:batcher) do
+    :ok = Batcher.stop(@shard)
+    for {key, _value} <- @environment, do: Application.delete_env(:ferricstore, key)
+  end
+
+  defp stop(pid), do: Process.exit(pid, :kill)
+
+  defp fill_and_drain(server, depth) do
     tag = make_ref()
     sink = sink(tag, depth + 1)
     entries = [{"key", "0123456789abcdef", 0}]
     from = {sink, tag}
-    Gated.shut()
-    :ok = Batcher.write_put_batch_async(@shard, entries, from)
-    committer = Gated.closed()
+    shut = shut(server, entries, from)
     started = now()
-    queue(entries, from, depth)
+    queue(server, entries, from, depth)
     queued = now()
     resident = Cpu.resident_bytes()
     opened = now()
-    Gated.open(committer)
+    open(server, shut)
 
     receive do
       {^sink, :answered, at} ->
@@ -101,23 +124,42 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Depth do
     end
   end
 
-  defp queue(_entries, _from, 0), do: :ok
+  # Behind the first write all others wait.
+  defp shut(:batcher, entries, from) do
+    Gated.shut()
+    queue(:batcher, entries, from, 1)
+    Gated.closed()
+  end
 
-  defp queue(entries, from, left) do
+  defp shut(pid, entries, from) do
+    :erlang.suspend_process(pid)
+    queue(pid, entries, from, 1)
+  end
+
+  defp open(:batcher, committer), do: Gated.open(committer)
+  defp open(pid, _), do: :erlang.resume_process(pid)
+
+  defp queue(_server, _entries, _from, 0), do: :ok
+
+  defp queue(:batcher, entries, from, left) do
     :ok = Batcher.write_put_batch_async(@shard, entries, from)
-    queue(entries, from, left - 1)
+    queue(:batcher, entries, from, left - 1)
+  end
+
+  defp queue(pid, entries, from, left) do
+    send(pid, {from, entries})
+    queue(pid, entries, from, left - 1)
   end
 
   defp sink(tag, count) do
     conductor = self()
 
-    # Its mailbox may get long: kept beside the heap, it is not collected over and over.
     :erlang.spawn_opt(
       fn ->
         receive_all(tag, count)
         send(conductor, {self(), :answered, now()})
       end,
-      [:link, {:message_queue_data, :off_heap}]
+      @off_heap
     )
   end
 
