@@ -77,6 +77,29 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section10OwnerDeathTest do
     assert pid == self()
   end
 
+  test "10.4 what was abandoned takes no memory any more", c do
+    owner = start_alone(c.shard, adoption_timeout: 50)
+
+    writes =
+      for i <- 1..64 do
+        call_async(fn ->
+          put = {:put, "k#{i}", :binary.copy("v", 2_000_000), 0}
+          Batcher.write(c.shard, "a", put, 60_000)
+        end)
+      end
+
+    wait_queued(c.shard, "a", 64)
+    queued = :erlang.memory(:binary)
+    Process.exit(owner, :kill)
+    for write <- writes, do: assert(await(write) == {:error, :batcher_down})
+
+    wait_until(fn ->
+      # The look at the queue was a copy of it.
+      :erlang.garbage_collect()
+      :erlang.memory(:binary) < queued - 100_000_000
+    end)
+  end
+
   test "10.4 a committer killed while nobody owns the shard is answered for", c do
     owner = start_alone(c.shard)
     backend(c.shard, [:block, :reply])

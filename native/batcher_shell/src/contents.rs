@@ -5,20 +5,30 @@
 //! are in theirs (4.3). Nobody sees what a slot holds before every group that was accepted is in.
 
 use crate::host::Host;
-use crate::sync::{self, Condvar, Mutex, MutexGuard};
+use crate::sync::{self, Lock, LockGuard};
+use std::any::Any;
+use std::cell::Cell;
 use std::sync::Arc;
+
+sync::thread_local! {
+    /// What this thread put a group into last: mostly the next one goes there as well. To count handles anew for each
+    /// group is what cores would fight for.
+    static LAST: Cell<Option<Handle>> = Cell::new(None);
+}
+
+/// Of a slot of any kind of host.
+type Handle = Arc<dyn Any + Send + Sync>;
 
 /// What the shell keeps in a slot, and the committer in its seat once the batch has left.
 pub struct Contents<H: Host> {
     /// How many groups were accepted.
     accepted: u64,
-    shared: Arc<Shared<H>>,
+    keeper: Arc<Keeper<H>>,
 }
 
-struct Shared<H: Host> {
-    held: Mutex<Held<H>>,
-    /// One more group is in.
-    filled: Condvar,
+/// Kept by slot and committers together. Threads may have the rest for longer, so the last keeper empties it.
+struct Keeper<H: Host> {
+    held: Arc<Lock<Held<H>>>,
 }
 
 /// Writes and callers.
@@ -33,17 +43,23 @@ pub struct Held<H: Host> {
     sent: bool,
 }
 
-impl<H: Host> Default for Contents<H> {
+impl<H: Host> Default for Held<H> {
     fn default() -> Self {
         let (writes, answers) = Default::default();
-        let held = Mutex::new(Held { writes, answers, filled: 0, sent: false });
-        Contents { accepted: 0, shared: Arc::new(Shared { held, filled: Condvar::default() }) }
+        Held { writes, answers, filled: 0, sent: false }
+    }
+}
+
+impl<H: Host> Default for Contents<H> {
+    fn default() -> Self {
+        let held = Arc::new(Lock::new(Held::default()));
+        Contents { accepted: 0, keeper: Arc::new(Keeper { held }) }
     }
 }
 
 impl<H: Host> Clone for Contents<H> {
     fn clone(&self) -> Self {
-        Contents { accepted: self.accepted, shared: Arc::clone(&self.shared) }
+        Contents { accepted: self.accepted, keeper: Arc::clone(&self.keeper) }
     }
 }
 
@@ -51,13 +67,12 @@ impl<H: Host> Contents<H> {
     /// A place for one more group.
     pub(crate) fn add(&mut self) -> Place<H> {
         self.accepted += 1;
-        Place { shared: Arc::clone(&self.shared), is_filled: false }
+        Place::new(&self.keeper.held)
     }
 
     /// What it holds, as soon as all groups are in that were accepted when this handle was made or copied.
-    pub fn lock(&self) -> MutexGuard<'_, Held<H>> {
-        let Shared { held, filled } = &*self.shared;
-        sync::lock_when(held, filled, |held| held.filled >= self.accepted)
+    pub fn lock(&self) -> LockGuard<'_, Held<H>> {
+        sync::lock_when(&self.keeper.held, |held| held.filled >= self.accepted)
     }
 
     /// The writes, to be sent.
@@ -73,40 +88,63 @@ impl<H: Host> Contents<H> {
     }
 
     /// Made ready for another slot, when the callers have been [cleared](Host::clear). False if writes are left in it,
-    /// or if somebody else still has it and may take the next callers for those of this batch.
+    /// or if somebody else still keeps it and may take the next callers for those of this batch.
     pub(crate) fn reset(&mut self) -> bool {
-        let Some(shared) = Arc::get_mut(&mut self.shared) else { return false };
-        let held = shared.held.get_mut();
+        let Some(keeper) = Arc::get_mut(&mut self.keeper) else { return false };
+        let mut held = sync::lock(&keeper.held);
         held.filled = 0;
         self.accepted = 0;
         std::mem::take(&mut held.sent)
     }
 }
 
+impl<H: Host> Drop for Keeper<H> {
+    fn drop(&mut self) {
+        if Arc::strong_count(&self.held) > 1 {
+            let rest = std::mem::take(&mut *sync::lock(&self.held));
+            drop(rest);
+        }
+    }
+}
+
 /// Where a group that was accepted is to be put. Whatever becomes of that, nobody waits for a place that is no more.
 pub(crate) struct Place<H: Host> {
-    shared: Arc<Shared<H>>,
+    /// Nothing once this is dropped.
+    held: Option<Arc<Lock<Held<H>>>>,
     is_filled: bool,
+    /// What this thread had before: given up with the place, when the lock of the shard is free.
+    _other: Option<Handle>,
 }
 
 impl<H: Host> Place<H> {
+    fn new(held: &Arc<Lock<Held<H>>>) -> Self {
+        let last = LAST.with(Cell::take).map(Arc::downcast::<Lock<Held<H>>>);
+        let (held, other) = match last {
+            Some(Ok(last)) if Arc::ptr_eq(&last, held) => (last, None),
+            Some(Ok(other)) => (Arc::clone(held), Some(other as Handle)),
+            Some(Err(other)) => (Arc::clone(held), Some(other)),
+            None => (Arc::clone(held), None),
+        };
+        Place { held: Some(held), is_filled: false, _other: other }
+    }
+
     /// Puts the group in.
     pub(crate) fn fill<R>(mut self, put: impl FnOnce(&mut Held<H>) -> R) -> R {
-        let mut held = sync::lock(&self.shared.held);
+        let mut held = sync::lock(self.held.as_ref().expect("it is dropped later"));
         let result = put(&mut held);
         held.filled += 1;
-        self.is_filled = true;
         drop(held);
-        self.shared.filled.notify_all();
+        self.is_filled = true;
         result
     }
 }
 
 impl<H: Host> Drop for Place<H> {
     fn drop(&mut self) {
+        let Some(held) = self.held.take() else { return };
         if !self.is_filled {
-            sync::lock(&self.shared.held).filled += 1;
-            self.shared.filled.notify_all();
+            sync::lock(&held).filled += 1;
         }
+        LAST.with(|last| last.set(Some(held)));
     }
 }

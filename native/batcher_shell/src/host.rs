@@ -24,11 +24,11 @@ pub trait Host: Sized + 'static {
     /// A process that answers the callers of one scheduler.
     type Herald: Clone;
     /// The writes of a slot.
-    type Writes: Default;
+    type Writes: Default + Send;
     /// Who waits for a group's reply.
     type Caller: Clone;
     /// The callers of a slot, and whatever is needed to answer them.
-    type Answers: Default + AsMut<Callers<Self::Caller>>;
+    type Answers: Default + Send + AsMut<Callers<Self::Caller>>;
     /// Who waits for a barrier.
     type Waiter;
     /// Replies that only a process can send.

@@ -9,7 +9,7 @@ use crate::host::Host;
 use crate::outbox::Outbox;
 use crate::relay::Heralds;
 use crate::state::{Owner, State};
-use crate::sync::{self, Mutex, Receiver, Sender};
+use crate::sync::{self, Lock, Mutex, Receiver, Sender};
 use crate::thread::{Event, panic_text};
 use batcher_core::Config;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -32,7 +32,7 @@ pub struct Shard<H: Host> {
     /// `:hot_batch_window_ms` of this shard's options (1.3), or [`NO_WINDOW`]. A setting: whoever
     /// reads it while the owner changes gets the old or the new one. So it is none of loom's.
     hot_window_ms: AtomicI64,
-    state: Mutex<State<H>>,
+    state: Lock<State<H>>,
     /// Never locked while the state's lock is wanted.
     pub(crate) heralds: Mutex<Heralds<H::Herald>>,
     /// Both ends, so that an event can be sent while no thread runs.
@@ -45,7 +45,7 @@ impl<H: Host> Shard<H> {
         Shard {
             index,
             hot_window_ms: AtomicI64::new(NO_WINDOW),
-            state: Mutex::default(),
+            state: Lock::default(),
             heralds: Mutex::default(),
             events: sync::unbounded(),
         }

@@ -4,14 +4,24 @@
 //! Invariant: no other module of this crate names a lock, a channel or a clock.
 
 #[cfg(loom)]
+pub use loom::thread_local;
+#[cfg(loom)]
 pub use modelled::{
-    Condvar, Mutex, MutexGuard, Receiver, RecvTimeoutError, Sender, now, unbounded,
+    Mutex, Mutex as Lock, MutexGuard as LockGuard, Receiver, RecvTimeoutError, Sender, now,
+    unbounded,
 };
 
 #[cfg(not(loom))]
 pub use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 #[cfg(not(loom))]
-pub use parking_lot::{Condvar, Mutex, MutexGuard};
+pub use parking_lot::Mutex;
+/// A lock that is held for far less than it takes to put a thread to sleep and to wake it. It is given back with a
+/// plain store, where one that knows who sleeps for it takes an atomic operation, which waits until all that was
+/// written before has reached the cache.
+#[cfg(not(loom))]
+pub use spin::mutex::{SpinMutex as Lock, SpinMutexGuard as LockGuard};
+#[cfg(not(loom))]
+pub use std::thread_local;
 
 /// The time.
 #[cfg(not(loom))]
@@ -19,56 +29,57 @@ pub fn now() -> std::time::Instant {
     std::time::Instant::now()
 }
 
-/// How often a lock is looked at before the thread sleeps: some 2 us, many times what it is held for.
+/// Takes a lock.
+pub fn lock<T>(lock: &Lock<T>) -> LockGuard<'_, T> {
+    lock_when(lock, |_| true)
+}
+
+/// The same, once what it guards is as it should be, which takes as little.
+pub fn lock_when<T>(lock: &Lock<T>, is: impl Fn(&T) -> bool) -> LockGuard<'_, T> {
+    let mut looks = 0;
+    loop {
+        if let Some(guard) = attempt(lock).filter(|guard| is(guard)) {
+            return guard;
+        }
+        pause(looks);
+        looks += 1;
+    }
+}
+
+#[cfg(not(loom))]
+fn attempt<T>(lock: &Lock<T>) -> Option<LockGuard<'_, T>> {
+    lock.try_lock()
+}
+
+/// How often a lock is looked at before the thread lets others run: some 2 us, many times what it is held for.
 #[cfg(not(loom))]
 const LOOKS: usize = 64;
-
-/// Takes a lock that is held for less than it takes to put a thread to sleep and to wake it.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    look(mutex, |_| true).unwrap_or_else(|| mutex.lock())
-}
-
-/// The same, once what it guards is as it should be, which takes as little. Whoever makes it so notifies `changed`.
-pub fn lock_when<'a, T>(
-    mutex: &'a Mutex<T>,
-    changed: &Condvar,
-    is: impl Fn(&T) -> bool,
-) -> MutexGuard<'a, T> {
-    look(mutex, &is).unwrap_or_else(|| {
-        let mut guard = mutex.lock();
-        while !is(&guard) {
-            guard = wait(changed, guard);
-        }
-        guard
-    })
-}
+/// How often after that, before it sleeps between two looks: whoever has the lock needs this core to go on.
+#[cfg(not(loom))]
+const YIELDS: usize = 64;
+#[cfg(not(loom))]
+const NAP: std::time::Duration = std::time::Duration::from_micros(50);
 
 #[cfg(not(loom))]
-fn look<T>(mutex: &Mutex<T>, is: impl Fn(&T) -> bool) -> Option<MutexGuard<'_, T>> {
-    (0..LOOKS).find_map(|_| {
-        let guard = mutex.try_lock().filter(|guard| is(guard));
-        if guard.is_none() {
-            std::hint::spin_loop();
-        }
-        guard
-    })
+fn pause(looks: usize) {
+    if looks < LOOKS {
+        std::hint::spin_loop();
+    } else if looks < LOOKS + YIELDS {
+        std::thread::yield_now();
+    } else {
+        std::thread::sleep(NAP);
+    }
 }
 
-/// In a model it makes no difference.
+/// In a model, whoever waits for a lock is passed over until it is free.
 #[cfg(loom)]
-fn look<T>(_mutex: &Mutex<T>, _is: impl Fn(&T) -> bool) -> Option<MutexGuard<'_, T>> {
-    None
-}
-
-#[cfg(not(loom))]
-fn wait<'a, T>(condition: &Condvar, mut guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-    condition.wait(&mut guard);
-    guard
+fn attempt<T>(lock: &Lock<T>) -> Option<LockGuard<'_, T>> {
+    Some(lock.lock())
 }
 
 #[cfg(loom)]
-fn wait<'a, T>(condition: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-    condition.wait(guard).expect("a model ends with its first panic")
+fn pause(_looks: usize) {
+    loom::thread::yield_now();
 }
 
 /// The same for loom, as far as it is used here.
@@ -80,7 +91,8 @@ mod modelled {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::{Duration, Instant};
 
-    pub use loom::sync::{Condvar, MutexGuard};
+    use loom::sync::Condvar;
+    pub use loom::sync::MutexGuard;
 
     /// A lock that is not poisoned.
     #[derive(Debug, Default)]
@@ -95,11 +107,6 @@ mod modelled {
         /// Waits for the lock.
         pub fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().expect("a model ends with its first panic")
-        }
-
-        /// The value: nobody else can have the lock.
-        pub fn get_mut(&mut self) -> &mut T {
-            self.0.get_mut().expect("as above")
         }
 
         /// Takes the lock if it is free.
