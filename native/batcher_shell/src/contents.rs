@@ -16,7 +16,7 @@ sync::thread_local! {
     static LAST: Cell<Option<Handle>> = Cell::new(None);
 }
 
-/// Of a slot of any kind of host.
+/// An `Arc<Lock<Held<H>>>`. A thread's own variable can't be of a kind for each host.
 type Handle = Arc<dyn Any + Send + Sync>;
 
 /// What the shell keeps in a slot, and the committer in its seat once the batch has left.
@@ -26,7 +26,8 @@ pub struct Contents<H: Host> {
     keeper: Arc<Keeper<H>>,
 }
 
-/// Kept by slot and committers together. Threads may have the rest for longer, so the last keeper empties it.
+/// What slot and committers have together, counted apart from the threads, which may have what it holds for longer. So
+/// the last of them empties that.
 struct Keeper<H: Host> {
     held: Arc<Lock<Held<H>>>,
 }
@@ -66,8 +67,9 @@ impl<H: Host> Clone for Contents<H> {
 impl<H: Host> Contents<H> {
     /// A place for one more group.
     pub(crate) fn add(&mut self) -> Place<H> {
+        let place = Place::new(&self.keeper.held);
         self.accepted += 1;
-        Place::new(&self.keeper.held)
+        place
     }
 
     /// What it holds, as soon as all groups are in that were accepted when this handle was made or copied.
@@ -89,6 +91,8 @@ impl<H: Host> Contents<H> {
 
     /// Made ready for another slot, when the callers have been [cleared](Host::clear). False if writes are left in it,
     /// or if somebody else still keeps it and may take the next callers for those of this batch.
+    ///
+    /// Under the lock of the shard, which waits for nobody: all groups were in when the callers were cleared.
     pub(crate) fn reset(&mut self) -> bool {
         let Some(keeper) = Arc::get_mut(&mut self.keeper) else { return false };
         let mut held = sync::lock(&keeper.held);
@@ -100,8 +104,10 @@ impl<H: Host> Contents<H> {
 
 impl<H: Host> Drop for Keeper<H> {
     fn drop(&mut self) {
+        // Otherwise it ends here anyway. New places are made for those only who still have a keeper.
         if Arc::strong_count(&self.held) > 1 {
             let rest = std::mem::take(&mut *sync::lock(&self.held));
+            // Frees its memory outside the lock.
             drop(rest);
         }
     }
@@ -118,13 +124,14 @@ pub(crate) struct Place<H: Host> {
 
 impl<H: Host> Place<H> {
     fn new(held: &Arc<Lock<Held<H>>>) -> Self {
-        let last = LAST.with(Cell::take).map(Arc::downcast::<Lock<Held<H>>>);
-        let (held, other) = match last {
-            Some(Ok(last)) if Arc::ptr_eq(&last, held) => (last, None),
-            Some(Ok(other)) => (Arc::clone(held), Some(other as Handle)),
-            Some(Err(other)) => (Arc::clone(held), Some(other)),
-            None => (Arc::clone(held), None),
-        };
+        let (mut own, mut other) = (None, None);
+        match LAST.with(Cell::take).map(Arc::downcast) {
+            Some(Ok(last)) if Arc::ptr_eq(&last, held) => own = Some(last),
+            Some(Ok(last)) => other = Some(last as Handle),
+            Some(Err(last)) => other = Some(last),
+            None => {}
+        }
+        let held = own.unwrap_or_else(|| Arc::clone(held));
         Place { held: Some(held), is_filled: false, _other: other }
     }
 

@@ -1,4 +1,4 @@
-//! What threads meet through: the lock, the channel of events, the clock. Loom's own where the
+//! What threads meet through: locks, the channel of events, the clock. Loom's own where the
 //! crate is built with `--cfg loom`, so that the models run the code that the library runs.
 //!
 //! Invariant: no other module of this crate names a lock, a channel or a clock.
@@ -13,11 +13,12 @@ pub use modelled::{
 
 #[cfg(not(loom))]
 pub use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+/// A lock that few threads want: of a committer's seat, of heralds, of relays.
 #[cfg(not(loom))]
 pub use parking_lot::Mutex;
-/// A lock that is held for far less than it takes to put a thread to sleep and to wake it. It is given back with a
-/// plain store, where one that knows who sleeps for it takes an atomic operation, which waits until all that was
-/// written before has reached the cache.
+/// The lock of a shard's state, or of what a slot holds: with each write it is taken, mostly for far less than it takes
+/// to put a thread to sleep and to wake it. It is given back with a plain store, where a lock that knows who sleeps for
+/// it takes an atomic operation, which waits until all that was written before has reached the cache.
 #[cfg(not(loom))]
 pub use spin::mutex::{SpinMutex as Lock, SpinMutexGuard as LockGuard};
 #[cfg(not(loom))]
@@ -29,7 +30,7 @@ pub fn now() -> std::time::Instant {
     std::time::Instant::now()
 }
 
-/// Takes a lock.
+/// Takes a lock. Nobody hands it on: who naps may be passed by who comes.
 pub fn lock<T>(lock: &Lock<T>) -> LockGuard<'_, T> {
     lock_when(lock, |_| true)
 }
@@ -41,8 +42,14 @@ pub fn lock_when<T>(lock: &Lock<T>, is: impl Fn(&T) -> bool) -> LockGuard<'_, T>
         if let Some(guard) = attempt(lock).filter(|guard| is(guard)) {
             return guard;
         }
-        pause(looks);
-        looks += 1;
+        // To try takes the cache line from whoever has the lock, to look does not.
+        loop {
+            pause(looks);
+            looks += 1;
+            if !is_taken(lock) {
+                break;
+            }
+        }
     }
 }
 
@@ -51,12 +58,19 @@ fn attempt<T>(lock: &Lock<T>) -> Option<LockGuard<'_, T>> {
     lock.try_lock()
 }
 
-/// How often a lock is looked at before the thread lets others run: some 2 us, many times what it is held for.
+#[cfg(not(loom))]
+fn is_taken<T>(lock: &Lock<T>) -> bool {
+    lock.is_locked()
+}
+
+/// How often a lock is looked at before the thread lets others run on its core: some 2 us, many times what a write
+/// takes it for.
 #[cfg(not(loom))]
 const LOOKS: usize = 64;
-/// How often after that, before it sleeps between two looks: whoever has the lock needs this core to go on.
+/// How often others may run before the thread naps between two looks: whoever has the lock may be one of them.
 #[cfg(not(loom))]
 const YIELDS: usize = 64;
+/// For the few who take a lock for longer: to answer callers, to copy a whole shard, or because their thread does not run.
 #[cfg(not(loom))]
 const NAP: std::time::Duration = std::time::Duration::from_micros(50);
 
@@ -75,6 +89,11 @@ fn pause(looks: usize) {
 #[cfg(loom)]
 fn attempt<T>(lock: &Lock<T>) -> Option<LockGuard<'_, T>> {
     Some(lock.lock())
+}
+
+#[cfg(loom)]
+fn is_taken<T>(_lock: &Lock<T>) -> bool {
+    false
 }
 
 #[cfg(loom)]

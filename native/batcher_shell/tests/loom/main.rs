@@ -67,6 +67,29 @@ fn a_batch_leaves_whole() {
     });
 }
 
+/// Filling against departure, again and again: threads that keep the slot they wrote to last put what is next into the one
+/// that is open then, be it the same once more.
+#[test]
+fn a_thread_writes_to_the_slot_that_is_open() {
+    model(|shard| {
+        open_without_thread(&shard);
+        let crew = Crew::join(&shard, &[1]);
+        let (here, there) = (Caller::new(), Caller::new());
+        let writing = {
+            let (shard, there) = (Arc::clone(&shard), Arc::clone(&there));
+            spawn(move || (0..2).for_each(|_| there.offer(&shard, AT_ONCE).unwrap()))
+        };
+        for _ in 0..2 {
+            here.offer(&shard, AT_ONCE).unwrap();
+            crew.work(&shard);
+        }
+        writing.join().unwrap();
+        shard.flush((), ());
+        crew.finish(&shard);
+        assert_eq!((here.replies(), there.replies()), (2, 2));
+    });
+}
+
 /// A call that fails while its writes are put in holds up nobody: whoever else is in its batch is answered, or told of
 /// the failure.
 #[test]
