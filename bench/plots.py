@@ -107,9 +107,9 @@ def depth(lines, folder):
         return
     figure, axes = plt.subplots()
     for peer, key, text, color in [
-        ("batcher", "ns_per_write", "queue, commit, answer", "#d62728"),
+        ("batcher", "ns_per_write", "queue, commit, answer", PEERS["batcher"][1]),
         ("batcher", "queue_ns", "queue alone", "#ff9896"),
-        ("floor", "ns_per_write", "floor", "#7f7f7f"),
+        ("floor", "ns_per_write", *PEERS["floor"][:2]),
     ]:
         rows = sorted(pick(lines, "depth", peer=peer), key=lambda row: int(row["queued"]))
         figures = [float(row[key]) for row in rows]

@@ -35,8 +35,8 @@ fn an_earlier_window_wakes_the_thread() {
         let crew = Crew::join(&shard, &[1]);
         let (late, soon) = (Caller::new(), Caller::new());
         let writing = {
-            let (shard, late) = (Arc::clone(&shard), Arc::clone(&late));
-            spawn(move || late.offer(&shard, LATE).unwrap())
+            let late = Arc::clone(&late);
+            beside(&shard, move |shard| late.offer(shard, LATE).unwrap())
         };
         soon.offer_to(LaneRef::Delete, &shard, SOON).unwrap();
         crew.work(&shard);
@@ -55,8 +55,8 @@ fn a_batch_leaves_whole() {
         let crew = Crew::join(&shard, &[1]);
         let (late, soon) = (Caller::new(), Caller::new());
         let writing = {
-            let (shard, late) = (Arc::clone(&shard), Arc::clone(&late));
-            spawn(move || late.offer(&shard, LATE).unwrap())
+            let late = Arc::clone(&late);
+            beside(&shard, move |shard| late.offer(shard, LATE).unwrap())
         };
         soon.offer(&shard, AT_ONCE).unwrap();
         crew.work(&shard);
@@ -67,8 +67,8 @@ fn a_batch_leaves_whole() {
     });
 }
 
-/// Filling against departure, again and again: threads that keep the slot they wrote to last put what is next into the one
-/// that is open then, be it the same once more.
+/// Filling against departure, again and again: threads that keep the slot they wrote to last put what is next into
+/// the one that is open then, be it the same once more.
 #[test]
 fn a_thread_writes_to_the_slot_that_is_open() {
     model(|shard| {
@@ -76,8 +76,10 @@ fn a_thread_writes_to_the_slot_that_is_open() {
         let crew = Crew::join(&shard, &[1]);
         let (here, there) = (Caller::new(), Caller::new());
         let writing = {
-            let (shard, there) = (Arc::clone(&shard), Arc::clone(&there));
-            spawn(move || (0..2).for_each(|_| there.offer(&shard, AT_ONCE).unwrap()))
+            let there = Arc::clone(&there);
+            beside(&shard, move |shard| {
+                (0..2).for_each(|_| there.offer(shard, AT_ONCE).unwrap());
+            })
         };
         for _ in 0..2 {
             here.offer(&shard, AT_ONCE).unwrap();
@@ -148,8 +150,8 @@ fn a_shorter_wait_wakes_the_thread() {
         let (first, second) = (Caller::new(), Caller::new());
         first.wait(&shard, LATE, LATE);
         let waiting = {
-            let (shard, second) = (Arc::clone(&shard), Arc::clone(&second));
-            spawn(move || second.wait(&shard, LATE, SOON))
+            let second = Arc::clone(&second);
+            beside(&shard, move |shard| second.wait(shard, LATE, SOON))
         };
         waiting.join().unwrap();
         while second.late() == 0 {
