@@ -27,33 +27,34 @@ const COURIERED: usize = 32;
 
 /// Who is to be answered, as it arrives: a `GenServer.from`, or the reference that the calling
 /// process waits for.
-#[derive(Clone, Copy)]
-pub(crate) enum Caller<'a> {
+pub(crate) struct Caller<'a> {
+    route: Route,
     /// The calling process waits for this reference, and does nothing else meanwhile.
-    Own(LocalPid, Term<'a>),
-    /// A local pid and a plain tag: answered by the library.
-    Direct(LocalPid, Term<'a>),
-    /// A remote pid, or a tag with a call alias: answered by a process, with `GenServer.reply`.
-    Courier(Term<'a>),
+    waits: bool,
+    /// The tag; for a courier the whole `from`.
+    tag: Term<'a>,
 }
 
 impl<'a> Caller<'a> {
     pub(crate) fn of(env: Env<'a>, from: Term<'a>) -> NifResult<Self> {
         if from.is_ref() {
-            return Ok(Caller::Own(env.pid(), from));
+            return Ok(Caller { route: Route::Direct(env.pid()), waits: true, tag: from });
         }
         let pair = Elements::of(from).filter(|pair| pair.len() == 2).ok_or(Error::BadArg)?;
-        Ok(match (pair.at(0).decode(), pair.at(1)) {
+        let (route, tag) = match (pair.at(0).decode(), pair.at(1)) {
             // Tags that `GenServer.reply` looks into are lists.
-            (Ok(local), tag) if !tag.is_list() => Caller::Direct(local, tag),
-            _ => Caller::Courier(from),
-        })
+            (Ok(local), tag) if !tag.is_list() => (Route::Direct(local), tag),
+            _ => (Route::Courier, from),
+        };
+        Ok(Caller { route, waits: false, tag })
     }
 }
 
 #[derive(Clone, Copy)]
 enum Route {
+    /// A local pid and a plain tag: answered by the library.
     Direct(LocalPid),
+    /// A remote pid, or a tag with a call alias: answered by a process, with `GenServer.reply`.
     Courier,
 }
 
@@ -105,6 +106,7 @@ impl Waiting {
 
 /// The callers of one batch, in queue order.
 #[derive(Default)]
+#[repr(C)]
 pub(crate) struct Answers {
     tags: Arena,
     callers: Callers<Waiting>,
@@ -143,12 +145,9 @@ impl Answers {
         replies: u64,
         bare: bool,
     ) {
-        let (route, tag, home) = match caller {
-            Caller::Own(pid, tag) => (Route::Direct(pid), tag, Home::here()),
-            Caller::Direct(pid, tag) => (Route::Direct(pid), tag, Home::NOWHERE),
-            Caller::Courier(from) => (Route::Courier, from, Home::NOWHERE),
-        };
-        self.ordered |= !matches!(caller, Caller::Own(..));
+        let Caller { route, waits, tag } = caller;
+        let home = if waits { Home::here() } else { Home::NOWHERE };
+        self.ordered |= !waits;
         let tag = self.tags.keep(tag);
         self.callers.add(Waiting { route, home, tag, replies, bare }, until);
     }

@@ -174,12 +174,12 @@ fn hot_lane(name: Term<'_>) -> NifResult<LaneRef<'static>> {
 }
 
 #[rustler::nif]
-fn flush<'a>(env: Env<'a>, shard: Found, tag: Term<'a>) -> NifResult<Term<'a>> {
+fn flush<'a>(env: Env<'a>, shard: Found, tag: Term<'a>) -> Term<'a> {
     barrier(env, shard, tag, Shard::flush)
 }
 
 #[rustler::nif]
-fn stop<'a>(env: Env<'a>, shard: Found, tag: Term<'a>) -> NifResult<Term<'a>> {
+fn stop<'a>(env: Env<'a>, shard: Found, tag: Term<'a>) -> Term<'a> {
     barrier(env, shard, tag, Shard::stop)
 }
 
@@ -188,12 +188,12 @@ fn barrier<'a>(
     shard: Found,
     tag: Term<'a>,
     raise: impl FnOnce(&Shard, Env<'a>, Waiter) -> Option<BarrierId>,
-) -> NifResult<Term<'a>> {
-    let waiter = Waiter::new(Caller::Direct(env.pid(), tag)).ok_or(Error::BadArg)?;
-    Ok(match shard.0.and_then(|shard| raise(shard, env, waiter)) {
+) -> Term<'a> {
+    let waiter = Waiter::new(env.pid(), tag);
+    match shard.0.and_then(|shard| raise(shard, env, waiter)) {
         Some(BarrierId(number)) => number.encode(env),
         None => atoms::not_running().encode(env),
-    })
+    }
 }
 
 #[rustler::nif]

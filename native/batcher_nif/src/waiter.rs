@@ -1,11 +1,10 @@
 //! Who waits for a flush or a stop.
 
-use crate::answers::Caller;
 use crate::arena::{Arena, Kept};
 use crate::atoms;
 use crate::failure;
 use batcher_shell::Failure;
-use rustler::{Encoder, Env, LocalPid};
+use rustler::{Encoder, Env, LocalPid, Term};
 
 /// A process of this node and its tag.
 pub(crate) struct Waiter {
@@ -15,12 +14,10 @@ pub(crate) struct Waiter {
 }
 
 impl Waiter {
-    /// `None` for a caller that only a courier reaches.
-    pub(crate) fn new(caller: Caller<'_>) -> Option<Self> {
-        let (Caller::Own(pid, tag) | Caller::Direct(pid, tag)) = caller else { return None };
+    pub(crate) fn new(pid: LocalPid, tag: Term<'_>) -> Self {
         let mut arena = Arena::default();
         let tag = arena.keep(tag);
-        Some(Waiter { pid, arena, tag })
+        Waiter { pid, arena, tag }
     }
 
     /// Sends `{tag, :ok}`, or `{tag, {:error, reason}}` after a failure.
