@@ -60,9 +60,9 @@ pub enum Phase {
 /// Every accepted group is in exactly one place: a queued slot, a commit in flight, or abandoned;
 /// and a lane with queued slots is waiting for a deadline, due, or busy.
 ///
-/// What each write or batch changes comes first, on one cache line.
+/// What each write or batch changes comes first.
 #[derive(Debug)]
-#[repr(C, align(64))]
+#[repr(C)]
 pub struct Shard<B> {
     next_ticket: u64,
     items: u64,

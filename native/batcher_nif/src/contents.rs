@@ -17,6 +17,7 @@ const WORTH_AN_ARENA: u64 = 400;
 
 /// Some groups in one arena. A slot has one part, unless an item came with its own.
 #[derive(Default)]
+#[repr(C)]
 pub(crate) struct Part {
     arena: Arena,
     items: Vec<Kept>,
@@ -162,22 +163,28 @@ impl<'a> Item<'a> {
     }
 }
 
-/// The writes of a slot.
+/// The writes of a slot. What each write changes comes first.
 #[derive(Default)]
+#[repr(C)]
 pub(crate) struct Writes {
-    parts: Vec<Part>,
-    pub(crate) shape: Shape,
+    /// The part that takes what comes next.
+    last: Option<Part>,
     /// Replies that the backend must give (6.2).
     pub(crate) replies: u64,
     pub(crate) bytes: u64,
+    pub(crate) shape: Shape,
+    /// Those before the last.
+    parts: Vec<Part>,
 }
 
 impl Writes {
     pub(crate) fn push(&mut self, item: Item<'_>, shape: Shape, replies: u64, bytes: u64) {
-        match (item, self.parts.last_mut()) {
-            (Item::Term(term), Some(part)) => part.push(term, bytes),
-            (Item::Term(term), None) => self.parts.push(Part::of(term, bytes)),
-            (Item::Parts(parts), _) => self.parts.extend(parts),
+        match item {
+            Item::Term(term) => self.last.get_or_insert_default().push(term, bytes),
+            Item::Parts(parts) => {
+                self.parts.extend(self.last.take().into_iter().chain(parts));
+                self.last = self.parts.pop();
+            }
         }
         self.shape = self.shape.and(shape);
         self.replies += replies;
@@ -186,28 +193,23 @@ impl Writes {
 
     /// How many messages they are.
     pub(crate) fn messages(&self) -> usize {
-        self.parts.len()
+        self.parts.len() + 1
     }
 
     /// The last part, and those before it.
     pub(crate) fn parts(&mut self) -> (&mut Part, &mut [Part]) {
-        if self.parts.is_empty() {
-            self.parts.push(Part::default());
-        }
-        self.parts.split_last_mut().expect("there is one")
+        (self.last.get_or_insert_default(), &mut self.parts)
     }
 
     /// When all parts have been sent: nothing, with the memory of one of them.
-    pub(crate) fn emptied(mut self) -> Self {
-        self.parts.truncate(1);
-        self.parts.shrink_to(KEPT);
-        Writes { parts: self.parts, ..Writes::default() }
+    pub(crate) fn emptied(self) -> Self {
+        Writes { last: self.last, ..Writes::default() }
     }
 
     /// The queued groups, for a look from outside.
     pub(crate) fn items<'a>(&self, env: Env<'a>) -> Vec<Term<'a>> {
         let mut groups: Vec<Vec<Term<'a>>> = Vec::new();
-        for part in &self.parts {
+        for part in self.parts.iter().chain(&self.last) {
             let mut goes_on = part.goes_on;
             for &kept in &part.items {
                 let term = part.arena.enter(|inside| inside.term(kept).in_env(env));

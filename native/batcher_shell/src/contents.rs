@@ -6,6 +6,7 @@
 
 use crate::host::Host;
 use crate::sync::{self, Lock, LockGuard};
+use crossbeam_utils::CachePadded;
 use std::any::Any;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ sync::thread_local! {
     static LAST: Cell<Option<Handle>> = Cell::new(None);
 }
 
-/// An `Arc<Lock<Held<H>>>`. A thread's own variable can't be of a kind for each host.
+/// An `Arc<Locked<H>>`. A thread's own variable can't be of a kind for each host.
 type Handle = Arc<dyn Any + Send + Sync>;
 
 /// What the shell keeps in a slot, and the committer in its seat once the batch has left.
@@ -29,17 +30,21 @@ pub struct Contents<H: Host> {
 /// What slot and committers have together, counted apart from the threads, which may have what it holds for longer. So
 /// the last of them empties that.
 struct Keeper<H: Host> {
-    held: Arc<Lock<Held<H>>>,
+    held: Arc<Locked<H>>,
 }
 
-/// Writes and callers.
+/// Begins with a cache line of its own.
+type Locked<H> = CachePadded<Lock<Held<H>>>;
+
+/// Writes and callers. What each write changes comes first, beside the lock.
+#[repr(C)]
 pub struct Held<H: Host> {
+    /// How many groups are in.
+    filled: u64,
     /// What will be committed; nothing once it has left.
     pub writes: H::Writes,
     /// Who waits.
     pub answers: H::Answers,
-    /// How many groups are in.
-    filled: u64,
     /// The writes have been sent to a committer.
     sent: bool,
 }
@@ -53,7 +58,7 @@ impl<H: Host> Default for Held<H> {
 
 impl<H: Host> Default for Contents<H> {
     fn default() -> Self {
-        let held = Arc::new(Lock::new(Held::default()));
+        let held = Arc::new(Locked::new(Lock::new(Held::default())));
         Contents { accepted: 0, keeper: Arc::new(Keeper { held }) }
     }
 }
@@ -116,14 +121,14 @@ impl<H: Host> Drop for Keeper<H> {
 /// Where a group that was accepted is to be put. Whatever becomes of that, nobody waits for a place that is no more.
 pub(crate) struct Place<H: Host> {
     /// Nothing once this is dropped.
-    held: Option<Arc<Lock<Held<H>>>>,
+    held: Option<Arc<Locked<H>>>,
     is_filled: bool,
     /// What this thread had before: given up with the place, when the lock of the shard is free.
     _other: Option<Handle>,
 }
 
 impl<H: Host> Place<H> {
-    fn new(held: &Arc<Lock<Held<H>>>) -> Self {
+    fn new(held: &Arc<Locked<H>>) -> Self {
         let (mut own, mut other) = (None, None);
         match LAST.with(Cell::take).map(Arc::downcast) {
             Some(Ok(last)) if Arc::ptr_eq(&last, held) => own = Some(last),

@@ -25,14 +25,14 @@ const NO_WINDOW: i64 = i64::MIN;
 ///
 /// Processes call [`open`](Self::open), [`offer`](Self::offer) and the others whenever they like.
 /// One thread per open shard, which `open` asks for, calls [`run`](Self::run).
-#[repr(align(128))]
+#[repr(C, align(128))]
 pub struct Shard<H: Host> {
+    state: Lock<State<H>>,
     /// Its number.
     pub index: u64,
     /// `:hot_batch_window_ms` of this shard's options (1.3), or [`NO_WINDOW`]. A setting: whoever
     /// reads it while the owner changes gets the old or the new one. So it is none of loom's.
     hot_window_ms: AtomicI64,
-    state: Lock<State<H>>,
     /// Never locked while the state's lock is wanted.
     pub(crate) heralds: Mutex<Heralds<H::Herald>>,
     /// Both ends, so that an event can be sent while no thread runs.
@@ -43,9 +43,9 @@ impl<H: Host> Shard<H> {
     /// A shard that is closed.
     pub fn new(index: u64) -> Self {
         Shard {
+            state: Lock::default(),
             index,
             hot_window_ms: AtomicI64::new(NO_WINDOW),
-            state: Lock::default(),
             heralds: Mutex::default(),
             events: sync::unbounded(),
         }

@@ -15,7 +15,8 @@ use batcher_core::{BarrierId, LaneId, LaneView, Phase, Reason, Shard as Engine};
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
-/// The state of a shard.
+/// The state of a shard. What each write changes comes first, beside the lock.
+#[repr(C)]
 pub struct State<H: Host> {
     pub(crate) engine: Engine<Contents<H>>,
     pub(crate) owner: Option<Owner<H>>,
