@@ -13,7 +13,7 @@ use crate::state::State;
 use crate::sync::{self, RecvTimeoutError};
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -90,30 +90,38 @@ impl<H: Host> Shard<H> {
         let mut orphans = VecDeque::new();
         let now = sync::now();
         let mut waiting = Vec::new();
-        let (failure, outbox) = self.locked(|state| {
-            let was_open = !state.is_closed();
-            state.engine.handle_timeout(now);
-            waiting = state.poll_expiry(now);
-            if was_open && state.is_closed() {
-                state.abandon_with = Failure::OwnerDown;
-                // Whoever waits for a flush learns of a death at once (3.4).
-                waiters = std::mem::take(&mut state.waiters);
-            }
-            if state.owner.is_none() {
-                for pid in std::mem::take(&mut state.dead) {
-                    state.bury(&pid, H::reply(&Failure::CommitterDown));
+        let settled = self.guard(None, || {
+            self.locked(|state| {
+                let was_open = !state.is_closed();
+                state.engine.handle_timeout(now);
+                waiting = state.poll_expiry(now);
+                if was_open && state.is_closed() {
+                    state.abandon_with = Failure::OwnerDown;
+                    // Whoever waits for a flush learns of a death at once (3.4).
+                    waiters = std::mem::take(&mut state.waiters);
                 }
-            }
-            abandoned.extend(std::iter::from_fn(|| state.engine.poll_abandoned()));
-            let outbox = state.settle(now);
-            if state.is_closed() {
-                // Nobody will start a committer for these.
-                orphans = std::mem::take(&mut state.orphans);
-            }
-            (state.abandon_with.clone(), outbox)
+                if state.owner.is_none() {
+                    for pid in std::mem::take(&mut state.dead) {
+                        state.bury(&pid, H::reply(&Failure::CommitterDown));
+                    }
+                }
+                abandoned.extend(std::iter::from_fn(|| state.engine.poll_abandoned()));
+                let outbox = state.settle(now);
+                if state.is_closed() {
+                    // Nobody will start a committer for these.
+                    orphans = std::mem::take(&mut state.orphans);
+                }
+                (state.abandon_with.clone(), outbox)
+            })
         });
+        // Nobody but this turn knows of them, should it have failed.
+        let failure = match &settled {
+            Ok((failure, _)) => failure.clone(),
+            Err(panic) => Failure::Crashed(panic_text(&**panic)),
+        };
         self.fail(abandoned.into_iter(), &failure);
         waiters.into_values().for_each(|waiter| H::tell(waiter, None, Some(&failure)));
+        let (_, outbox) = settled.unwrap_or_else(|panic| resume_unwind(panic));
         self.dispatch(None, outbox);
         orphans.iter().for_each(|orphan| self.fail_orphan(&orphan.committer));
         waiting.iter().for_each(|contents| self.expire(contents, now));

@@ -1,0 +1,120 @@
+//! A thread of a shard that fails: whom it was about to answer is answered (10.5).
+#![cfg(not(loom))]
+
+use batcher_core::{Config, Group, LaneRef};
+use batcher_shell::{Callers, Contents, Departure, Event, Failure, Host, Seat, Shard};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+/// How many replies a caller has had.
+type Caller = Arc<AtomicUsize>;
+
+enum Failing {}
+
+struct Committer {
+    seat: Seat<Failing>,
+    /// Whether to look at it makes the library fail.
+    fails: bool,
+}
+
+#[derive(Default)]
+struct Answers(Callers<Caller>);
+
+impl AsMut<Callers<Caller>> for Answers {
+    fn as_mut(&mut self) -> &mut Callers<Caller> {
+        &mut self.0
+    }
+}
+
+impl Host for Failing {
+    type Env<'a> = ();
+    type Pid = u32;
+    type Watch = ();
+    type Committer = Arc<Committer>;
+    type Herald = ();
+    type Writes = ();
+    type Caller = Caller;
+    type Answers = Answers;
+    type Waiter = ();
+    type Mail = ();
+    type Reply = ();
+
+    fn may_be_exiting(_sender: ()) -> bool {
+        false
+    }
+
+    fn is_current(committer: &Arc<Committer>) -> bool {
+        assert!(!committer.fails, "provoked");
+        true
+    }
+
+    fn seat(committer: &Arc<Committer>) -> &Seat<Self> {
+        &committer.seat
+    }
+
+    fn depart(_departure: &Departure<Self>, _writes: (), _sender: Option<()>) {}
+
+    fn clear(answers: &mut Answers) {
+        answers.0.clear();
+    }
+
+    fn tell(_waiter: (), _sender: Option<()>, _failure: Option<&Failure>) {}
+
+    fn ask_for_committers(_owner: u32, _sender: Option<()>, _count: usize) {}
+
+    fn ask_for_heralds(_owner: u32, _sender: ()) {}
+
+    fn fail(batches: impl Iterator<Item = Contents<Self>>, _failure: &Failure) -> Option<()> {
+        for contents in batches {
+            while let Some((caller, true)) = contents.lock().answers.0.pass() {
+                caller.fetch_add(1, Relaxed);
+            }
+        }
+        None
+    }
+
+    fn tell_late(_answers: &mut Answers, _caller: Caller) {}
+
+    fn take_over(_committer: &Arc<Committer>, _sender: Option<()>, _reply: ()) {}
+
+    fn reply(_failure: &Failure) {}
+
+    fn deliver(_committer: &Arc<Committer>, _sender: Option<()>, _mail: ()) {}
+
+    fn dismiss(_committer: &Arc<Committer>) {}
+
+    fn tell_of_crash(_owner: u32, _text: &str) {}
+}
+
+fn offer(shard: &Shard<Failing>, window: Duration) -> Caller {
+    let caller = Caller::default();
+    let group = Group { weight: 1, bytes: 8 };
+    let queued = shard.offer((), LaneRef::Put, group, window, None, |held, until| {
+        held.answers.0.add(Arc::clone(&caller), until);
+    });
+    queued.unwrap();
+    caller
+}
+
+fn join(shard: &Shard<Failing>, pid: u32, fails: bool) {
+    shard.join((), Arc::new(Committer { seat: Seat::new(pid), fails }));
+}
+
+#[test]
+fn who_was_abandoned_is_told_although_the_thread_fails() {
+    let shard = Shard::<Failing>::new(0);
+    let config = Config { adoption_timeout: Duration::ZERO, ..Config::default() };
+    shard.open((), 0, config, None, || Ok(()), |_number, _events| ()).unwrap();
+    join(&shard, 1, false);
+    let in_flight = offer(&shard, Duration::ZERO);
+    let abandoned = offer(&shard, Duration::from_secs(3600));
+    // The thread finds a batch without a committer, one who could answer it, and that nobody follows the owner.
+    join(&shard, 2, true);
+    shard.notify(Event::CommitterDown(1));
+    shard.notify(Event::OwnerDown(1));
+    assert!(shard.round() && shard.round());
+    assert!(catch_unwind(AssertUnwindSafe(|| shard.round())).is_err());
+    assert_eq!((abandoned.load(Relaxed), in_flight.load(Relaxed)), (1, 0));
+}
