@@ -60,7 +60,7 @@ pub enum Phase {
 /// Every accepted group is in exactly one place: a queued slot, a commit in flight, or abandoned;
 /// and a lane with queued slots is waiting for a deadline, due, or busy.
 ///
-/// What each write or batch changes comes first.
+/// The counts that each write or batch changes come first.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Shard<B> {

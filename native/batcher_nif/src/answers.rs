@@ -104,7 +104,7 @@ impl Waiting {
     }
 }
 
-/// The callers of one batch, in queue order.
+/// The callers of one batch, in queue order. What each write changes comes first.
 #[derive(Default)]
 #[repr(C)]
 pub(crate) struct Answers {

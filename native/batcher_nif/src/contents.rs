@@ -15,7 +15,7 @@ const PART: u64 = 8 * measure::SHORT;
 /// Words of an item that takes longer to copy than an arena of its own takes to make and to send.
 const WORTH_AN_ARENA: u64 = 400;
 
-/// Some groups in one arena. A slot has one part, unless an item came with its own.
+/// Some groups in one arena. A slot has one part, unless an item came with its own. What each write changes comes first.
 #[derive(Default)]
 #[repr(C)]
 pub(crate) struct Part {
@@ -202,8 +202,10 @@ impl Writes {
     }
 
     /// When all parts have been sent: nothing, with the memory of one of them.
-    pub(crate) fn emptied(self) -> Self {
-        Writes { last: self.last, ..Writes::default() }
+    pub(crate) fn emptied(mut self) -> Self {
+        self.parts.clear();
+        self.parts.shrink_to(KEPT);
+        Writes { last: self.last, parts: self.parts, ..Writes::default() }
     }
 
     /// The queued groups, for a look from outside.

@@ -1,7 +1,7 @@
 //! The BEAM, as the shell is plugged into it.
 //!
-//! Invariant: nothing here is called under the lock of a shard but `seat`, `is_current` and `deliver`, which
-//! sends one message.
+//! Invariant: nothing here is called under the lock of a shard but `seat`, `is_current`, `deliver`, which sends one
+//! message, and `reply`, which builds one.
 
 use crate::answers::{Answers, Waiting};
 use crate::arena::{self, Arena, Kept, list_of};

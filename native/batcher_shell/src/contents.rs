@@ -33,7 +33,7 @@ struct Keeper<H: Host> {
     held: Arc<Locked<H>>,
 }
 
-/// Begins with a cache line of its own.
+/// Begins a cache line and shares none.
 type Locked<H> = CachePadded<Lock<Held<H>>>;
 
 /// Writes and callers. What each write changes comes first, beside the lock.

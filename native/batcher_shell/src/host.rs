@@ -8,8 +8,8 @@ use crate::failure::Failure;
 /// Processes, messages, and what writes and callers are.
 ///
 /// None of these functions may block, but for the lock of a batch; none is called under the lock of the shard but
-/// [`seat`](Self::seat), [`is_current`](Self::is_current) and [`deliver`](Self::deliver). A `sender`
-/// is the calling process, `None` on the shard's own thread.
+/// [`seat`](Self::seat), [`is_current`](Self::is_current), [`deliver`](Self::deliver) and
+/// [`reply`](Self::reply). A `sender` is the calling process, `None` on the shard's own thread.
 pub trait Host: Sized + 'static {
     /// A calling process.
     type Env<'a>: Copy;

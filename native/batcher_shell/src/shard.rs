@@ -19,7 +19,7 @@ use std::time::Instant;
 /// No window of its own: no `:hot_batch_window_ms` is as small as this.
 const NO_WINDOW: i64 = i64::MIN;
 
-/// A shard. Aligned so that two shards share no cache line.
+/// A shard. Aligned so that two shards share no cache line; the lock comes first, to begin one.
 ///
 /// # Driving
 ///

@@ -12,7 +12,7 @@ use crate::shard::Shard;
 use crate::state::State;
 use crate::sync::{self, RecvTimeoutError};
 use std::any::Any;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -87,7 +87,6 @@ impl<H: Host> Shard<H> {
     fn turn(&self) {
         let mut abandoned = Vec::new();
         let mut waiters = HashMap::new();
-        let mut orphans = VecDeque::new();
         let now = sync::now();
         let mut waiting = Vec::new();
         let settled = self.guard(None, || {
@@ -106,24 +105,19 @@ impl<H: Host> Shard<H> {
                     }
                 }
                 abandoned.extend(std::iter::from_fn(|| state.engine.poll_abandoned()));
-                let outbox = state.settle(now);
-                if state.is_closed() {
-                    // Nobody will start a committer for these.
-                    orphans = std::mem::take(&mut state.orphans);
-                }
-                (state.abandon_with.clone(), outbox)
+                (state.settle(now), state.abandon_with.clone())
             })
         });
         // Nobody but this turn knows of them, should it have failed.
         let failure = match &settled {
-            Ok((failure, _)) => failure.clone(),
+            Ok((_, failure)) => failure.clone(),
             Err(panic) => Failure::Crashed(panic_text(&**panic)),
         };
         self.fail(abandoned.into_iter(), &failure);
         waiters.into_values().for_each(|waiter| H::tell(waiter, None, Some(&failure)));
-        let (_, outbox) = settled.unwrap_or_else(|panic| resume_unwind(panic));
+        let (outbox, _) = settled.unwrap_or_else(|panic| resume_unwind(panic));
         self.dispatch(None, outbox);
-        orphans.iter().for_each(|orphan| self.fail_orphan(&orphan.committer));
+        self.fail_orphans();
         waiting.iter().for_each(|contents| self.expire(contents, now));
     }
 
@@ -169,6 +163,15 @@ impl<H: Host> Shard<H> {
                 state.dead.push(pid);
             }
         });
+    }
+
+    /// Answers the batches of the dead when nobody will start a committer for that.
+    fn fail_orphans(&self) {
+        let next =
+            |state: &mut State<H>| state.is_closed().then(|| state.orphans.pop_front()).flatten();
+        while let Some(orphan) = self.locked(next) {
+            self.fail_orphan(&orphan.committer);
+        }
     }
 
     /// Answers the batch of a dead committer, since no process can.
