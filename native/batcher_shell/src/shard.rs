@@ -12,6 +12,7 @@ use crate::state::{Owner, State};
 use crate::sync::{self, Lock, Mutex, Receiver, Sender};
 use crate::thread::{Event, panic_text};
 use batcher_core::Config;
+use crossbeam_utils::CachePadded;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
@@ -19,15 +20,14 @@ use std::time::Instant;
 /// No window of its own: no `:hot_batch_window_ms` is as small as this.
 const NO_WINDOW: i64 = i64::MIN;
 
-/// A shard. Aligned so that two shards share no cache line; the lock comes first, to begin one.
+/// A shard. Two of them share no cache line.
 ///
 /// # Driving
 ///
 /// Processes call [`open`](Self::open), [`offer`](Self::offer) and the others whenever they like.
 /// One thread per open shard, which `open` asks for, calls [`run`](Self::run).
-#[repr(C, align(128))]
 pub struct Shard<H: Host> {
-    state: Lock<State<H>>,
+    state: CachePadded<Lock<State<H>>>,
     /// Its number.
     pub index: u64,
     /// `:hot_batch_window_ms` of this shard's options (1.3), or [`NO_WINDOW`]. A setting: whoever
@@ -43,7 +43,7 @@ impl<H: Host> Shard<H> {
     /// A shard that is closed.
     pub fn new(index: u64) -> Self {
         Shard {
-            state: Lock::default(),
+            state: CachePadded::default(),
             index,
             hot_window_ms: AtomicI64::new(NO_WINDOW),
             heralds: Mutex::default(),
