@@ -40,6 +40,13 @@ impl<C> Default for Callers<C> {
     }
 }
 
+/// Where a host needs nothing else to answer them.
+impl<C> AsMut<Callers<C>> for Callers<C> {
+    fn as_mut(&mut self) -> &mut Callers<C> {
+        self
+    }
+}
+
 impl<C> Callers<C> {
     /// One more, who waits until then, or for as long as it takes.
     pub fn add(&mut self, caller: C, until: Option<Instant>) {

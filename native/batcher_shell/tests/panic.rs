@@ -18,15 +18,6 @@ struct Committer {
     fails: bool,
 }
 
-#[derive(Default)]
-struct Answers(Callers<Caller>);
-
-impl AsMut<Callers<Caller>> for Answers {
-    fn as_mut(&mut self) -> &mut Callers<Caller> {
-        &mut self.0
-    }
-}
-
 impl Host for Failing {
     type Env<'a> = ();
     type Pid = u32;
@@ -35,7 +26,7 @@ impl Host for Failing {
     type Herald = ();
     type Writes = ();
     type Caller = Caller;
-    type Answers = Answers;
+    type Answers = Callers<Caller>;
     type Waiter = Caller;
     type Mail = ();
     type Reply = ();
@@ -55,8 +46,8 @@ impl Host for Failing {
 
     fn depart(_departure: &Departure<Self>, _writes: (), _sender: Option<()>) {}
 
-    fn clear(answers: &mut Answers) {
-        answers.0.clear();
+    fn clear(answers: &mut Callers<Caller>) {
+        answers.clear();
     }
 
     fn tell(waiter: Caller, _sender: Option<()>, _failure: Option<&Failure>) {
@@ -69,14 +60,14 @@ impl Host for Failing {
 
     fn fail(batches: impl Iterator<Item = Contents<Self>>, _failure: &Failure) -> Option<()> {
         for contents in batches {
-            while let Some((caller, true)) = contents.lock().answers.0.pass() {
+            while let Some((caller, true)) = contents.lock().answers.pass() {
                 caller.fetch_add(1, Relaxed);
             }
         }
         None
     }
 
-    fn tell_late(_answers: &mut Answers, _caller: Caller) {}
+    fn tell_late(_answers: &mut Callers<Caller>, _caller: Caller) {}
 
     fn take_over(_committer: &Arc<Committer>, _sender: Option<()>, _reply: ()) {}
 
@@ -93,7 +84,7 @@ fn offer(shard: &Shard<Failing>, window: Duration) -> Caller {
     let caller = Caller::default();
     let group = Group { weight: 1, bytes: 8 };
     let queued = shard.offer((), LaneRef::Put, group, window, None, |held, until| {
-        held.answers.0.add(Arc::clone(&caller), until);
+        held.answers.add(Arc::clone(&caller), until);
     });
     queued.unwrap();
     caller

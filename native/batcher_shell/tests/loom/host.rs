@@ -4,7 +4,7 @@
 //! orders to try.
 
 use batcher_core::{Config, Group, LaneRef, Refused};
-use batcher_shell::{Callers, Contents, Departure, Event, Failure, Held, Host, Seat};
+use batcher_shell::{Contents, Departure, Event, Failure, Held, Host, Seat};
 use loom::sync::{Condvar, Mutex};
 use loom::thread::JoinHandle;
 use std::collections::VecDeque;
@@ -82,33 +82,24 @@ impl Caller {
         let group = Group { weight: 1, bytes: 8 };
         shard.offer((), lane, group, window, wait, |held, until| {
             held.writes.push(Arc::clone(self));
-            held.answers.0.add(Arc::clone(self), until);
+            held.answers.add(Arc::clone(self), until);
         })
     }
 }
 
-#[derive(Default)]
-pub struct Answers(Callers<Arc<Caller>>);
+type Callers = batcher_shell::Callers<Arc<Caller>>;
 
-impl AsMut<Callers<Arc<Caller>>> for Answers {
-    fn as_mut(&mut self) -> &mut Callers<Arc<Caller>> {
-        &mut self.0
-    }
-}
-
-impl Answers {
-    /// Replies to all who are left; returns those that only a process reaches.
-    pub fn answer(&mut self) -> Vec<Arc<Caller>> {
-        let mut couriered = Vec::new();
-        while let Some((caller, waits)) = self.0.pass() {
-            match caller.by_courier {
-                _ if !waits => {}
-                true => couriered.push(Arc::clone(caller)),
-                false => caller.reply(),
-            }
+/// Replies to all who are left; returns those that only a process reaches.
+fn answer(callers: &mut Callers) -> Vec<Arc<Caller>> {
+    let mut couriered = Vec::new();
+    while let Some((caller, waits)) = callers.pass() {
+        match caller.by_courier {
+            _ if !waits => {}
+            true => couriered.push(Arc::clone(caller)),
+            false => caller.reply(),
         }
-        couriered
     }
+    couriered
 }
 
 /// A write to the put lane that fails before it is in its slot.
@@ -192,7 +183,7 @@ impl Crew {
         drop(mailbox);
         match message {
             Message::Batch(batch) => {
-                assert_eq!(committer.contents().lock().answers.0.all().len(), batch.len());
+                assert_eq!(committer.contents().lock().answers.all().len(), batch.len());
                 self.answer(shard, &committer);
                 batch
             }
@@ -212,7 +203,7 @@ impl Crew {
     }
 
     fn answer(&self, shard: &Shard, committer: &Arc<Committer>) {
-        let couriered = committer.contents().lock().answers.answer();
+        let couriered = answer(&mut committer.contents().lock().answers);
         couriered.iter().for_each(|caller| caller.reply());
         self.in_flight.fetch_sub(1, Relaxed);
         shard.next((), committer);
@@ -250,7 +241,7 @@ impl Host for Model {
     type Herald = ();
     type Writes = Vec<Arc<Caller>>;
     type Caller = Arc<Caller>;
-    type Answers = Answers;
+    type Answers = Callers;
     type Waiter = ();
     type Mail = Vec<Arc<Caller>>;
     type Reply = ();
@@ -274,8 +265,8 @@ impl Host for Model {
         Vec::new()
     }
 
-    fn clear(answers: &mut Answers) {
-        answers.0.clear();
+    fn clear(answers: &mut Callers) {
+        answers.clear();
     }
 
     fn tell(_waiter: (), _sender: Option<()>, _failure: Option<&Failure>) {}
@@ -289,11 +280,11 @@ impl Host for Model {
         _failure: &Failure,
     ) -> Option<Vec<Arc<Caller>>> {
         let couriered: Vec<_> =
-            batches.flat_map(|contents| contents.lock().answers.answer()).collect();
+            batches.flat_map(|contents| answer(&mut contents.lock().answers)).collect();
         (!couriered.is_empty()).then_some(couriered)
     }
 
-    fn tell_late(_answers: &mut Answers, caller: Arc<Caller>) {
+    fn tell_late(_answers: &mut Callers, caller: Arc<Caller>) {
         caller.late.fetch_add(1, Relaxed);
     }
 
