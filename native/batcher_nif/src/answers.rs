@@ -29,8 +29,8 @@ const COURIERED: usize = 32;
 /// process waits for.
 pub(crate) struct Caller<'a> {
     route: Route,
-    /// The calling process waits for this reference, and does nothing else meanwhile.
-    waits: bool,
+    /// The tag is a reference that the calling process waits for, and it does nothing else meanwhile.
+    is_own: bool,
     /// The tag; for a courier the whole `from`.
     tag: Term<'a>,
 }
@@ -38,7 +38,7 @@ pub(crate) struct Caller<'a> {
 impl<'a> Caller<'a> {
     pub(crate) fn of(env: Env<'a>, from: Term<'a>) -> NifResult<Self> {
         if from.is_ref() {
-            return Ok(Caller { route: Route::Direct(env.pid()), waits: true, tag: from });
+            return Ok(Caller { route: Route::Direct(env.pid()), is_own: true, tag: from });
         }
         let pair = Elements::of(from).filter(|pair| pair.len() == 2).ok_or(Error::BadArg)?;
         let (route, tag) = match (pair.at(0).decode(), pair.at(1)) {
@@ -46,7 +46,7 @@ impl<'a> Caller<'a> {
             (Ok(local), tag) if !tag.is_list() => (Route::Direct(local), tag),
             _ => (Route::Courier, from),
         };
-        Ok(Caller { route, waits: false, tag })
+        Ok(Caller { route, is_own: false, tag })
     }
 }
 
@@ -145,9 +145,9 @@ impl Answers {
         replies: u64,
         bare: bool,
     ) {
-        let Caller { route, waits, tag } = caller;
-        let home = if waits { Home::here() } else { Home::NOWHERE };
-        self.ordered |= !waits;
+        let Caller { route, is_own, tag } = caller;
+        let home = if is_own { Home::here() } else { Home::NOWHERE };
+        self.ordered |= !is_own;
         let tag = self.tags.keep(tag);
         self.callers.add(Waiting { route, home, tag, replies, bare }, until);
     }
