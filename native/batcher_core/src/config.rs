@@ -1,5 +1,7 @@
 //! What can be set for a shard.
 
+use crate::lane::LaneRef;
+use crate::offer::{Group, Refused, Work};
 use std::time::Duration;
 
 /// When the slot that gathered behind a commit leaves (5.4).
@@ -12,6 +14,16 @@ pub enum Pacing {
     Window,
 }
 
+/// What becomes of a group that does not fit the open slot of a lane whose commit is in flight (16.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// It opens the next slot: the queue grows up to the limits of the shard.
+    #[default]
+    Queue,
+    /// It is refused: a caller hears at once that the lane is behind.
+    Refuse,
+}
+
 /// The limits and habits of one shard.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -20,12 +32,17 @@ pub struct Config {
     pub namespace_max: Option<u64>,
     /// The same for the generic, the put and the delete lane, in items.
     pub hot_max: Option<u64>,
+    /// Most work that one commit may be to the state machine, where groups are measured. A group
+    /// above it is refused, and so is one of a hot lane with more items than `hot_max`.
+    pub budgets: Option<Work>,
+    /// What becomes of a group that does not fit.
+    pub overflow: Overflow,
     /// When a slot behind a commit leaves.
     pub pacing: Pacing,
     /// How long after a commit a lane goes on being paced by it, if that commit had been paced by
-    /// the one before: a write that comes within this time leaves at once. A caller that writes
-    /// again and again is often just too late for the look that its committer takes, and would sit
-    /// out a window that is many times longer than its commit.
+    /// the one before: a write of a process that it has answered leaves at once if it comes within
+    /// this time. A caller that writes again and again is often just too late for the look that its
+    /// committer takes, and would sit out a window that is many times longer than its commit.
     pub linger: Duration,
     /// Most items that the shard holds, queued and in flight (6.5). Bounds memory and the time
     /// that a new write can wait; what comes above is refused at once.
@@ -36,11 +53,33 @@ pub struct Config {
     pub adoption_timeout: Duration,
 }
 
+impl Config {
+    /// What a commit of this lane may count at most (6.1).
+    pub(crate) fn max(&self, lane: LaneRef<'_>) -> Option<u64> {
+        match lane {
+            LaneRef::Prefix(_) => self.namespace_max,
+            _ => self.hot_max,
+        }
+    }
+
+    /// Whether a group, where it is measured, may be a commit at all (16.3).
+    pub(crate) fn admit(&self, lane: LaneRef<'_>, group: Group) -> Result<(), Refused> {
+        let Some(budgets) = self.budgets else { return Ok(()) };
+        let is_hot = !matches!(lane, LaneRef::Prefix(_));
+        if is_hot && self.hot_max.is_some_and(|max| group.weight > max) {
+            return Err(Refused::Overloaded);
+        }
+        group.work.above(budgets).map_or(Ok(()), Err)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Config {
             namespace_max: Some(10_000),
             hot_max: Some(10_000),
+            budgets: None,
+            overflow: Overflow::Queue,
             pacing: Pacing::Commit,
             linger: Duration::from_micros(100),
             max_items: 1_000_000,

@@ -3,6 +3,7 @@
 //! Invariant: at most one slot is in flight; the queue behind it is in the order of arrival; only
 //! the last slot of the queue may still take groups.
 
+use crate::answered::Answered;
 use crate::slot::{Reason, Slot};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -83,7 +84,12 @@ pub(crate) struct Lane<B> {
     pub(crate) in_flight: Option<Slot<B>>,
     /// What is in flight left because the commit before it had ended.
     pub(crate) paced: bool,
-    /// Until when a write still leaves because a commit has ended (5.4).
+    /// While the callers of what is in flight are being answered: the first ticket that came after
+    /// that had begun.
+    pub(crate) answering_from: Option<u64>,
+    /// Whom the last commit has answered, as long as that matters.
+    pub(crate) answered: Answered,
+    /// Until when their writes still leave because a commit has ended (5.4).
     pub(crate) lingers_until: Option<Instant>,
     /// Slots up to this ticket leave windows aside.
     pub(crate) flush_through: Option<u64>,
@@ -97,6 +103,8 @@ impl<B> Lane<B> {
             queue: VecDeque::new(),
             in_flight: None,
             paced: false,
+            answering_from: None,
+            answered: Answered::default(),
             lingers_until: None,
             flush_through: None,
         }
@@ -105,6 +113,39 @@ impl<B> Lane<B> {
     /// The last thing that this lane holds, which is answered last.
     pub(crate) fn last_mut(&mut self) -> Option<&mut Slot<B>> {
         self.queue.back_mut().or(self.in_flight.as_mut())
+    }
+
+    /// What gathers behind the slot that leaves before it, if a flush has not ended that.
+    pub(crate) fn gathering(&self) -> Option<&Slot<B>> {
+        let leaving = usize::from(matches!(self.state, State::Due(_)));
+        let last = self.queue.iter().skip(leaving).next_back();
+        last.filter(|slot| !self.is_flushed(slot))
+    }
+
+    /// Whether a slot leaves windows aside.
+    pub(crate) fn is_flushed(&self, slot: &Slot<B>) -> bool {
+        self.flush_through.is_some_and(|through| slot.first_ticket <= through)
+    }
+
+    /// Whether something leaves before what comes next.
+    pub(crate) fn is_behind(&self) -> bool {
+        matches!(self.state, State::Busy | State::Due(_))
+    }
+
+    /// Whether a write belongs to what the commit before it has begun: that has just answered its
+    /// process (5.4).
+    pub(crate) fn returns(&self, now: Instant, writer: u64) -> bool {
+        let answering = self.answering_from.is_some();
+        let lingers = self.lingers_until.is_some_and(|until| now < until);
+        (answering || lingers) && self.answered.has(writer)
+    }
+
+    /// Whether the first slot leaves when the commit in flight ends: it was queued before that had
+    /// answered anybody, or holds a write of one who was.
+    pub(crate) fn follows(&self) -> bool {
+        let during =
+            |slot: &Slot<B>| self.answering_from.is_none_or(|from| slot.first_ticket < from);
+        self.queue.front().is_some_and(|slot| slot.follows || during(slot))
     }
 }
 

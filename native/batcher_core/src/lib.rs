@@ -10,17 +10,20 @@
 
 #![forbid(unsafe_code)]
 
+mod answered;
 mod barrier;
 mod config;
 mod lane;
 mod lanes;
 mod offer;
+mod phase;
 mod shard;
 mod slot;
 
 pub use barrier::BarrierId;
-pub use config::{Config, Pacing};
+pub use config::{Config, Overflow, Pacing};
 pub use lane::{LaneId, LaneKey, LaneRef, LaneView};
-pub use offer::{Accepted, Group, Refused};
-pub use shard::{Commit, Phase, Shard};
-pub use slot::{Reason, Slot};
+pub use offer::{Accepted, Group, Refused, Work};
+pub use phase::Phase;
+pub use shard::Shard;
+pub use slot::{Commit, Reason, Slot};

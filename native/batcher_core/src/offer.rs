@@ -1,12 +1,50 @@
 //! What is offered to a shard, and what becomes of it.
 
 /// One call's writes, as far as the engine cares.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Group {
     /// What it counts against the maximum of its lane (6.1).
     pub weight: u64,
     /// Its size in memory (6.5).
     pub bytes: u64,
+    /// The process that writes, as a number of the driver's choice: the one that
+    /// [`handle_answering`](crate::Shard::handle_answering) names when it is answered (5.4).
+    pub writer: u64,
+    /// What it is to the state machine; nothing where groups are not measured.
+    pub work: Work,
+}
+
+/// What a group, a slot or a whole commit is to the state machine that applies it (16.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Commands, each member of a batch counted.
+    pub command_items: u64,
+    /// Members of compound values.
+    pub compound_members: u64,
+    /// Steps of the walk through nested commands.
+    pub visits: u64,
+}
+
+impl Work {
+    /// Both together.
+    pub(crate) fn and(self, other: Work) -> Work {
+        Work {
+            command_items: self.command_items.saturating_add(other.command_items),
+            compound_members: self.compound_members.saturating_add(other.compound_members),
+            visits: self.visits.saturating_add(other.visits),
+        }
+    }
+
+    /// Why it is too much for these budgets.
+    pub(crate) fn above(self, budgets: Work) -> Option<Refused> {
+        if self.command_items > budgets.command_items {
+            Some(Refused::CommandBudget)
+        } else if self.compound_members > budgets.compound_members {
+            Some(Refused::CompoundBudget)
+        } else {
+            (self.visits > budgets.visits).then_some(Refused::CommandBudget)
+        }
+    }
 }
 
 /// An accepted group.
@@ -25,8 +63,12 @@ pub enum Refused {
     NotRunning,
     /// It is being stopped (10.3).
     ShuttingDown,
-    /// It holds as much as it may (6.5).
+    /// It holds as much as it may (6.5), or the slot behind a commit does (16.3).
     Overloaded,
+    /// More command items or visits than one commit may be (16.3).
+    CommandBudget,
+    /// More members of compound values than one commit may be (16.3).
+    CompoundBudget,
 }
 
 /// An empty group takes room too.

@@ -1,42 +1,17 @@
 //! The shard: all its lanes, what is due, what is in flight, who waits for a barrier.
 
 use crate::barrier::{BarrierId, Barriers};
-use crate::config::{Config, Pacing};
-use crate::lane::{LaneId, LaneKey, LaneRef, LaneView, State};
+use crate::config::{Config, Overflow, Pacing};
+use crate::lane::{LaneId, LaneRef, LaneView, State};
 use crate::lanes::Lanes;
 use crate::offer::{Accepted, Group, Refused, items};
-use crate::slot::{Reason, Slot};
+use crate::phase::Phase;
+use crate::slot::{Commit, Reason, Slot};
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// So many slots' contents are kept for the next ones.
 const SPARES: usize = 4;
-
-/// A batch that is to be committed now.
-#[derive(Debug)]
-pub struct Commit<'a, B> {
-    /// Its lane, to be named when the commit has ended.
-    pub lane: LaneId,
-    /// The lane's name.
-    pub key: &'a LaneKey,
-    /// The batch.
-    pub slot: &'a mut Slot<B>,
-    /// Why it leaves now.
-    pub reason: Reason,
-}
-
-/// The life of a shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// No batcher runs. Commits that were in flight may still end.
-    Closed,
-    /// An owner is there.
-    Running,
-    /// The owner is there and wants everything committed; nothing new is taken.
-    Stopping,
-    /// The owner has died; what is queued waits for another one until this time (10.4).
-    Orphaned(Instant),
-}
 
 /// One shard: lanes, their slots, what is in flight, barriers and limits.
 ///
@@ -46,8 +21,8 @@ pub enum Phase {
 ///
 /// 1. Feed inputs as they happen, each with the time: [`open`](Self::open),
 ///    [`offer`](Self::offer), [`handle_flush`](Self::handle_flush),
-///    [`handle_stop`](Self::handle_stop), [`handle_commit_done`](Self::handle_commit_done),
-///    [`handle_owner_down`](Self::handle_owner_down), [`close`](Self::close), and
+///    [`handle_stop`](Self::handle_stop), [`handle_answering`](Self::handle_answering),
+///    [`handle_commit_done`](Self::handle_commit_done), [`handle_owner_down`](Self::handle_owner_down), [`close`](Self::close), and
 ///    [`handle_timeout`](Self::handle_timeout) once [`next_deadline`](Self::next_deadline) has come.
 /// 2. After each input, while somebody can commit, take [`poll_commit`](Self::poll_commit); each
 ///    batch taken must come back once through `handle_commit_done`, after its callers were answered.
@@ -75,6 +50,8 @@ pub struct Shard<B> {
     due: VecDeque<LaneId>,
     barriers: Barriers,
     abandoned: VecDeque<Slot<B>>,
+    /// Tickets before this one are of a life that has been closed.
+    life_from: u64,
     /// For the next slots.
     spares: Vec<B>,
 }
@@ -89,6 +66,7 @@ impl<B: Default> Default for Shard<B> {
             due: VecDeque::new(),
             barriers: Barriers::default(),
             abandoned: VecDeque::new(),
+            life_from: 0,
             spares: Vec::new(),
             next_ticket: 0,
             in_flight: 0,
@@ -102,6 +80,9 @@ impl<B: Default> Shard<B> {
     /// An owner takes the shard over, with whatever is queued or still in flight (10.4).
     pub fn open(&mut self, now: Instant, config: Config) {
         self.config = config;
+        if self.phase == Phase::Closed {
+            self.life_from = self.next_ticket;
+        }
         self.phase = Phase::Running;
         for id in self.lanes.ids() {
             self.reschedule(now, id, None);
@@ -118,24 +99,26 @@ impl<B: Default> Shard<B> {
         group: Group,
         window: Duration,
     ) -> Result<Accepted<'_, B>, Refused> {
-        self.admit(group)?;
-        let max = match lane {
-            LaneRef::Prefix(_) => self.config.namespace_max,
-            _ => self.config.hot_max,
-        };
+        let (max, budgets) = (self.config.max(lane), self.config.budgets);
+        self.admit(lane, group)?;
+        let id = self.lanes.find_or_open(lane);
+        let lane = self.lanes.lane(id).expect("just found or opened");
+        let keeps_out = |held: Option<&Slot<B>>| Slot::keeps_out(held, group, max, budgets);
+        if self.config.overflow == Overflow::Refuse
+            && lane.is_behind()
+            && let Some(refused) = keeps_out(lane.gathering())
+        {
+            return Err(refused);
+        }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.items += items(group);
         self.bytes += group.bytes;
 
-        let id = self.lanes.find_or_open(lane);
-        let lane = self.lanes.lane(id).expect("just found or opened");
-        let lingers = lane.lingers_until.is_some_and(|until| now < until);
+        let answering = lane.answering_from.is_some();
         let queue = &mut lane.queue;
-        let fits = |slot: &Slot<B>| {
-            !slot.sealed && max.is_none_or(|max| slot.weight.saturating_add(group.weight) <= max)
-        };
-        let opens = !queue.back().is_some_and(fits);
+        let opens =
+            !queue.back().is_some_and(|slot| !slot.sealed && keeps_out(Some(slot)).is_none());
         if opens {
             if let Some(full) = queue.back_mut() {
                 full.sealed = true;
@@ -144,27 +127,33 @@ impl<B: Default> Shard<B> {
             queue.push_back(Slot::open(now, window, ticket, contents));
         }
         let slot = queue.back_mut().expect("just opened or found to fit");
-        slot.weight += group.weight;
-        slot.groups += 1;
-        slot.bytes += group.bytes;
-        slot.items += items(group);
+        slot.count(group);
         slot.sealed = max.is_some_and(|max| slot.weight >= max);
+        // Mostly the first to come back was one of those just answered, and the rest need not be asked.
+        let asks = !slot.follows;
+        let sealed = slot.sealed;
+        let returns = asks && lane.returns(now, group.writer);
+        if answering && asks {
+            let slot = lane.queue.back_mut().expect("as above");
+            slot.follows = returns || window.is_zero();
+        }
 
-        if opens || slot.sealed || window.is_zero() {
+        if opens || sealed || returns || window.is_zero() {
             let immediate = window.is_zero().then_some(Reason::Immediate);
-            self.reschedule(now, id, immediate.or(lingers.then_some(Reason::Commit)));
+            self.reschedule(now, id, immediate.or(returns.then_some(Reason::Commit)));
         }
         let queue = &mut self.lanes.lane(id).expect("lanes with slots stay").queue;
         let contents = &mut queue.back_mut().expect("as above").contents;
         Ok(Accepted { ticket, contents })
     }
 
-    fn admit(&self, group: Group) -> Result<(), Refused> {
+    fn admit(&self, lane: LaneRef<'_>, group: Group) -> Result<(), Refused> {
         match self.phase {
             Phase::Closed => return Err(Refused::NotRunning),
             Phase::Stopping => return Err(Refused::ShuttingDown),
             Phase::Running | Phase::Orphaned(_) => {}
         }
+        self.config.admit(lane, group)?;
         let items = self.items.saturating_add(items(group));
         let bytes = self.bytes.saturating_add(group.bytes);
         let over = items > self.config.max_items || bytes > self.config.max_bytes;
@@ -176,10 +165,11 @@ impl<B: Default> Shard<B> {
     pub fn handle_flush(&mut self, now: Instant) -> BarrierId {
         let barrier = self.barriers.open();
         let last_ticket = self.next_ticket.checked_sub(1);
+        let life_from = self.life_from;
         for id in self.lanes.ids() {
             let Some(lane) = self.lanes.lane(id) else { continue };
             lane.flush_through = last_ticket;
-            if let Some(last) = lane.last_mut() {
+            if let Some(last) = lane.last_mut().filter(|last| last.first_ticket >= life_from) {
                 last.sealed = true;
                 last.barriers.push(barrier);
                 self.barriers.wait_for_one(barrier);
@@ -209,6 +199,7 @@ impl<B: Default> Shard<B> {
     /// No batcher runs any more: what is still queued is abandoned, what is in flight may end.
     pub fn close(&mut self) {
         self.phase = Phase::Closed;
+        let life_from = self.life_from;
         self.due.clear();
         self.timers.clear();
         for id in self.lanes.ids() {
@@ -220,7 +211,8 @@ impl<B: Default> Shard<B> {
                 self.items -= slot.items;
                 self.bytes -= slot.bytes;
                 // What is in flight is answered apart from what was queued behind it.
-                if let Some(in_flight) = &mut lane.in_flight {
+                let in_flight = lane.in_flight.as_mut();
+                if let Some(in_flight) = in_flight.filter(|slot| slot.first_ticket >= life_from) {
                     for &barrier in &slot.barriers {
                         self.barriers.wait_for_one(barrier);
                         in_flight.barriers.push(barrier);
@@ -229,6 +221,24 @@ impl<B: Default> Shard<B> {
                 self.abandoned.push_back(slot);
             }
             self.lanes.rest(id);
+        }
+    }
+
+    /// The commit of this lane has ended, and these processes are about to be answered. May be
+    /// called several times for one commit, with some of them each time, before they can know.
+    ///
+    /// Whatever comes from any other process from here on has nothing to do with this commit (5.4).
+    pub fn handle_answering(&mut self, id: LaneId, writers: impl Iterator<Item = u64>) {
+        let paced = self.config.pacing == Pacing::Commit;
+        let Some(lane) = self.lanes.lane(id).filter(|lane| lane.in_flight.is_some()) else {
+            return;
+        };
+        if lane.answering_from.is_none() {
+            lane.answering_from = Some(self.next_ticket);
+            lane.answered.forget();
+        }
+        if paced {
+            lane.answered.add(writers);
         }
     }
 
@@ -241,11 +251,16 @@ impl<B: Default> Shard<B> {
         let slot = lane.in_flight.take()?;
         lane.state = State::Idle;
         lane.lingers_until = (paced && lane.paced).then(|| now + self.config.linger);
+        let follows = paced && lane.follows();
+        lane.answering_from = None;
+        if lane.lingers_until.is_none() {
+            lane.answered.forget();
+        }
         self.in_flight -= 1;
         self.items -= slot.items;
         self.bytes -= slot.bytes;
         self.barriers.passed(&slot.barriers);
-        self.reschedule(now, id, paced.then_some(Reason::Commit));
+        self.reschedule(now, id, follows.then_some(Reason::Commit));
         self.lanes.rest(id);
         Some(slot.contents)
     }
@@ -352,11 +367,10 @@ impl<B: Default> Shard<B> {
         if matches!(lane.state, State::Busy | State::Due(_)) {
             return;
         }
-        let flushed = |slot: &Slot<B>| lane.flush_through.is_some_and(|t| slot.first_ticket <= t);
         let state = match lane.queue.front() {
             None => State::Idle,
             Some(_) if stopping => State::Due(Reason::Stop),
-            Some(slot) if flushed(slot) => State::Due(Reason::Flush),
+            Some(slot) if lane.is_flushed(slot) => State::Due(Reason::Flush),
             Some(slot) => match ready {
                 Some(Reason::Commit) => State::Due(Reason::Commit),
                 _ if slot.sealed => State::Due(Reason::Size),

@@ -1,9 +1,11 @@
 //! A slot: groups that will be one commit.
 //!
-//! Invariant: `weight` is the sum of the weights of the groups, and never above the maximum of
-//! the lane unless the slot holds a single group.
+//! Invariant: `weight` and `work` are the sums of those of the groups, and never above the maximum of
+//! the lane or the budgets unless the slot holds a single group.
 
 use crate::barrier::BarrierId;
+use crate::lane::{LaneId, LaneKey};
+use crate::offer::{Group, Refused, Work, items};
 use std::time::{Duration, Instant};
 
 /// Why a batch left its lane (13.5).
@@ -40,6 +42,11 @@ pub struct Slot<B> {
     pub contents: B,
     /// Takes no more groups.
     pub(crate) sealed: bool,
+    /// Leaves when the commit in flight ends, though it was opened while that one's callers were
+    /// being answered: one of them has written again (5.4).
+    pub(crate) follows: bool,
+    /// What it is to the state machine; nothing where groups are not measured.
+    pub work: Work,
     /// The window of the write that opened it.
     pub window: Duration,
     /// When it was opened.
@@ -48,6 +55,19 @@ pub struct Slot<B> {
     pub(crate) first_ticket: u64,
     /// Barriers that wait for this slot to be answered.
     pub(crate) barriers: Vec<BarrierId>,
+}
+
+/// A batch that is to be committed now.
+#[derive(Debug)]
+pub struct Commit<'a, B> {
+    /// Its lane, to be named when the commit has ended.
+    pub lane: LaneId,
+    /// The lane's name.
+    pub key: &'a LaneKey,
+    /// The batch.
+    pub slot: &'a mut Slot<B>,
+    /// Why it leaves now.
+    pub reason: Reason,
 }
 
 impl<B> Slot<B> {
@@ -62,8 +82,33 @@ impl<B> Slot<B> {
             bytes: 0,
             items: 0,
             sealed: false,
+            follows: false,
+            work: Work::default(),
             barriers: Vec::new(),
         }
+    }
+
+    /// Why a group can't be in one commit with what a slot holds, if it holds anything.
+    pub(crate) fn keeps_out(
+        held: Option<&Self>,
+        group: Group,
+        max: Option<u64>,
+        budgets: Option<Work>,
+    ) -> Option<Refused> {
+        let (weight, work) = held.map_or((0, Work::default()), |slot| (slot.weight, slot.work));
+        if max.is_some_and(|max| weight.saturating_add(group.weight) > max) {
+            return Some(Refused::Overloaded);
+        }
+        work.and(group.work).above(budgets?)
+    }
+
+    /// One more group.
+    pub(crate) fn count(&mut self, group: Group) {
+        self.weight += group.weight;
+        self.groups += 1;
+        self.bytes += group.bytes;
+        self.items += items(group);
+        self.work = self.work.and(group.work);
     }
 
     /// When the window ends.

@@ -8,7 +8,7 @@
 mod common;
 mod naive;
 
-use batcher_core::{Config, Group, LaneKey, Pacing, Phase, Reason};
+use batcher_core::{Config, Group, LaneKey, Overflow, Pacing, Phase, Reason, Work};
 use common::{Departed, Driver, Event, ms, namespace, tickets};
 use naive::{Life, Naive, Place};
 use proptest::prelude::*;
@@ -34,13 +34,17 @@ enum Op {
         weight: u64,
         bytes: u64,
         window_ms: u64,
+        writer: u64,
+        work: Work,
     },
     /// Time passes, each deadline is handled when it comes.
     Advance(u64),
     /// Time passes and nobody looks.
     Drift(u64),
     Timeout,
-    /// One of the commits in flight has ended.
+    /// One of the commits in flight has ended, its callers are being answered.
+    Answering(usize),
+    /// They have been answered.
     CommitDone(usize),
     Flush,
     Stop,
@@ -55,11 +59,15 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     let weight = prop_oneof![1 => Just(0), 8 => 1..5_u64, 1 => 5..30_u64];
     let window_ms = prop_oneof![2 => Just(0), 5 => 1..8_u64, 2 => 8..60_u64];
-    let offer = (0..LANES, weight, 0..20_u64, window_ms);
+    let work = (0..3_u64, 0..3_u64, 0..6_u64);
+    let offer = (0..LANES, weight, 0..20_u64, window_ms, 0..6_u64, work);
     prop_oneof![
-        40 => offer.prop_map(|(lane, weight, bytes, window_ms)| {
-            Op::Offer { lane, weight, bytes, window_ms }
+        40 => offer.prop_map(|(lane, weight, bytes, window_ms, writer, work)| {
+            let (command_items, compound_members, visits) = work;
+            let work = Work { command_items, compound_members, visits };
+            Op::Offer { lane, weight, bytes, window_ms, writer, work }
         }),
+        10 => (0..LANES).prop_map(Op::Answering),
         12 => (0..12_u64).prop_map(Op::Advance),
         3 => (0..12_u64).prop_map(Op::Drift),
         2 => Just(Op::Timeout),
@@ -80,13 +88,24 @@ fn configs() -> impl Strategy<Value = [Config; 2]> {
     let pacing = || prop_oneof![Just(Pacing::Commit), Just(Pacing::Window)];
     let limits = || prop_oneof![2 => 100_000..100_001_u64, 1 => 0..60_u64];
     let own = move || (pacing(), limits(), limits(), 0..40_u64);
-    (max(), max(), own(), own()).prop_map(|(namespace_max, hot_max, one, other)| {
+    let overflow = || prop_oneof![2 => Just(Overflow::Queue), 1 => Just(Overflow::Refuse)];
+    let budgets = (1..8_u64, 1..8_u64, 1..16_u64);
+    let budgets =
+        prop::option::of(budgets.prop_map(|(command_items, compound_members, visits)| Work {
+            command_items,
+            compound_members,
+            visits,
+        }));
+    let shared = (max(), max(), budgets, overflow());
+    (shared, own(), own()).prop_map(|((namespace_max, hot_max, budgets, overflow), one, other)| {
         [one, other].map(|(pacing, max_items, max_bytes, adoption_ms)| {
             let linger = ms(3);
             let adoption_timeout = ms(adoption_ms);
             Config {
                 namespace_max,
                 hot_max,
+                budgets,
+                overflow,
                 pacing,
                 linger,
                 max_items,
@@ -144,10 +163,10 @@ impl Pair {
     fn apply(&mut self, op: &Op) -> Checked {
         let now = self.engine.now();
         match *op {
-            Op::Offer { lane, weight, bytes, window_ms } => {
-                let (group, window) = (Group { weight, bytes }, ms(window_ms));
+            Op::Offer { lane, weight, bytes, window_ms, writer, work } => {
+                let (group, window) = (Group { weight, bytes, writer, work }, ms(window_ms));
                 let engine = self.engine.offer(self.lanes[lane].borrow(), group, window);
-                let model = self.model.offer(now, lane, self.max(lane), group, window);
+                let model = self.model.offer(now, lane, self.is_hot(lane), group, window);
                 prop_assert_eq!(engine, model);
                 if let Ok(ticket) = engine {
                     self.times_left(ticket);
@@ -159,10 +178,14 @@ impl Pair {
                 self.engine.timeout();
                 self.model.timeout(now);
             }
+            Op::Answering(nth) => {
+                if let Some(lane) = self.busy(nth) {
+                    prop_assert!(self.engine.answering(self.lanes[lane].borrow()));
+                    self.model.answering(lane);
+                }
+            }
             Op::CommitDone(nth) => {
-                let busy: Vec<usize> =
-                    (0..LANES).filter(|&lane| self.model.in_flight(lane).is_some()).collect();
-                if let Some(&lane) = busy.get(nth % busy.len().max(1)) {
+                if let Some(lane) = self.busy(nth) {
                     let engine = self.engine.done(self.lanes[lane].borrow());
                     let model = self.model.commit_done(now, lane, lane < LONG_NAMES);
                     prop_assert_eq!(engine, Some(self.model.slots[model].tickets()));
@@ -213,20 +236,28 @@ impl Pair {
         // Nothing is counted any more: an empty shard takes any one group, and only one.
         let most = self.configs.iter().map(|config| config.max_items.max(config.max_bytes)).max();
         let huge = most.unwrap_or_default() + 1;
-        let huge = Op::Offer { lane: 0, weight: huge, bytes: huge, window_ms: 0 };
+        let (lane, work) = (LONG_NAMES - 1, Work::default());
+        let huge = Op::Offer { lane, weight: huge, bytes: huge, window_ms: 0, writer: 0, work };
         for op in [Op::Close, Op::Open(0), huge.clone(), huge, Op::CommitDone(0)] {
             self.apply(&op)?;
         }
         Ok(())
     }
 
+    /// One of the lanes with a commit in flight.
+    fn busy(&self, nth: usize) -> Option<usize> {
+        let busy: Vec<usize> =
+            (0..LANES).filter(|&lane| self.model.in_flight(lane).is_some()).collect();
+        busy.get(nth % busy.len().max(1)).copied()
+    }
+
+    fn is_hot(&self, lane: usize) -> bool {
+        !matches!(self.lanes[lane], LaneKey::Prefix(_))
+    }
+
     fn max(&self, lane: usize) -> Option<u64> {
         let [config, _] = &self.configs;
-        if matches!(self.lanes[lane], LaneKey::Prefix(_)) {
-            config.namespace_max
-        } else {
-            config.hot_max
-        }
+        if self.is_hot(lane) { config.hot_max } else { config.namespace_max }
     }
 
     fn compare(&mut self) -> Checked {

@@ -3,7 +3,7 @@
 //! Invariant: every operation finds each lane as its `before` says and leaves it at rest by its `after`, so
 //! that any number of rounds cost the same; no clock is read, times are made up.
 
-use batcher_core::{Config, Group, LaneId, LaneRef, Shard};
+use batcher_core::{Config, Group, LaneId, LaneRef, Shard, Work};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,8 @@ pub const LANES: [usize; 2] = [1, 10_000];
 const LEAST: usize = 64;
 
 const WINDOW: Duration = Duration::from_millis(1);
-const SMALL: Group = Group { weight: 1, bytes: 100 };
+const NOT_MEASURED: Work = Work { command_items: 0, compound_members: 0, visits: 0 };
+const SMALL: Group = Group { weight: 1, bytes: 100, writer: 1, work: NOT_MEASURED };
 /// Shares no factor with the numbers of lanes: steps through them in no order that a cache likes.
 const STRIDE: usize = 7_919;
 /// Longer than a window or the time that a lane lingers.
@@ -155,6 +156,7 @@ impl Fleet {
     fn complete(&mut self) {
         for (shard, in_flight) in self.shards.iter_mut().zip(&mut self.in_flight) {
             for lane in in_flight.drain(..) {
+                shard.handle_answering(lane, [1].into_iter());
                 let contents = shard.handle_commit_done(self.now, lane);
                 black_box(contents.expect("it was in flight"));
             }
@@ -164,6 +166,7 @@ impl Fleet {
     fn follow(&mut self) {
         for (shard, in_flight) in self.shards.iter_mut().zip(&mut self.in_flight) {
             for lane in in_flight {
+                shard.handle_answering(*lane, [1].into_iter());
                 let contents = shard.handle_commit_done(self.now, *lane);
                 black_box(contents.expect("it was in flight"));
                 *lane = shard.poll_commit().expect("a slot was behind it").lane;

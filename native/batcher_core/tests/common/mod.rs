@@ -25,6 +25,7 @@ pub fn namespace(prefix: &str) -> LaneKey {
 pub struct Write {
     pub ticket: u64,
     pub weight: u64,
+    pub writer: u64,
 }
 
 /// The numbers of these groups.
@@ -55,6 +56,9 @@ struct InFlight {
     id: LaneId,
     lane: LaneKey,
     tickets: Vec<u64>,
+    writers: Vec<u64>,
+    /// Its callers are being answered.
+    answering: bool,
 }
 
 pub struct Driver {
@@ -122,15 +126,35 @@ impl Driver {
     ) -> Result<u64, Refused> {
         let offered = self.shard.offer(self.instant(), lane, group, window);
         let ticket = offered.map(|accepted| {
-            accepted.contents.push(Write { ticket: accepted.ticket, weight: group.weight });
+            let Group { weight, writer, .. } = group;
+            accepted.contents.push(Write { ticket: accepted.ticket, weight, writer });
             accepted.ticket
         });
         self.settle();
         ticket
     }
 
-    /// The commit of this lane has ended; its groups, or `None` if nothing was in flight there.
+    /// The commit of this lane has ended, and all its callers are being answered. False if nothing
+    /// is in flight there.
+    pub fn answering(&mut self, lane: LaneRef<'_>) -> bool {
+        let mut commits = self.in_flight.iter_mut();
+        let Some(commit) = commits.find(|commit| commit.lane.borrow() == lane) else {
+            return false;
+        };
+        if !commit.answering {
+            commit.answering = true;
+            // As when they are many.
+            let (some, others) = commit.writers.split_at(commit.writers.len() / 2);
+            self.shard.handle_answering(commit.id, some.iter().copied());
+            self.shard.handle_answering(commit.id, others.iter().copied());
+        }
+        self.settle();
+        true
+    }
+
+    /// The commit of this lane has ended and its callers have been answered; its groups, or `None` if nothing was in flight there.
     pub fn done(&mut self, lane: LaneRef<'_>) -> Option<Vec<u64>> {
+        self.answering(lane);
         let index = self.in_flight.iter().position(|commit| commit.lane.borrow() == lane);
         let known = self.shard.lanes().find(|view| view.key().borrow() == lane);
         let id = match index {
@@ -221,10 +245,14 @@ impl Driver {
         let contents = &commit.slot.contents;
         assert_eq!(weight, contents.iter().map(|write| write.weight).sum::<u64>());
         assert_eq!(commit.slot.groups, contents.len() as u64);
+        let writers = contents.iter().map(|write| write.writer).collect();
         let tickets = tickets(contents);
         let busy = self.in_flight.iter().any(|commit| commit.id == id || commit.lane == lane);
         assert!(!busy, "two commits in flight in {id:?}, the second with {tickets:?}");
-        self.in_flight.push(InFlight { id, lane: lane.clone(), tickets: tickets.clone() });
+        let key = lane.clone();
+        let in_flight =
+            InFlight { id, lane: key, tickets: tickets.clone(), writers, answering: false };
+        self.in_flight.push(in_flight);
         let opened = self.since_start(opened);
         Some(Departed { lane, tickets, weight, reason, opened, window })
     }

@@ -4,47 +4,13 @@
 //! Invariant: every group is in exactly one slot and no slot is ever removed or moved, so that
 //! the order of the list is the order of arrival.
 
-use batcher_core::{Config, Group, Pacing, Reason, Refused};
+mod slot;
+
+use batcher_core::{Config, Group, Overflow, Pacing, Reason, Refused, Work};
+use slot::Due;
+pub use slot::{Place, Slot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-
-/// Where a slot is. A slot goes down this list and never up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    Queued,
-    InFlight,
-    /// Nobody will commit it; its callers have not been told yet.
-    Abandoned,
-    /// Its callers have been answered.
-    Answered,
-}
-
-#[derive(Clone, Debug)]
-pub struct Slot {
-    pub lane: usize,
-    pub groups: Vec<(u64, Group)>,
-    pub opened: Duration,
-    pub window: Duration,
-    pub place: Place,
-    /// Takes no more groups.
-    shut: bool,
-    /// It reached its maximum, or somebody did not fit.
-    full: bool,
-    /// A flush came after it was opened.
-    flushed: bool,
-    /// It left because a commit had ended, and for no better reason.
-    paced: bool,
-    due: Option<Due>,
-}
-
-/// A slot that is to leave as soon as somebody can commit it.
-#[derive(Clone, Debug)]
-struct Due {
-    /// Who is due first leaves first: by input, then by deadline. Equals may leave in any order.
-    since: (u64, Duration),
-    /// Each of these explains why.
-    reasons: Vec<Reason>,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
@@ -57,8 +23,14 @@ pub enum Life {
 /// Why lanes are looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cause {
-    Offer { window_0: bool },
-    CommitDone,
+    Offer {
+        window_0: bool,
+        returns: bool,
+    },
+    /// `follows`: the first slot belongs to the commit that has ended.
+    CommitDone {
+        follows: bool,
+    },
     Clock,
     Other,
 }
@@ -70,7 +42,13 @@ pub struct Naive {
     inputs: u64,
     tickets: u64,
     barriers: Vec<Barrier>,
-    /// Lanes whose last commit was paced by the one before, and when it ended.
+    /// The first ticket of this life.
+    life_from: u64,
+    /// Lanes whose commit has ended and whose callers are being answered: the first ticket after that.
+    answering: BTreeMap<usize, u64>,
+    /// By lane, the processes that its last commit has answered.
+    answered: BTreeMap<usize, BTreeSet<u64>>,
+    /// Lanes whose last commit was paced by the one before, and until when that counts.
     paced: BTreeMap<usize, Duration>,
 }
 
@@ -78,24 +56,6 @@ struct Barrier {
     id: u64,
     done: bool,
     waits_for: Vec<u64>,
-}
-
-impl Slot {
-    pub fn tickets(&self) -> Vec<u64> {
-        self.groups.iter().map(|&(ticket, _)| ticket).collect()
-    }
-
-    pub fn weight(&self) -> u64 {
-        self.groups.iter().map(|(_, group)| group.weight).sum()
-    }
-
-    fn deadline(&self) -> Duration {
-        self.opened + self.window
-    }
-
-    fn is_held(&self) -> bool {
-        matches!(self.place, Place::Queued | Place::InFlight)
-    }
 }
 
 impl Naive {
@@ -107,6 +67,9 @@ impl Naive {
             inputs: 0,
             tickets: 0,
             barriers: Vec::new(),
+            life_from: 0,
+            answering: BTreeMap::new(),
+            answered: BTreeMap::new(),
             paced: BTreeMap::new(),
         }
     }
@@ -114,6 +77,9 @@ impl Naive {
     pub fn open(&mut self, now: Duration, config: Config) {
         self.inputs += 1;
         self.config = config;
+        if self.life == Life::Closed {
+            self.life_from = self.tickets;
+        }
         self.life = Life::Running;
         self.look_at_all(now, Cause::Other);
     }
@@ -122,15 +88,23 @@ impl Naive {
         &mut self,
         now: Duration,
         lane: usize,
-        max: Option<u64>,
+        is_hot: bool,
         group: Group,
         window: Duration,
     ) -> Result<u64, Refused> {
         self.inputs += 1;
+        let max = if is_hot { self.config.hot_max } else { self.config.namespace_max };
         match self.life {
             Life::Closed => return Err(Refused::NotRunning),
             Life::Stopping => return Err(Refused::ShuttingDown),
             Life::Running | Life::Orphaned(_) => {}
+        }
+        let over = |weight: u64| max.is_some_and(|max| weight > max);
+        if self.config.budgets.is_some() && is_hot && over(group.weight) {
+            return Err(Refused::Overloaded);
+        }
+        if let Some(refused) = self.above_budgets(&[group]) {
+            return Err(refused);
         }
         let held = self.slots.iter().filter(|slot| slot.is_held()).flat_map(|slot| &slot.groups);
         let held: Vec<Group> = held.map(|&(_, group)| group).chain([group]).collect();
@@ -141,11 +115,28 @@ impl Naive {
             return Err(Refused::Overloaded);
         }
 
-        let over = |weight: u64| max.is_some_and(|max| weight > max);
+        // Why the group can't be in one commit with what a slot holds.
+        let apart = |slot: Option<&Slot>| {
+            let with = slot.into_iter().flat_map(|slot| &slot.groups).map(|&(_, group)| group);
+            let with: Vec<Group> = with.chain([group]).collect();
+            let weight = with.iter().map(|group| group.weight).sum();
+            if over(weight) { Some(Refused::Overloaded) } else { self.above_budgets(&with) }
+        };
+        let mut behind = self.queued(lane);
+        let leaves = behind.first().is_some_and(|&first| self.slots[first].due.is_some());
+        if leaves {
+            behind.remove(0);
+        }
+        if self.config.overflow == Overflow::Refuse && (leaves || self.in_flight(lane).is_some()) {
+            let gathering = behind.last().map(|&slot| &self.slots[slot]);
+            if let Some(refused) = apart(gathering.filter(|slot| !slot.flushed)) {
+                return Err(refused);
+            }
+        }
         let last = self.queued(lane).last().copied();
         if let Some(last) = last
             && !self.slots[last].shut
-            && over(self.slots[last].weight() + group.weight)
+            && apart(Some(&self.slots[last])).is_some()
         {
             self.slots[last].shut = true;
             self.slots[last].full = true;
@@ -163,11 +154,18 @@ impl Naive {
                 full: false,
                 flushed: false,
                 paced: false,
+                follows: false,
                 due: None,
             });
             self.slots.len() - 1
         });
+        let lingers = self.paced.get(&lane).is_some_and(|&until| now < until);
+        let answering = self.answering.contains_key(&lane);
+        let answered = self.answered.get(&lane);
+        let returns = (lingers || answering)
+            && answered.is_some_and(|answered| answered.contains(&group.writer));
         let slot = &mut self.slots[slot];
+        slot.follows |= answering && (returns || window.is_zero());
         let ticket = self.tickets;
         self.tickets += 1;
         slot.groups.push((ticket, group));
@@ -175,15 +173,29 @@ impl Naive {
             slot.shut = true;
             slot.full = true;
         }
-        self.look(now, lane, Cause::Offer { window_0: window.is_zero() });
+        self.look(now, lane, Cause::Offer { window_0: window.is_zero(), returns });
         Ok(ticket)
+    }
+
+    /// Why these groups can't be in one commit, however few there are.
+    fn above_budgets(&self, groups: &[Group]) -> Option<Refused> {
+        let Work { command_items, compound_members, visits } = self.config.budgets?;
+        let sum =
+            |part: fn(&Work) -> u64| groups.iter().map(|group| part(&group.work)).sum::<u64>();
+        let checks = [
+            (sum(|work| work.command_items) > command_items, Refused::CommandBudget),
+            (sum(|work| work.compound_members) > compound_members, Refused::CompoundBudget),
+            (sum(|work| work.visits) > visits, Refused::CommandBudget),
+        ];
+        checks.into_iter().find(|&(above, _)| above).map(|(_, refused)| refused)
     }
 
     pub fn flush(&mut self, now: Duration) -> u64 {
         self.inputs += 1;
         let id = self.barriers.len() as u64;
         let unanswered = self.slots.iter().filter(|slot| slot.place != Place::Answered);
-        let waits_for = unanswered.flat_map(Slot::tickets).collect();
+        let waits_for = unanswered.flat_map(Slot::tickets);
+        let waits_for = waits_for.filter(|&ticket| ticket >= self.life_from).collect();
         self.barriers.push(Barrier { id, done: false, waits_for });
         for slot in self.slots.iter_mut().filter(|slot| slot.place == Place::Queued) {
             slot.shut = true;
@@ -215,9 +227,22 @@ impl Naive {
         }
     }
 
+    /// The commit of this lane has ended, its callers are being answered.
+    pub fn answering(&mut self, lane: usize) {
+        self.inputs += 1;
+        let slot = self.in_flight(lane).expect("the test names what is in flight");
+        if self.answering.contains_key(&lane) {
+            return;
+        }
+        self.answering.insert(lane, self.tickets);
+        let writers = self.slots[slot].groups.iter().map(|(_, group)| group.writer);
+        let paced = self.config.pacing == Pacing::Commit;
+        self.answered.insert(lane, writers.filter(|_| paced).collect());
+    }
+
     /// The slot that was in flight. A lane that is not kept while it is idle forgets its pace.
     pub fn commit_done(&mut self, now: Duration, lane: usize, kept: bool) -> usize {
-        self.inputs += 1;
+        self.answering(lane);
         let slot = self.in_flight(lane).expect("the test ends what it began");
         self.slots[slot].place = Place::Answered;
         self.paced.remove(&lane);
@@ -225,7 +250,10 @@ impl Naive {
         if self.slots[slot].paced && self.config.pacing == Pacing::Commit && !forgotten {
             self.paced.insert(lane, now + self.config.linger);
         }
-        self.look(now, lane, Cause::CommitDone);
+        let from = self.answering.remove(&lane).expect("as above");
+        let first = self.queued(lane).first().map(|&slot| &self.slots[slot]);
+        let follows = first.is_some_and(|slot| slot.follows || slot.tickets()[0] < from);
+        self.look(now, lane, Cause::CommitDone { follows });
         slot
     }
 
@@ -325,16 +353,14 @@ impl Naive {
         // A write that comes late does not end the window; whoever watches the clock does.
         let looks_at_clock = !matches!(cause, Cause::Offer { .. });
         let window_ended = looks_at_clock && slot.deadline() <= now;
-        let pacing = self.config.pacing;
-        let lingers = matches!(cause, Cause::Offer { .. })
-            && self.paced.get(&lane).is_some_and(|&until| now < until);
+        let paced = self.config.pacing == Pacing::Commit;
         let reasons = [
             (self.life == Life::Stopping, Reason::Stop),
             (slot.flushed, Reason::Flush),
             (slot.full, Reason::Size),
-            (cause == Cause::Offer { window_0: true }, Reason::Immediate),
-            (cause == Cause::CommitDone && pacing == Pacing::Commit, Reason::Commit),
-            (lingers, Reason::Commit),
+            (matches!(cause, Cause::Offer { window_0: true, .. }), Reason::Immediate),
+            (paced && cause == Cause::CommitDone { follows: true }, Reason::Commit),
+            (matches!(cause, Cause::Offer { returns: true, .. }), Reason::Commit),
             (window_ended, Reason::Window),
         ];
         let reasons: Vec<Reason> =

@@ -3,7 +3,7 @@
 //! Invariant: a line is carried out only if every word of it was understood.
 
 use crate::common::{Driver, Event, Write, namespace, tickets};
-use batcher_core::{Config, Group, LaneKey, Pacing, Phase, Refused};
+use batcher_core::{Config, Group, LaneKey, Overflow, Pacing, Phase, Refused, Work};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -121,6 +121,10 @@ impl Run {
                 let ended = driver.done(lane(name)?.borrow());
                 ended.is_none().then(|| "nothing in flight".into())
             }
+            ("answering", [name]) => {
+                let in_flight = driver.answering(lane(name)?.borrow());
+                (!in_flight).then(|| "nothing in flight".into())
+            }
             ("flush", []) => Some(format!("barrier {}", driver.flush())),
             ("stop", []) => Some(format!("barrier {}", driver.stop())),
             ("wanted", []) => Some(driver.shard.wanted().to_string()),
@@ -144,6 +148,8 @@ impl Run {
                 "linger" => self.config.linger = time(value)?,
                 "adoption" => self.config.adoption_timeout = time(value)?,
                 "pacing" => self.config.pacing = pacing(value)?,
+                "overflow" => self.config.overflow = overflow(value)?,
+                "budgets" => self.config.budgets = Some(work(value)?),
                 _ => return Err(format!("unknown setting {key:?}")),
             }
         }
@@ -156,13 +162,17 @@ fn offer(driver: &mut Driver, mut values: Values<'_>) -> Result<String, String> 
     let window = values.take("window", time)?;
     let weight = values.take_or("n", 1, number)?;
     let bytes = values.take_or("bytes", 1, number)?;
+    let writer = values.take_or("by", 0, number)?;
+    let work = values.take_or("work", Work::default(), work)?;
     values.none_left()?;
-    let offered = driver.offer(name.borrow(), Group { weight, bytes }, window);
+    let offered = driver.offer(name.borrow(), Group { weight, bytes, writer, work }, window);
     Ok(match offered {
         Ok(ticket) => format!("ticket {ticket}"),
         Err(Refused::NotRunning) => "refused not_running".into(),
         Err(Refused::ShuttingDown) => "refused shutting_down".into(),
         Err(Refused::Overloaded) => "refused overloaded".into(),
+        Err(Refused::CommandBudget) => "refused command_budget".into(),
+        Err(Refused::CompoundBudget) => "refused compound_budget".into(),
     })
 }
 
@@ -227,6 +237,25 @@ fn pacing(text: &str) -> Result<Pacing, String> {
         "commit" => Ok(Pacing::Commit),
         "window" => Ok(Pacing::Window),
         _ => Err(format!("unknown pacing {text:?}")),
+    }
+}
+
+fn overflow(text: &str) -> Result<Overflow, String> {
+    match text {
+        "queue" => Ok(Overflow::Queue),
+        "refuse" => Ok(Overflow::Refuse),
+        _ => Err(format!("unknown overflow {text:?}")),
+    }
+}
+
+/// Command items, compound members, visits: `3/0/6`.
+fn work(text: &str) -> Result<Work, String> {
+    let numbers = text.split('/').map(number).collect::<Result<Vec<u64>, String>>()?;
+    match numbers[..] {
+        [command_items, compound_members, visits] => {
+            Ok(Work { command_items, compound_members, visits })
+        }
+        _ => Err(format!("{text:?} is no work: expected items/members/visits")),
     }
 }
 

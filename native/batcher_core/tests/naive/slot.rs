@@ -1,0 +1,64 @@
+//! A slot as the model sees it.
+//!
+//! Invariant: what it holds never changes but for groups that are added at its end.
+
+use batcher_core::{Group, Reason};
+use std::time::Duration;
+
+/// Where a slot is. A slot goes down this list and never up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Queued,
+    InFlight,
+    /// Nobody will commit it; its callers have not been told yet.
+    Abandoned,
+    /// Its callers have been answered.
+    Answered,
+}
+
+#[derive(Clone, Debug)]
+pub struct Slot {
+    pub lane: usize,
+    pub groups: Vec<(u64, Group)>,
+    pub opened: Duration,
+    pub window: Duration,
+    pub place: Place,
+    /// Takes no more groups.
+    pub(super) shut: bool,
+    /// It reached its maximum, or somebody did not fit.
+    pub(super) full: bool,
+    /// A flush came after it was opened.
+    pub(super) flushed: bool,
+    /// It left because a commit had ended, and for no better reason.
+    pub(super) paced: bool,
+    /// It holds a write that belongs to the commit in flight, whose callers were being answered.
+    pub(super) follows: bool,
+    pub(super) due: Option<Due>,
+}
+
+/// A slot that is to leave as soon as somebody can commit it.
+#[derive(Clone, Debug)]
+pub(super) struct Due {
+    /// Who is due first leaves first: by input, then by deadline. Equals may leave in any order.
+    pub(super) since: (u64, Duration),
+    /// Each of these explains why.
+    pub(super) reasons: Vec<Reason>,
+}
+
+impl Slot {
+    pub fn tickets(&self) -> Vec<u64> {
+        self.groups.iter().map(|&(ticket, _)| ticket).collect()
+    }
+
+    pub fn weight(&self) -> u64 {
+        self.groups.iter().map(|(_, group)| group.weight).sum()
+    }
+
+    pub(super) fn deadline(&self) -> Duration {
+        self.opened + self.window
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        matches!(self.place, Place::Queued | Place::InFlight)
+    }
+}
