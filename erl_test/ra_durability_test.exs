@@ -58,6 +58,35 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.DurabilityTest do
     end
   end
 
+  test "start returns when the new shards are in the synced table of Ra's servers", %{
+    dir: dir,
+    names: %{directory_rev: table}
+  } do
+    pattern({:dets, :insert, 2})
+    pattern({:dets, :sync, 1})
+    :erlang.trace(:all, true, [:call, :monotonic_timestamp])
+
+    for shards <- [1, 2] do
+      # Not in this process, to which the traces go: it is not traced itself.
+      assert {:ok, returned} =
+               Task.await(
+                 Task.async(fn ->
+                   with :ok <- Ra.start(data_dir: dir, shards: shards),
+                        do: {:ok, :erlang.monotonic_time()}
+                 end),
+                 60_000
+               )
+
+      calls = calls_of_table(table)
+      name = :"ferricstore_batcher_#{shards - 1}"
+      assert [inserted] = for({:insert, {^name, _uid}, _begun, ended} <- calls, do: ended)
+      assert Enum.any?(calls, &synced_between?(&1, inserted, returned)), inspect(calls)
+    end
+  end
+
+  defp synced_between?({:sync, _, begun, ended}, from, to), do: begun >= from and ended <= to
+  defp synced_between?(_insert, _from, _to), do: false
+
   ## Traces
 
   # Modules that are not loaded yet have no functions to trace.
@@ -85,6 +114,26 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.DurabilityTest do
       _other ->
         true
     end)
+  end
+
+  # Inserts into a table of dets, and syncs of it: `{function, what, begun, ended}`.
+  defp calls_of_table(table) do
+    {calls, _begun} =
+      Enum.reduce(traces(:all), {[], %{}}, fn
+        {:trace_ts, pid, :call, {:dets, function, [^table | what]}, at}, {calls, begun} ->
+          {calls, Map.put(begun, {pid, function}, {List.first(what), at})}
+
+        {:trace_ts, pid, :return_from, {:dets, function, _}, :ok, ended}, {calls, begun} ->
+          case Map.pop(begun, {pid, function}) do
+            {nil, _} -> {calls, begun}
+            {{what, at}, begun} -> {[{function, what, at, ended} | calls], begun}
+          end
+
+        _other, acc ->
+          acc
+      end)
+
+    calls
   end
 
   defp traces(traced) do
