@@ -6,6 +6,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.ClientTest do
   use ExUnit.Case, async: false
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Machine
 
   @moduletag :ra
   @moduletag :capture_log
@@ -24,6 +25,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.ClientTest do
     {:shutdown, {:server_down, :server, :shutdown}},
     {:killed, {:server_down, :server, :killed}}
   ]
+
+  @secret "known to the caller alone"
 
   setup do
     dir = Path.join(System.tmp_dir!(), "ra_client_test_#{System.unique_integer([:positive])}")
@@ -66,6 +69,52 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.ClientTest do
     for asked <- [server, leader], do: assert_received({:handed_over, ^asked})
     refute_received {:handed_over, _}
   end
+
+  # What is logged or shown of an error must not hold what callers write.
+  test "an error says why the server ended, and holds nothing of the command", %{
+    server: server
+  } do
+    :ok = :ra.stop_server(:ferricstore_batcher, server)
+
+    for {reason, error} <- @ends, entries <- secrets() do
+      stand_in(server, {:end, reason})
+      assert {:error, told} = Ra.__commit_put_batch_direct__(0, entries)
+      refute secret?(told)
+      assert told == of(error, server)
+      remove(server)
+    end
+  end
+
+  test "an error holds nothing of the command that a killed server had in its mailbox", %{
+    server: {name, _node} = server
+  } do
+    for entries <- secrets() do
+      # The killed one's successor is no leader yet.
+      assert {:ok, ^server} = Ra.leader(0)
+      assert {:ok, _commits} = Ra.commits(0)
+      pid = Process.whereis(name)
+      :ok = :sys.suspend(pid)
+      :erlang.trace(pid, true, [:receive])
+      commit = Task.async(fn -> Ra.__commit_put_batch_direct__(0, entries) end)
+      assert_receive {:trace, ^pid, :receive, {:"$gen_call", _from, {:leader_call, _command}}}
+
+      Process.exit(pid, :kill)
+      assert {:error, told} = Task.await(commit, 30_000)
+      refute secret?(told)
+      assert told == {:server_down, server, :killed}
+    end
+  end
+
+  # One that goes to Ra as a packed binary, and one that goes as it is.
+  defp secrets do
+    entries = for times <- [1, 100], do: [{"key", String.duplicate(@secret, times), 0}]
+    assert [packed, {:put_batch, _}] = Enum.map(entries, &Machine.pack({:put_batch, &1}))
+    assert secret?(packed)
+    entries
+  end
+
+  # In the external format, where a binary stands as it is, also within another one.
+  defp secret?(term), do: :binary.match(:erlang.term_to_binary(term), @secret) != :nomatch
 
   defp of(error, server), do: put_elem(error, 1, server)
 
