@@ -164,7 +164,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section01OptionsTest do
     max_queue_items: @positive,
     max_queue_bytes: @positive,
     adoption_timeout: @milliseconds,
-    drain_timeout: @milliseconds
+    drain_timeout: @milliseconds,
+    shutdown_timeout: @milliseconds,
+    overflow: [:drop, nil, "queue"]
   ]
 
   for {key, values} <- @bad do
@@ -187,7 +189,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section01OptionsTest do
              max_queue_items: Integer.pow(2, 70),
              max_queue_bytes: Integer.pow(2, 70),
              adoption_timeout: @max_ms,
-             drain_timeout: @max_ms
+             drain_timeout: @max_ms,
+             shutdown_timeout: @max_ms
            )
 
     assert Batcher.write(shard, "p", {:a}, 1) == {:done, {:a}}

@@ -10,9 +10,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03AsyncTest do
     nil,
     :name,
     {},
-    {:name, :tag},
     {nil, :tag},
-    {{:name, :node}, :tag},
+    {:undefined, :tag},
+    {true, :tag},
+    {"name", :tag},
+    {{:name, nil}, :tag},
+    {{"name", :node}, :tag},
+    {{:name}, :tag},
+    {[:alias], :tag},
     {:tag},
     [:alias],
     "from"
@@ -159,7 +164,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03AsyncTest do
       tag = queue(shard, @function, [:a])
 
       assert_raise ArgumentError, fn ->
-        apply(Batcher, @function, [shard, [:b], {:name, :tag}])
+        apply(Batcher, @function, [shard, [:b], {7, :tag}])
       end
 
       assert queued(shard, @lane) == 1

@@ -60,14 +60,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03RawCastsTest do
 
       log =
         capture_log(fn ->
-          for from <- [nil, {:name, :tag}, {self()}, [self() | :tag]] do
+          for from <- [nil, {7, "secret"}, {nil, :tag}, {self()}, [self() | :tag]] do
             token = TestGate.token()
             GenServer.cast(owner, {@kind, [:a], 1, from, token})
             assert_receive {:left, ^token, _}
           end
         end)
 
-      assert log =~ "{:name, :tag}"
+      assert log =~ "batcher #{shard}: dropped a cast of #{@kind}"
+      refute log =~ "secret"
       assert Process.whereis(Batcher.name(shard)) == owner
       assert mailbox() == []
     end
@@ -114,7 +115,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03RawCastsTest do
 
     for message <- strangers(), do: send(owner, message)
 
-    for cast <- [:unknown, {:write_batch, [], 1, {self(), :t}, nil}, {:write_put_batch, []}, 1],
+    for cast <- [:unknown, {:write, "p", {:a}, 1, {self(), :t}, nil}, {:write_put_batch, []}, 1],
         do: GenServer.cast(owner, cast)
 
     for call <- [:unknown, {:write, "p"}, {:write_put_batch, [@put]}, nil],
@@ -135,7 +136,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03RawCastsTest do
   test "3.8 a known call whose from is none is ignored", %{shard: shard} do
     owner = start_batcher(shard)
 
-    for from <- [nil, :name, {:name, :tag}, {self()}, []],
+    for from <- [nil, :name, {"name", :tag}, {nil, :tag}, {self()}, []],
         request <- [
           {:write, "p", {:a}, 1},
           {:write_batch, [1 | 2], 1},

@@ -31,11 +31,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03TimeoutsTest do
     start_batcher(shard, hot_batch_window_ms: @long_ms)
     # Without its window, each of them would give up at once.
     put_call_timeout(0)
+    backend(shard, [:block, :reply])
     write = call_async(fn -> Batcher.write(shard, "p", {:a}, @long_ms) end)
     put = call_async(fn -> Batcher.write_put_batch(shard, [{"k", "v", 0}]) end)
     delete = call_async(fn -> Batcher.write_delete_batch(shard, ["k"]) end)
     for lane <- ["p", :put_batch, :delete_batch], do: wait_queued(shard, lane, 1)
+    # Whoever was to give up before this one has been told by now.
+    assert {:timeout, _} = catch_exit(Batcher.write(shard, "q", {:b}, 1))
     for task <- [write, put, delete], do: wait_waiting(task)
+    release(next_commit(shard))
     assert Batcher.flush(shard) == :ok
     assert await(write) == {:done, {:a}}
     assert await(put) == {:ok, [{:done, {"k", "v", 0}}]}
@@ -306,7 +310,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03TimeoutsTest do
   defp wait(shard, lane, wait_ms, window_ms \\ 1) do
     tag = make_ref()
     item = if is_binary(lane), do: {:a}, else: [{"k", "v", 0}]
-    :queued = Native.offer(shard, lane, item, 1, window_ms, tag, wait_ms)
+    :queued = Native.offer(shard, lane, item, 1, window_ms, tag, wait_ms, nil)
     tag
   end
 

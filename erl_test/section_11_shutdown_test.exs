@@ -34,7 +34,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section11ShutdownTest do
 
   test "11.6 what the backend did not get in time is answered, what is in flight ends with its result",
        c do
-    start_batcher(c.shard, drain_timeout: 50)
+    start_batcher(c.shard, shutdown_timeout: 50)
     backend(c.shard, :block)
     flying = call_async(fn -> Batcher.write(c.shard, "a", put(1), 1) end)
     commit = next_commit(c.shard)
@@ -48,6 +48,114 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section11ShutdownTest do
     refute_commit(c.shard)
     # Committers end with the last commit.
     assert_receive {:DOWN, ^monitor, :process, _pid, :normal}, 5_000
+  end
+
+  test "11.6 a shutdown does not wait as long as stop does, also when stop came first", c do
+    start_batcher(c.shard, drain_timeout: 60_000, shutdown_timeout: 50)
+    backend(c.shard, [:block, :reply])
+    flying = call_async(fn -> Batcher.write(c.shard, "a", put(1), 1) end)
+    commit = next_commit(c.shard)
+    queued = call_async(fn -> Batcher.write(c.shard, "a", put(2), 1) end)
+    wait_queued(c.shard, "a", 1)
+    stopping = call_async(fn -> Batcher.stop(c.shard) end)
+    refused = {:error, :shutting_down}
+    wait_until(fn -> Batcher.write(c.shard, "b", {:probe}, 1) == refused end)
+    stop_supervised!({Batcher, c.shard})
+    assert await(stopping) == :ok
+    assert await(queued) == refused
+    release(commit)
+    assert await(flying) == {:done, {"k1", "v", 0}}
+  end
+
+  # As ferricstore's own supervisor does it.
+  test "11.6 a dynamic supervisor that gives five seconds kills no child", c do
+    supervisor = start_supervised!({DynamicSupervisor, strategy: :one_for_one})
+
+    child = %{
+      id: :batcher,
+      start: {Batcher, :start_link, [c.shard, [sync: :unknown]]},
+      restart: :permanent,
+      shutdown: 5_000,
+      type: :worker
+    }
+
+    {:ok, owner} = DynamicSupervisor.start_child(supervisor, child)
+    backend(c.shard, :block)
+    flying = call_async(fn -> Batcher.write(c.shard, "a", put(1), 1) end)
+    commit = next_commit(c.shard)
+    queued = call_async(fn -> Batcher.write(c.shard, "a", put(2), 1) end)
+    wait_queued(c.shard, "a", 1)
+    monitor = Process.monitor(owner)
+    assert DynamicSupervisor.terminate_child(supervisor, owner) == :ok
+    assert_received {:DOWN, ^monitor, :process, ^owner, :shutdown}
+    assert await(queued) == {:error, :shutting_down}
+    release(commit)
+    assert await(flying) == {:done, {"k1", "v", 0}}
+  end
+
+  for {name, reason} <- [
+        returns: {:ref, :return, :ok},
+        normal: :normal,
+        shutdown: {:shutdown, :done},
+        crash: :boom
+      ] do
+    test "11.6 started by a process that is no supervisor and ends (#{name}): drained, no log",
+         c do
+      test = self()
+
+      log =
+        ExUnit.CaptureLog.capture_log(fn ->
+          starter =
+            spawn(fn ->
+              {:ok, owner} = Batcher.start_link(c.shard)
+              send(test, {:owner, owner})
+
+              receive do
+                :end -> exit(unquote(Macro.escape(reason)))
+              end
+            end)
+
+          assert_receive {:owner, owner}, 5_000
+          queued = call_async(fn -> Batcher.write(c.shard, "a", put(1), 60_000) end)
+          wait_queued(c.shard, "a", 1)
+          monitor = Process.monitor(owner)
+          send(starter, :end)
+          assert await(queued) == {:done, {"k1", "v", 0}}
+          assert_receive {:DOWN, ^monitor, :process, ^owner, _reason}, 5_000
+          assert Process.whereis(Batcher.name(c.shard)) == nil
+        end)
+
+      assert log == ""
+    end
+  end
+
+  test "11.6 started through :erpc: drained when its worker has returned, no log", c do
+    log =
+      ExUnit.CaptureLog.capture_log(fn ->
+        # With a timeout it has a worker on this node as well.
+        {:ok, owner} = :erpc.call(node(), Batcher, :start_link, [c.shard], 5_000)
+        await_death(owner)
+      end)
+
+    assert log == ""
+    assert Batcher.write(c.shard, "a", {:direct}, 1) == {:done, {:direct}}
+  end
+
+  test "11.6 a supervisor that crashes: its batcher does not drain, a successor goes on", c do
+    {:ok, supervisor} = Supervisor.start_link([{Batcher, c.shard}], strategy: :one_for_one)
+    Process.unlink(supervisor)
+    owner = Process.whereis(Batcher.name(c.shard))
+    queued = call_async(fn -> Batcher.write(c.shard, "a", put(1), 60_000) end)
+    wait_queued(c.shard, "a", 1)
+
+    ExUnit.CaptureLog.capture_log(fn ->
+      Process.exit(supervisor, :kill)
+      assert await_death(owner) == :killed
+    end)
+
+    start_batcher(c.shard)
+    assert Batcher.flush(c.shard) == :ok
+    assert await(queued) == {:done, {"k1", "v", 0}}
   end
 
   test "11.6 writes are refused while the shutdown drains", c do

@@ -33,7 +33,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
       killed; unknown as well
     * `{:error, {:backend_error, :error | :throw, reason}}` - it raised or threw; unknown as well
     * `{:error, :invalid_batch_command_list}` - an improper list; nothing was queued
-    * `{:error, :batcher_overloaded}` - the shard holds as much as it may; nothing was queued
+    * `{:error, :batcher_overloaded}` - the shard holds as much as it may, or the lane does with
+      `overflow: :refuse`; nothing was queued
+    * `{:error, :batch_command_apply_budget_exceeded}` and the like - with `:apply_context`, more work
+      than one commit may be, or what the host's measuring says; nothing was queued
     * `{:error, :shutting_down}` - the batcher is being stopped; not committed
     * `{:error, :batcher_down}` - its owner was killed and nobody took over; not committed
 
@@ -46,6 +49,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
     Async,
     Commit,
     Count,
+    From,
     Native,
     Options,
     Owner,
@@ -53,6 +57,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
     Settings,
     Snapshot
   }
+
+  import From, only: [is_from: 1]
 
   @max_window_ms Settings.max_window_ms()
   @max_shard 0xFFFF_FFFF_FFFF_FFFF
@@ -64,7 +70,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   @typedoc "Of a whole batch: see \"Results\" above, or whatever else the backend returned."
   @type batch_result :: {:ok, [term]} | {:error, term} | term
 
-  @typedoc "What is queued in a namespace lane. The timer fields are `nil`: the library keeps time."
+  @typedoc """
+  What is queued in a namespace lane. The timer fields are `nil`: the library keeps time. With `:apply_context` it
+  also has `command_work`, `compound_work` and `visit_work`.
+  """
   @type slot :: %{
           commands: [tuple],
           froms: [GenServer.from()],
@@ -75,7 +84,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
           created_mono: integer
         }
 
-  @typedoc "What is queued in a hot lane. `created_mono` is a monotonic time in microseconds."
+  @typedoc """
+  What is queued in a hot lane. `created_mono` is a monotonic time in microseconds. With `:apply_context` it also has
+  `command_work`, `compound_work` and `visit_work`.
+  """
   @type hot_slot :: %{
           groups: [{GenServer.from(), [term]}],
           count: non_neg_integer,
@@ -122,9 +134,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   @spec child_spec(shard | {shard, keyword}) :: Supervisor.child_spec()
   def child_spec({shard, opts}) when is_shard(shard) and is_list(opts) do
     # A bad value is start_link's to report.
-    drain_ms =
+    shutdown_ms =
       case Options.check(opts) do
-        {:ok, options} -> options.drain_timeout
+        {:ok, options} -> options.shutdown_timeout
         {:error, _} -> 0
       end
 
@@ -134,7 +146,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
       type: :worker,
       restart: :permanent,
       # Time to drain, and some to answer what could not be drained.
-      shutdown: min(drain_ms + 1_000, @max_window_ms)
+      shutdown: min(shutdown_ms + 500, @max_window_ms)
     }
   end
 
@@ -157,7 +169,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
 
     case Queue.write(shard, prefix, command, Count.command(command), window_ms) do
       {:reply, reply} -> reply
-      :not_running -> write_directly(shard, command)
+      :not_running -> Commit.run_single(shard, command)
       :timeout -> time_out(:write, [shard, prefix, command, window_ms])
       error -> error
     end
@@ -186,7 +198,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
 
   @doc """
   Queues a list of entries; what `write_put_batch/2` would return goes to `from`, as with
-  `GenServer.reply/2`.
+  `GenServer.reply/2`: `{to, tag}`, where `to` is a process, an alias, a name or `{name, node}`; `ArgumentError` for
+  anything else, with nothing done.
 
   `:ok`: exactly one reply reaches `from`, and `sync_token`, unless `nil`, was released by
   `SyncGate.leave/1` once the write was queued. `{:direct, result}`: it was committed in the
@@ -195,15 +208,44 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   @spec write_put_batch_async(shard, [entry], GenServer.from(), term) ::
           :ok | {:direct, batch_result}
   def write_put_batch_async(shard, entries, from, sync_token \\ nil)
-      when is_integer(shard) and is_list(entries),
-      do: async(shard, :put_batch, entries, from, sync_token)
+      when is_integer(shard) and is_list(entries) do
+    from!(from)
+    async(shard, :put_batch, entries, hot_window(shard), from, sync_token)
+  end
 
   @doc "The same for a list of keys to delete."
   @spec write_delete_batch_async(shard, [binary], GenServer.from(), term) ::
           :ok | {:direct, batch_result}
   def write_delete_batch_async(shard, keys, from, sync_token \\ nil)
-      when is_integer(shard) and is_list(keys),
-      do: async(shard, :delete_batch, keys, from, sync_token)
+      when is_integer(shard) and is_list(keys) do
+    from!(from)
+    async(shard, :delete_batch, keys, hot_window(shard), from, sync_token)
+  end
+
+  @doc "The same for a list of commands, through the generic lane: what `write_batch/2` would return goes to `from`."
+  @spec write_batch_async(shard, [tuple], GenServer.from(), term) ::
+          :ok | {:direct, batch_result}
+  def write_batch_async(shard, commands, from, sync_token \\ nil)
+      when is_integer(shard) and is_list(commands) do
+    from!(from)
+    async(shard, :batch, commands, Settings.generic_window_ms(), from, sync_token)
+  end
+
+  @doc """
+  The same for one command, through the generic lane: its reply goes to `from`, bare, or `{:ok, replies}` if it counts
+  other than 1 (6.2).
+  """
+  @spec write_single_async(shard, tuple, GenServer.from(), term) :: :ok | {:direct, term}
+  def write_single_async(shard, command, from, sync_token \\ nil)
+      when is_integer(shard) and is_tuple(command) do
+    from!(from)
+    window_ms = Settings.generic_window_ms()
+
+    case Async.write(shard, :single, [command], window_ms, from, sync_token) do
+      :ok -> :ok
+      :not_running -> {:direct, Commit.run_single(shard, command)}
+    end
+  end
 
   @doc """
   Commits everything that is queued, windows aside, and returns when every write accepted before
@@ -253,6 +295,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   defp addressable(shard) when shard <= @max_shard, do: :ok
   defp addressable(shard), do: {:error, {:invalid_option, :shard, shard}}
 
+  defp hot_window(shard) do
+    window_ms = hot_window_ms(shard)
+    if window_ms > 0, do: window_ms, else: :direct
+  end
+
   defp hot_window_ms(shard), do: Native.hot_window(shard, max(Settings.hot_window_ms(), 0))
 
   defp sync(_shard, _lane, _list, :improper, _window_ms, _function),
@@ -271,25 +318,22 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
     end
   end
 
-  defp async(shard, lane, list, {pid, _tag} = from, sync_token) when is_pid(pid) do
-    case Async.write(shard, lane, list, hot_window_ms(shard), from, sync_token) do
+  defp async(shard, lane, list, window_ms, from, sync_token) do
+    case Async.write(shard, lane, list, window_ms, from, sync_token) do
       :ok -> :ok
       :not_running -> {:direct, directly(shard, lane, list)}
     end
   end
 
-  defp async(_shard, _lane, _list, from, _sync_token) do
-    raise ArgumentError, "from must be a GenServer.from(), {pid, tag}, got: #{inspect(from)}"
+  defp from!(from) when is_from(from), do: from
+
+  defp from!(from) do
+    raise ArgumentError,
+          "from must be a GenServer.from(): {to, tag}, where to is a pid, an alias, a name or " <>
+            "{name, node}, got: #{inspect(from)}"
   end
 
   defp directly(shard, lane, list), do: Commit.run(shard, Commit.function(lane), list)
-
-  defp write_directly(shard, command) do
-    case Commit.run(shard, Commit.function(:batch), [command]) do
-      {:ok, [reply]} -> reply
-      result -> result
-    end
-  end
 
   defp time_out(function, args), do: exit({:timeout, {__MODULE__, function, args}})
 end

@@ -70,6 +70,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Writes do
   def cast_from(shard, :delete_batch, keys, from, token),
     do: Batcher.write_delete_batch_async(shard, keys, from, token)
 
+  def cast_from(shard, :batch, commands, from, token),
+    do: Batcher.write_batch_async(shard, commands, from, token)
+
+  def cast_from(shard, :single, [command], from, token),
+    do: Batcher.write_single_async(shard, command, from, token)
+
   @doc """
   The raw call of the owner that writes to a lane, any window allowed; answers the tag of the reply.
   """

@@ -48,7 +48,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.TestBackend do
   def __commit_delete_batch_direct__(shard, list),
     do: commit(:__commit_delete_batch_direct__, shard, list)
 
-  @doc "What the default behaviour answers."
+  @doc "What the default behaviour answers: of one command its result, bare, several replies in a list."
+  def replies(function, command)
+      when function in [:__commit_single_direct__, :__commit_single_batch_direct__] do
+    case command_replies(command) do
+      [reply] -> reply
+      replies -> {:ok, replies}
+    end
+  end
+
   def replies(:__commit_batch_direct__, commands), do: Enum.flat_map(commands, &command_replies/1)
   def replies(_function, items), do: done(items)
 
@@ -62,7 +70,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.TestBackend do
 
   defp done(items), do: Enum.map(items, &{:done, &1})
 
-  defp commit(function, shard, list) do
+  @doc "A call of the backend."
+  def commit(function, shard, list) do
     call = :ets.update_counter(@table, shard, 1) - 1
     [{^shard, _calls, test, behaviours}] = :ets.lookup(@table, shard)
     behaviour = Enum.at(behaviours, call) || List.last(behaviours)
@@ -71,6 +80,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.TestBackend do
     send(test, {:commit, commit})
     behave(behaviour, commit, test)
   end
+
+  defp behave(:reply, %{list: command} = commit, _test) when is_tuple(command),
+    do: replies(commit.function, command)
 
   defp behave(:reply, commit, _test), do: {:ok, replies(commit.function, commit.list)}
   defp behave({:return, term}, _commit, _test), do: term

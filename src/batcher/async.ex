@@ -1,32 +1,39 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Async do
   @moduledoc false
-  # Writes whose reply goes to a `GenServer.from` of the host's (contract 3.3, 12, 14.2).
+  # Writes whose reply goes to a `GenServer.from` of the host's (contract 3.3, 12, 14.2, 16.1, 16.4).
   #
   # Invariant: `:ok` means that exactly one reply reaches `from` and that the token is released
   # exactly once; any other outcome leaves both to the caller.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Count, Queue, Settings}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Count, From, Queue, Settings}
 
   @deferred_ms 30_000
+  @handoff_ms 1_000
 
-  @doc "Queues a list; `:not_running` if there is no batcher to take it, or a window of 0 forbids it."
-  @spec write(integer, :put_batch | :delete_batch, list, non_neg_integer, GenServer.from(), term) ::
+  @typedoc "A lane with more than one caller's list: any but a namespace's."
+  @type lane :: :batch | :single | :put_batch | :delete_batch
+
+  @doc "Queues a list; `:not_running` if there is no batcher to take it, or its window is none."
+  @spec write(integer, lane, list, non_neg_integer | :direct, GenServer.from(), term) ::
           :ok | :not_running
   def write(shard, lane, list, window_ms, from, sync_token) do
-    count = Count.items(list)
+    count = count(lane, list)
     queue = fn -> now(shard, lane, list, count, window_ms, from, sync_token) end
 
     case Settings.cast_hook() do
       _any when count == :improper -> refuse(:invalid_batch_command_list, from, sync_token)
-      _any when window_ms == 0 -> :not_running
+      _any when window_ms == :direct -> :not_running
       {:defer, pid} -> defer(pid, shard, queue, from, sync_token)
       _none -> queue.()
     end
   end
 
+  defp count(lane, list) when lane in [:batch, :single], do: Count.commands(list)
+  defp count(_lane, list), do: Count.items(list)
+
   defp now(shard, lane, list, count, window_ms, from, sync_token) do
-    case Queue.offer(shard, lane, list, count, window_ms, from) do
+    case Queue.offer(shard, lane, list, count, window_ms, From.own(from)) do
       :queued -> Queue.release(sync_token)
       :not_running -> :not_running
       {:error, reason} -> refuse(reason, from, sync_token)
@@ -39,13 +46,52 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Async do
         :not_running
 
       owner ->
-        spawn(fn ->
-          queued = if continued?(pid, owner), do: queue.(), else: :not_running
-          if queued == :not_running, do: refuse(:shutting_down, from, sync_token)
-        end)
+        ref = make_ref()
 
-        :ok
+        helper =
+          spawn(fn ->
+            if handed_over?(ref, sync_token) and continued?(pid, owner) and
+                 hand_over(sync_token, owner) and queue.() != :not_running,
+               do: :ok,
+               else: refuse(:shutting_down, from, sync_token)
+          end)
+
+        hand_over(sync_token, helper, ref)
     end
+  end
+
+  # Where tokens have an owner, the helper has it before this call returns.
+  defp hand_over(sync_token, helper, ref) do
+    if transfers?(sync_token) do
+      outcome = if hand_over(sync_token, helper), do: :begin_handoff, else: :abort_handoff
+      send(helper, {ref, outcome})
+    end
+
+    :ok
+  end
+
+  defp handed_over?(ref, sync_token) do
+    not transfers?(sync_token) or
+      receive do
+        {^ref, :begin_handoff} -> true
+        {^ref, :abort_handoff} -> false
+      after
+        @handoff_ms -> false
+      end
+  end
+
+  # A gate that fails has not taken the token.
+  defp hand_over(sync_token, to) do
+    not transfers?(sync_token) or Settings.sync_gate().transfer(sync_token, to) == :ok
+  catch
+    _kind, _reason -> false
+  end
+
+  defp transfers?(nil), do: false
+
+  defp transfers?(_sync_token) do
+    gate = Settings.sync_gate()
+    Code.ensure_loaded?(gate) and function_exported?(gate, :transfer, 2)
   end
 
   # Not if the owner that ran at the time of the call is dead by then.

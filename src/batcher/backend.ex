@@ -51,6 +51,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend do
               result()
 
   @doc """
+  Commits the only command of a generic batch (contract 16.2): `{:ok, [reply]}`. Without this function it comes to
+  `__commit_batch_direct__/2` as a list of one.
+  """
+  @callback __commit_single_batch_direct__(shard :: non_neg_integer(), command()) :: result()
+
+  @doc """
+  Commits one command for a caller without a batcher (contract 10.1, 16.2) and returns its reply, bare. Without this
+  function it comes to `__commit_batch_direct__/2` as a list of one.
+  """
+  @callback __commit_single_direct__(shard :: non_neg_integer(), command()) :: reply :: term()
+
+  @optional_callbacks __commit_single_batch_direct__: 2, __commit_single_direct__: 2
+
+  @doc """
   How many replies `commands` get (contract 6.2): `{:put_batch, list}` and `{:delete_batch, list}` one per
   item, `{:batch, list}` the sum of its members, anything else one. Raises `ArgumentError` if one of these
   lists is improper: the batcher refuses them.

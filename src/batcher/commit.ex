@@ -1,6 +1,6 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
   @moduledoc false
-  # The call of the backend, from a committer or straight from a caller (contract 7.1, 10.1, 14.1).
+  # The call of the backend, from a committer or straight from a caller (contract 7.1, 10.1, 14.1, 16.2).
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Settings
 
@@ -8,19 +8,46 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
           :__commit_batch_direct__
           | :__commit_put_batch_direct__
           | :__commit_delete_batch_direct__
+          | :__commit_single_batch_direct__
+          | :__commit_single_direct__
 
   @hook_timeout_ms 30_000
 
   @doc "Calls the backend. What it raises, throws or exits with goes on to the caller."
-  @spec run(integer, function_name, list) :: term
-  def run(shard, function, list) do
+  @spec run(integer, function_name, list | tuple) :: term
+  def run(shard, function, writes) do
     case Settings.call_hook() do
       {:block, pid} -> block(pid, function)
       _none -> :ok
     end
 
-    apply(Settings.backend(), function, [shard, list])
+    apply(Settings.backend(), function, [shard, writes])
   end
+
+  @doc "Commits one command straight from the caller: its reply, bare, or what else the backend says (10.1, 16.2)."
+  @spec run_single(integer, tuple) :: term
+  def run_single(shard, command) do
+    if exports?(Settings.backend(), :__commit_single_direct__) do
+      run(shard, :__commit_single_direct__, command)
+    else
+      case run(shard, :__commit_batch_direct__, [command]) do
+        {:ok, [reply]} -> reply
+        result -> result
+      end
+    end
+  end
+
+  @doc """
+  The backend, if it has a function of its own for a batch of one command in all (16.2). Asked when a batcher starts.
+  """
+  @spec single_backend() :: module | nil
+  def single_backend do
+    backend = Settings.backend()
+    if exports?(backend, :__commit_single_batch_direct__), do: backend
+  end
+
+  defp exports?(backend, function),
+    do: Code.ensure_loaded?(backend) and function_exported?(backend, function, 2)
 
   @doc "The commit function of a hot lane (7.3)."
   @spec function(:batch | :put_batch | :delete_batch) :: function_name

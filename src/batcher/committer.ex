@@ -11,13 +11,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   #   * `{committer, :part, entries, bytes}`: entries of the batch that follows, and what they take
   #   * `{{committer, :commit, lane, function}, entries, info}`: the batch; for `info` see `Telemetry`
   #   * `{committer, :answer, reply}`: the batch of a committer that has died; its callers get this
-  #   * `{committer, :deliver, [{from, reply}]}`: replies that only a process can send
+  #   * `{committer, :deliver, [{to, message}]}`: replies that only a process can send
   #   * `{committer, :exit}`
   #
   # And from its own timer `{committer, :look}`, to see whether it rests.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Commit, Count, Native, Telemetry}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Commit, Count, From, Native, Settings, Telemetry}
 
   # Rests this long before it gives memory back, or leaves if enough others rest.
   @rest_ms 5_000
@@ -37,23 +37,33 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   @patience 16
   @most_patience_us 200
 
-  defstruct [:shard, :ref, :telemetry?, parts: [], looks?: false, worked?: false]
+  defstruct [:shard, :ref, :telemetry?, :single_backend, parts: [], looks?: false, worked?: false]
 
-  @doc "Starts a committer, linked to the calling owner."
-  @spec start_link(integer, boolean) :: pid
-  def start_link(shard, telemetry?) do
+  @doc """
+  Starts a committer, linked to the calling owner. `single_backend`: see `Commit.single_backend/0`.
+  """
+  @spec start_link(integer, boolean, module | nil) :: pid
+  def start_link(shard, telemetry?, single_backend) do
     # What waits is no part of the heap: it would be copied whenever that is cleaned.
     options = [:link, message_queue_data: :off_heap]
-    :proc_lib.spawn_opt(__MODULE__, :init, [shard, telemetry?], options)
+    :proc_lib.spawn_opt(__MODULE__, :init, [shard, telemetry?, single_backend], options)
   end
 
   @doc false
-  def init(shard, telemetry?) do
+  def init(shard, telemetry?, single_backend) do
     # The owner's end must not end a commit.
     Process.flag(:trap_exit, true)
     ref = Native.join(shard)
     link_to_owner(shard)
-    loop(look_later(%__MODULE__{shard: shard, ref: ref, telemetry?: telemetry?}))
+
+    state = %__MODULE__{
+      shard: shard,
+      ref: ref,
+      telemetry?: telemetry?,
+      single_backend: single_backend
+    }
+
+    loop(look_later(state))
   end
 
   # The owner that started this one may have been followed by another, which links to those who
@@ -85,8 +95,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         :ok = Native.next(ref)
         __MODULE__.loop(worked(state))
 
-      {^ref, :deliver, couriered} ->
-        deliver(couriered)
+      {^ref, :deliver, proxied} ->
+        From.deliver(proxied)
         __MODULE__.loop(state)
 
       {^ref, :exit} ->
@@ -156,9 +166,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   # The order of effects: contract 8.
   defp commit(state, lane, function, list, {{expected, _, groups, _}, _, _, _} = info) do
     started = System.monotonic_time(:microsecond)
-    result = run(state.shard, function, list)
+    {function, writes} = call(state, lane, function, list)
+    result = run(state.shard, function, writes)
     flush_us = System.monotonic_time(:microsecond) - started
-    {how, reply, outcome} = verdict(result, expected)
+    {how, reply, outcome} = verdict(function, result, expected)
     all = if flush_us >= @long_commit_us, do: with_those_behind(state.ref, groups)
     answered = answer(state.ref, {how, all == nil and not state.telemetry?}, reply)
 
@@ -190,15 +201,46 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
   defp patience(commit_us), do: min(div(commit_us, @patience), @most_patience_us)
 
+  # 16.2, if no other backend has been configured since.
+  defp call(%{single_backend: backend}, :batch, function, [command]) when backend != nil do
+    if backend == Settings.backend(),
+      do: {:__commit_single_batch_direct__, command},
+      else: {function, [command]}
+  end
+
+  defp call(_state, _lane, function, list), do: {function, list}
+
   # 9.4
-  defp run(shard, function, list) do
-    Commit.run(shard, function, list)
+  defp run(shard, function, writes) do
+    Commit.run(shard, function, writes)
   catch
     :exit, reason -> {:error, {:backend_exit, reason}}
     kind, reason -> {:error, {:backend_error, kind, reason}}
   end
 
-  # 9.1 to 9.3: how the callers are answered, with what, and what telemetry is told.
+  # How the callers are answered, with what, and what telemetry is told.
+  defp verdict(:__commit_single_batch_direct__, result, expected) when expected != 1,
+    do: unfold(result, expected)
+
+  defp verdict(_function, result, expected), do: verdict(result, expected)
+
+  # The backend may have put all replies of a command that counts other than 1 into its one result. Such a command
+  # has the batch to itself, so that whatever else came is its own.
+  defp unfold(result, expected) do
+    replies =
+      case result do
+        {:ok, [{:ok, replies}]} when is_list(replies) -> replies
+        {:ok, [replies]} when is_list(replies) -> replies
+        {:ok, replies} when is_list(replies) -> replies
+        _other -> nil
+      end
+
+    if is_list(replies) and count(replies, expected) == expected,
+      do: {:slices, replies, result},
+      else: {:each, result, result}
+  end
+
+  # 9.1 to 9.3
   defp verdict({:ok, list} = result, expected) when is_list(list) do
     case count(list, expected) do
       ^expected ->
@@ -224,8 +266,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   # `how` with whether nothing else is to be done for the batch.
   defp answer(ref, how, reply), do: answered(ref, how, answer_some(ref, how, reply))
 
-  defp answered(ref, how, {progress, couriered}) do
-    courier(ref, couriered)
+  defp answered(ref, how, {progress, proxied}) do
+    send_all(ref, proxied)
 
     case progress do
       {:more, rest} -> answer(ref, how, rest)
@@ -259,21 +301,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
   # A process may be killed between two of its time slices, never within one: who is passed is
   # answered, who isn't is left to the committer that goes on with the batch of this one.
-  defp courier(_ref, []), do: :ok
+  defp send_all(_ref, []), do: :ok
 
-  defp courier(ref, couriered) do
+  defp send_all(ref, proxied) do
     :erlang.yield()
-    :ok = Native.pass(ref, length(couriered))
-    deliver(couriered)
+    :ok = Native.pass(ref)
+    From.deliver(proxied)
   end
-
-  defp deliver(couriered),
-    do: Enum.each(couriered, fn {from, reply} -> GenServer.reply(from, reply) end)
 
   defp deliver_last(ref) do
     receive do
-      {^ref, :deliver, couriered} ->
-        deliver(couriered)
+      {^ref, :deliver, proxied} ->
+        From.deliver(proxied)
         deliver_last(ref)
     after
       0 -> :ok

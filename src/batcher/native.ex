@@ -29,18 +29,25 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   # With ways to make it fail, for this project's own tests.
   @library if Mix.env() == :test, do: "batcher_nif_seams", else: "batcher_nif"
 
-  @typedoc "A lane: the prefix of a namespace, or the name of a hot one."
-  @type lane :: binary | :batch | :put_batch | :delete_batch
-  @typedoc "Replies that the calling process has to send with `GenServer.reply/2`, after `pass/2`."
-  @type couriered :: [{GenServer.from(), term}]
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Budgets, From}
+
+  @typedoc """
+  A lane: the prefix of a namespace, or the name of a hot one. `:single` is `:batch` for a list of one command whose
+  reply is to be bare.
+  """
+  @type lane :: binary | :batch | :single | :put_batch | :delete_batch
+  @typedoc "What the calling process has to send, with `From.deliver/1`, after `pass/1`."
+  @type proxied :: [{to :: term, message :: term}]
   @typedoc """
   How far the callers were answered: go on with the rest; `:large` asks for `answer_large/3` first;
   `:relayed` for `finish/1` at the end. `:alone`: done, the only caller writes again and again and
   nothing is queued; `:rested`: the same, and `next/1` was called if that was all (`last?`).
   """
   @type answered :: :done | :alone | :rested | :relayed | {:more | :large, rest :: term}
-  @typedoc "A slot, seen from outside: items, froms, weight, window in ms, age in us."
-  @type slot :: {[term], [GenServer.from()], non_neg_integer, non_neg_integer, non_neg_integer}
+  @typedoc "A slot, seen from outside: items, froms, weight, window in ms, age in us, work."
+  @type slot ::
+          {[term], [GenServer.from()], non_neg_integer, non_neg_integer, non_neg_integer,
+           Budgets.usage()}
 
   @doc "`:ok`, or why the library could not be loaded."
   @spec loaded() :: :ok | {:error, term}
@@ -96,7 +103,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   end
 
   @doc """
-  The calling process becomes the owner of a shard, with options from `Options.native/1`.
+  The calling process becomes the owner of a shard, with options from `Options.native/2`.
   Answers the committers that it finds there.
   """
   @spec open(non_neg_integer, tuple) :: {:ok, [pid]} | {:error, String.t()}
@@ -113,25 +120,30 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @doc """
   Queues one call's writes: a command in a namespace lane, a list in a hot one. `count` is the
   number of replies expected (contract 6.2). Answers `:queued`, or why nothing was; `:large` asks
-  for `offer_large/7`.
+  for `offer_large/8`, `:measure` for `usage`: it is no shard for groups that were not measured.
 
   `from` gets the reply. A bare reference stands for the calling process, which gets
   `{reference, reply}`, or `{reference}` once it has waited for `wait_ms`, and never both.
   """
-  @spec offer(integer, lane, term, non_neg_integer, non_neg_integer, from, wait_ms) :: offered
-        when from: GenServer.from() | reference,
+  @spec offer(integer, lane, term, non_neg_integer, non_neg_integer, from, wait_ms, usage) ::
+          offered
+        when from: From.native() | reference,
              wait_ms: non_neg_integer | nil,
-             offered: :queued | :large | :not_running | :shutting_down | :batcher_overloaded
-  def offer(_shard, _lane, _item, _count, _window_ms, _from, _wait_ms),
+             usage: Budgets.usage() | nil,
+             offered: :queued | :large | :measure | :not_running | refusal,
+             refusal: atom
+  def offer(_shard, _lane, _item, _count, _window_ms, _from, _wait_ms, _usage),
     do: without_library(:not_running)
 
   @doc "The same on a dirty scheduler, for what takes long to copy."
-  @spec offer_large(integer, lane, term, non_neg_integer, non_neg_integer, from, wait_ms) ::
+  @spec offer_large(integer, lane, term, non_neg_integer, non_neg_integer, from, wait_ms, usage) ::
           offered
-        when from: GenServer.from() | reference,
+        when from: From.native() | reference,
              wait_ms: non_neg_integer | nil,
-             offered: :queued | :not_running | :shutting_down | :batcher_overloaded
-  def offer_large(_shard, _lane, _item, _count, _window_ms, _from, _wait_ms),
+             usage: Budgets.usage() | nil,
+             offered: :queued | :not_running | refusal,
+             refusal: atom
+  def offer_large(_shard, _lane, _item, _count, _window_ms, _from, _wait_ms, _usage),
     do: without_library(:not_running)
 
   @doc "Starts a flush: `{tag, :ok}` comes when it is done. Answers a number to cancel it with."
@@ -151,20 +163,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   def join(_shard), do: :erlang.nif_error(:not_loaded)
 
   @doc "Answers callers of the committer's batch from a list of replies."
-  @spec answer_slices(reference, list, last? :: boolean) :: {answered, couriered}
+  @spec answer_slices(reference, list, last? :: boolean) :: {answered, proxied}
   def answer_slices(_committer, _replies, _last?), do: :erlang.nif_error(:not_loaded)
 
   @doc "Answers callers of the committer's batch, all with the same term."
-  @spec answer_each(reference, term, last? :: boolean) :: {answered, couriered}
+  @spec answer_each(reference, term, last? :: boolean) :: {answered, proxied}
   def answer_each(_committer, _reply, _last?), do: :erlang.nif_error(:not_loaded)
 
   @doc "Answers the next caller, from a list or with a term, on a dirty scheduler."
-  @spec answer_large(reference, :slices | :each, term) :: {answered, couriered}
+  @spec answer_large(reference, :slices | :each, term) :: {answered, proxied}
   def answer_large(_committer, _how, _replies), do: :erlang.nif_error(:not_loaded)
 
-  @doc "The calling process is about to send so many replies, those that it was asked to."
-  @spec pass(reference, non_neg_integer) :: :ok
-  def pass(_committer, _count), do: :erlang.nif_error(:not_loaded)
+  @doc "The calling process is about to send the messages that it was asked to."
+  @spec pass(reference) :: :ok
+  def pass(_committer), do: :erlang.nif_error(:not_loaded)
 
   @doc """
   Sends the replies of the committer's batch that heralds have not sent yet. `:more`: some may still be on

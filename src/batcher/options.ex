@@ -2,6 +2,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
   @moduledoc false
   # The options of `Batcher.start_link/2`: one table, from which checks and documentation are made.
 
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Budgets
+
   @max_ms Ferricstore.Raft.WARaftBackend.Batcher.Settings.max_window_ms()
   @no_limit 0xFFFF_FFFF_FFFF_FFFF
 
@@ -32,6 +34,22 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
         "when the writes that gathered behind a commit leave: `:commit`, as soon as it ends (lowest " <>
           "latency); `:window`, when their own window has passed (fewer commits)"
     ],
+    overflow: [
+      type: {:one_of, [:queue, :refuse]},
+      default: nil,
+      doc:
+        "what becomes of a write that does not fit the full slot of a lane whose commit is in " <>
+          "flight: `:queue`, it opens the next slot; `:refuse`, it gets an error at once. Without " <>
+          "this option: `:refuse` with `:apply_context`, `:queue` otherwise"
+    ],
+    apply_context: [
+      type: :any,
+      default: nil,
+      doc:
+        "what the host's `Ferricstore.Raft.ApplyWork` measures groups with, so that no commit is " <>
+          "more work to the state machine than its budgets allow; `nil`, or a host without that " <>
+          "module: groups are not measured"
+    ],
     max_queue_items: [
       type: :positive,
       default: 1_000_000,
@@ -55,8 +73,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
       type: :milliseconds,
       default: 30_000,
       doc:
-        "how long in ms `stop/1` and a supervisor's shutdown wait for queued writes to be " <>
-          "committed; what the backend did not get by then is answered `{:error, :shutting_down}`"
+        "how long in ms `stop/1` waits for queued writes to be committed; what the backend did " <>
+          "not get by then is answered `{:error, :shutting_down}`"
+    ],
+    shutdown_timeout: [
+      type: :milliseconds,
+      default: 4_500,
+      doc:
+        "the same for the shutdown by a supervisor, which should wait for half a second longer " <>
+          "before it kills: `child_spec/1` says so"
     ]
   ]
 
@@ -78,15 +103,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
     end)
   end
 
-  @doc "As the library wants them: see `Native.open/2`."
-  @spec native(t) :: tuple
-  def native(options) do
+  @doc "As the library wants them, with the budgets of `Budgets.open/2`: see `Native.open/2`."
+  @spec native(t, Budgets.usage() | nil) :: tuple
+  def native(options, budgets) do
+    overflow = options.overflow || if(options.apply_context, do: :refuse, else: :queue)
+
     {
       {limit(options.namespace_batch_max), limit(options.hot_batch_max)},
       options.hot_batch_window_ms && max(options.hot_batch_window_ms, 0),
-      options.pacing == :window,
+      {options.pacing == :window, overflow == :refuse},
       {min(options.max_queue_items, @no_limit), min(options.max_queue_bytes, @no_limit)},
-      options.adoption_timeout
+      options.adoption_timeout,
+      budgets
     }
   end
 
@@ -99,6 +127,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
 
   defp valid?(:limit, limit), do: limit in [nil, :infinity] or (is_integer(limit) and limit >= 0)
   defp valid?(:window, window_ms), do: is_integer(window_ms) and window_ms <= @max_ms
+  defp valid?(:any, _value), do: true
   defp valid?({:one_of, values}, value), do: value in values
   defp valid?(:positive, number), do: is_integer(number) and number > 0
   defp valid?(:milliseconds, ms), do: is_integer(ms) and ms >= 0 and ms <= @max_ms

@@ -4,78 +4,248 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   # for some, watches them, drains at the end. No write passes through it, but for the raw messages
   # of contract 3.8.
   #
+  # Not a `GenServer`, though it speaks like one: that would show its own state to `:sys.get_state/1`,
+  # and let it be replaced; what the host wants to see there is the shard's (3.9).
+  #
   # Invariant: what is queued belongs to the shard. If this process is killed, another owner takes
-  # it over; only an orderly end closes the shard.
+  # it over; only an orderly end closes the shard. No payload is left in what others are shown of it.
 
-  use GenServer
+  import Ferricstore.Raft.WARaftBackend.Batcher.From, only: [is_from: 1]
+  require Logger
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{
+    Budgets,
+    Commit,
     Committer,
     Herald,
     Native,
     Options,
     Raw,
+    Snapshot,
     Telemetry
   }
 
   # Ready before the first write.
   @committers 2
 
-  defstruct [:shard, :drain_timeout, :telemetry?, flushes: %{}, stops: []]
+  defstruct [
+    :shard,
+    :parent,
+    :supervised?,
+    :drain_timeout,
+    :shutdown_timeout,
+    :telemetry?,
+    :single_backend,
+    # What `:sys` keeps, such as whether this process is traced.
+    debug: [],
+    flushes: %{},
+    stops: [],
+    # `{tag, timer, reason}`: it ends with this reason when `{tag, result}` has come.
+    ending: nil
+  ]
 
   @spec start_link(non_neg_integer, Options.t()) :: GenServer.on_start()
   def start_link(shard, options),
-    do: GenServer.start_link(__MODULE__, {shard, options}, name: Batcher.name(shard))
+    do: :proc_lib.start_link(__MODULE__, :init, [self(), shard, options])
 
-  @impl true
-  def init({shard, options}) do
+  @doc false
+  def init(parent, shard, options) do
     Process.flag(:trap_exit, true)
 
-    case Native.open(shard, Options.native(options)) do
-      {:ok, committers} ->
-        state = %__MODULE__{
-          shard: shard,
-          drain_timeout: options.drain_timeout,
-          telemetry?: Telemetry.available?()
-        }
+    with :ok <- register(Batcher.name(shard)),
+         budgets = Budgets.open(shard, options.apply_context),
+         {:ok, committers} <- Native.open(shard, Options.native(options, budgets)) do
+      state = %__MODULE__{
+        shard: shard,
+        parent: parent,
+        supervised?: match?({:supervisor, _, _}, :proc_lib.translate_initial_call(parent)),
+        drain_timeout: options.drain_timeout,
+        shutdown_timeout: options.shutdown_timeout,
+        telemetry?: Telemetry.available?(),
+        single_backend: Commit.single_backend()
+      }
 
-        Enum.each(committers, &Process.link/1)
-        start_committers(state, @committers - length(committers))
-        {:ok, state}
-
-      {:error, reason} ->
-        {:stop, {:thread_not_started, reason}}
+      Enum.each(committers, &Process.link/1)
+      start_committers(state, @committers - length(committers))
+      :proc_lib.init_ack(parent, {:ok, self()})
+      loop(state)
+    else
+      {:error, {:already_started, _pid}} = error -> give_up(parent, error)
+      {:error, reason} -> give_up(parent, {:error, {:thread_not_started, reason}})
     end
   end
 
-  @impl true
-  def handle_call(:stop, {pid, _tag} = from, state) when is_pid(pid),
-    do: {:stop, :normal, %{state | stops: [from | state.stops]}}
-
-  def handle_call(request, from, state), do: {:noreply, handle_request(request, from, state)}
-
-  @impl true
-  def handle_cast(:stop, state), do: {:stop, :normal, state}
-  def handle_cast(request, state), do: {:noreply, handle_request(request, state)}
-
-  # The library has failed and has told everybody who waited (10.5).
-  @impl true
-  def handle_info({:batcher_crashed, _text} = reason, state), do: {:stop, reason, state}
-  def handle_info(message, state), do: {:noreply, handle_message(message, state)}
-
-  # A crash leaves the shard to a successor.
-  @impl true
-  def terminate(reason, state) do
-    if orderly?(reason), do: drain(state)
+  defp give_up(parent, error) do
+    Process.unlink(parent)
+    :proc_lib.init_ack(parent, error)
   end
 
-  defp orderly?(reason) when reason in [:normal, :shutdown], do: true
-  defp orderly?({:shutdown, _}), do: true
-  defp orderly?(_reason), do: false
+  defp register(name) do
+    Process.register(self(), name)
+    :ok
+  rescue
+    ArgumentError ->
+      case Process.whereis(name) do
+        # It has ended meanwhile.
+        nil -> register(name)
+        pid -> {:error, {:already_started, pid}}
+      end
+  end
 
-  defp handle_request(:flush, {pid, _tag} = from, state) when is_pid(pid) do
+  @doc false
+  def loop(%{parent: parent} = state) do
+    receive do
+      {:system, from, request} ->
+        :sys.handle_system_msg(request, from, parent, __MODULE__, state.debug, state)
+
+      {:EXIT, ^parent, reason} ->
+        go_on(parent_down(state, reason))
+
+      message ->
+        go_on(state |> traced(message) |> guarded(message))
+    after
+      # With nothing of this module on its stack: it is taken along by a change of code, whenever that comes.
+      0 -> :proc_lib.hibernate(__MODULE__, :loop, [state])
+    end
+  end
+
+  defp go_on(%__MODULE__{} = state), do: __MODULE__.loop(state)
+  defp go_on({:exit, reason}), do: exit(reason)
+
+  # --- What `:sys` asks for
+
+  @doc false
+  def system_continue(_parent, debug, state), do: loop(%{state | debug: debug})
+
+  @doc false
+  def system_terminate(reason, _parent, debug, state) do
+    state = %{state | debug: debug}
+
+    cond do
+      not orderly?(reason) -> exit(reason)
+      reason == :normal -> go_on(ending(state, :normal, state.drain_timeout))
+      true -> go_on(ending(state, reason, state.shutdown_timeout))
+    end
+  end
+
+  @doc false
+  def system_get_state(state), do: {:ok, snapshot(state)}
+
+  # There is nothing here that others could replace.
+  @doc false
+  def system_replace_state(_replace, state), do: {:ok, snapshot(state), state}
+
+  @doc false
+  def system_code_change(state, _module, _version, _extra), do: {:ok, state}
+
+  @doc false
+  def format_status(_reason, [_dictionary, status, parent, _debug, state]) do
+    counts = Map.put(Snapshot.counts(snapshot(state)), :flushes, map_size(state.flushes))
+
+    [
+      header: ~c"Status for batcher of shard #{state.shard}",
+      data: [{~c"Status", status}, {~c"Parent", parent}, {~c"Shard", state.shard}],
+      data: [{~c"State", Map.put(counts, :ending?, state.ending != nil)}]
+    ]
+  end
+
+  defp snapshot(state), do: Snapshot.take(state.shard) || Snapshot.empty()
+
+  defp traced(%{debug: []} = state, _message), do: state
+
+  defp traced(state, message) do
+    event = {:in, describe(message)}
+    name = Batcher.name(state.shard)
+    %{state | debug: :sys.handle_debug(state.debug, &write_event/3, name, event)}
+  end
+
+  defp write_event(device, {:in, what}, name),
+    do: IO.puts(device, "*DBG* #{inspect(name)} got #{what}")
+
+  # Of a message only what kind it is.
+  defp describe({:"$gen_call", {to, _tag}, request}),
+    do: "call #{kind(request)} of #{inspect(to)}"
+
+  defp describe({:"$gen_cast", request}), do: "cast #{kind(request)}"
+  defp describe(message), do: kind(message)
+
+  defp kind(message) when is_tuple(message) and tuple_size(message) > 0,
+    do: kind(elem(message, 0))
+
+  defp kind(name) when is_atom(name), do: inspect(name)
+  defp kind(_other), do: "a message"
+
+  # --- Messages
+
+  # The state, or `{:exit, reason}`. What fails here ends this process, but not with the message in its last words.
+  defp guarded(state, message) do
+    handle(message, state)
+  catch
+    kind, reason ->
+      where = Exception.format_stacktrace_entry(without_arguments(hd(__STACKTRACE__)))
+      Logger.error("batcher #{state.shard}: its owner failed in #{where}")
+      sweep(state)
+      {:exit, {:owner_failed, failure(kind, reason)}}
+  end
+
+  defp without_arguments({module, function, arguments, location}) when is_list(arguments),
+    do: {module, function, length(arguments), location}
+
+  defp without_arguments(entry), do: entry
+
+  defp failure(:error, %module{}), do: module
+  defp failure(kind, _reason), do: kind
+
+  defp handle({:"$gen_call", from, request}, state), do: handle_call(request, from, state)
+  defp handle({:"$gen_cast", :stop}, state), do: ending(state, :normal, state.drain_timeout)
+
+  defp handle({:"$gen_cast", request}, state) do
+    Raw.cast(state.shard, request)
+    state
+  end
+
+  defp handle({tag, result}, %{ending: {tag, timer, reason}} = state),
+    do: finish(state, result, timer, reason)
+
+  # The library has failed and has told everybody who waited (10.5).
+  defp handle({:batcher_crashed, text} = reason, state) when is_binary(text) do
+    Logger.error("batcher #{state.shard}: the library failed: #{text}")
+    sweep(state)
+    {:exit, reason}
+  end
+
+  defp handle({:spawn_committers, count}, state) when is_integer(count) do
+    start_committers(state, count)
+    state
+  end
+
+  defp handle(:spawn_heralds, state) do
+    Herald.start_all(state.shard)
+    state
+  end
+
+  defp handle({:EXIT, _pid, :normal}, state), do: state
+
+  defp handle({:EXIT, pid, reason}, state) when is_pid(pid) and node(pid) == node() do
+    Native.committer_down(state.shard, pid, {:error, {:backend_exit, reason}})
+    state
+  end
+
+  defp handle({tag, result}, state) when is_map_key(state.flushes, tag) do
+    {from, flushes} = Map.pop!(state.flushes, tag)
+    GenServer.reply(from, result)
+    %{state | flushes: flushes}
+  end
+
+  # Stale timers of older versions, and whatever else.
+  defp handle(_unknown, state), do: state
+
+  defp handle_call(:stop, from, state) when is_from(from),
+    do: ending(%{state | stops: [from | state.stops]}, :normal, state.drain_timeout)
+
+  defp handle_call(:flush, from, state) when is_from(from) do
     tag = make_ref()
 
     case Native.flush(state.shard, tag) do
@@ -88,64 +258,59 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     end
   end
 
-  defp handle_request(request, {pid, _tag} = from, state) when is_pid(pid) do
+  defp handle_call(request, from, state) when is_from(from) do
     Raw.call(state.shard, request, from)
     state
   end
 
   # Whoever made this up can't be answered.
-  defp handle_request(_request, _from, state), do: state
-
-  defp handle_request(request, state) do
-    Raw.cast(state.shard, request)
-    state
-  end
-
-  defp handle_message({:spawn_committers, count}, state) when is_integer(count) do
-    start_committers(state, count)
-    state
-  end
-
-  defp handle_message(:spawn_heralds, state) do
-    Herald.start_all(state.shard)
-    state
-  end
-
-  defp handle_message({:EXIT, _pid, :normal}, state), do: state
-
-  defp handle_message({:EXIT, pid, reason}, state) when is_pid(pid) and node(pid) == node() do
-    Native.committer_down(state.shard, pid, {:error, {:backend_exit, reason}})
-    state
-  end
-
-  defp handle_message({tag, result}, state) when is_map_key(state.flushes, tag) do
-    {from, flushes} = Map.pop!(state.flushes, tag)
-    GenServer.reply(from, result)
-    %{state | flushes: flushes}
-  end
-
-  # Stale timers of older versions, and whatever else.
-  defp handle_message(_unknown, state), do: state
+  defp handle_call(_request, _from, state), do: state
 
   defp start_committers(state, count) when count > 0 do
-    for _ <- 1..count, do: Committer.start_link(state.shard, state.telemetry?)
+    for _ <- 1..count,
+        do: Committer.start_link(state.shard, state.telemetry?, state.single_backend)
   end
 
   defp start_committers(_state, _count), do: []
 
-  # Refuses new writes, has everything queued committed, and closes the shard; what the backend
-  # did not get within the time is answered, what is in flight ends by itself (11.3, 11.6).
-  defp drain(state) do
-    drained = make_ref()
-    deadline = Process.send_after(self(), {drained, :too_late}, state.drain_timeout)
+  # --- The end
 
-    {result, state} =
-      case Native.stop(state.shard, drained) do
-        :not_running -> {:ok, state}
-        _number -> drain(state, drained)
-      end
+  # A supervisor that crashes starts another owner soon, which shall not wait for this one (10.4). Whoever else has
+  # started this one and has ended took it along, in whatever way it ended.
+  defp parent_down(state, reason) do
+    cond do
+      orderly?(reason) -> ending(state, reason, state.shutdown_timeout)
+      state.supervised? -> {:exit, reason}
+      true -> ending(state, {:shutdown, :parent_down}, state.shutdown_timeout)
+    end
+  end
 
-    Process.cancel_timer(deadline)
+  defp orderly?(reason) when reason in [:normal, :shutdown], do: true
+  defp orderly?({:shutdown, _}), do: true
+  defp orderly?(_reason), do: false
+
+  # Refuses new writes and has everything queued committed (11.3, 11.6). Goes on as before meanwhile, until the
+  # library says that it is done, or it is too late for that.
+  defp ending(%{ending: nil} = state, reason, timeout) do
+    tag = make_ref()
+    timer = Process.send_after(self(), {tag, :too_late}, timeout)
+
+    case Native.stop(state.shard, tag) do
+      :not_running -> finish(state, :ok, timer, reason)
+      _number -> %{state | ending: {tag, timer, reason}}
+    end
+  end
+
+  # Asked once more, perhaps with less time. A supervisor wants to see its own reason.
+  defp ending(%{ending: {tag, timer, before}} = state, reason, timeout) do
+    left = Process.cancel_timer(timer) || 0
+    timer = Process.send_after(self(), {tag, :too_late}, min(left, timeout))
+    %{state | ending: {tag, timer, if(reason == :normal, do: before, else: reason)}}
+  end
+
+  # What the backend did not get by now is answered, what is in flight ends by itself.
+  defp finish(state, result, timer, reason) do
+    Process.cancel_timer(timer)
     Native.close(state.shard)
     name = Batcher.name(state.shard)
     if Process.whereis(name) == self(), do: Process.unregister(name)
@@ -153,30 +318,31 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     Enum.each(state.flushes, fn {_tag, from} -> GenServer.reply(from, flushed) end)
     state = sweep(%{state | flushes: %{}})
     Enum.each(state.stops, &GenServer.reply(&1, :ok))
+    {:exit, reason}
   end
 
-  defp drain(state, drained) do
-    receive do
-      {^drained, result} -> {result, state}
-      message -> drain(handle_while_ending(message, state), drained)
-    end
-  end
-
-  # Whoever called when it was too late is answered as well.
+  # Whoever called when it was too late is answered as well, and nothing is left to be shown in a report.
   defp sweep(state) do
     receive do
-      message -> sweep(handle_while_ending(message, state))
+      {:"$gen_call", from, :stop} when is_from(from) ->
+        sweep(%{state | stops: [from | state.stops]})
+
+      {:"$gen_call", from, :flush} when is_from(from) ->
+        GenServer.reply(from, :ok)
+        sweep(state)
+
+      {:"$gen_call", from, request} when is_from(from) ->
+        Raw.call(state.shard, request, from)
+        sweep(state)
+
+      {:"$gen_cast", request} ->
+        Raw.cast(state.shard, request)
+        sweep(state)
+
+      _other ->
+        sweep(state)
     after
       0 -> state
     end
   end
-
-  defp handle_while_ending({:"$gen_call", {pid, _tag} = from, :stop}, state) when is_pid(pid),
-    do: %{state | stops: [from | state.stops]}
-
-  defp handle_while_ending({:"$gen_call", from, request}, state),
-    do: handle_request(request, from, state)
-
-  defp handle_while_ending({:"$gen_cast", request}, state), do: handle_request(request, state)
-  defp handle_while_ending(message, state), do: handle_message(message, state)
 end

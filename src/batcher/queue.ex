@@ -5,15 +5,19 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Queue do
   # Invariant: a call that has ended will get no message any more, whether it was answered, waited too
   # long or gave up.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Count, Native, Settings}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Budgets, Count, From, Native, Settings}
 
   # A reply that has been sent is here at once; only a crash could keep it.
   @sent_ms 5_000
 
-  @type error :: {:error, :invalid_batch_command_list | :shutting_down | :batcher_overloaded}
+  @typedoc """
+  `:invalid_batch_command_list`, `:shutting_down`, `:batcher_overloaded`, or what budgets and the host's
+  measuring say (16.3).
+  """
+  @type error :: {:error, atom}
 
   @doc "Queues a write whose reply goes to `from`."
-  @spec offer(integer, Native.lane(), term, Count.count(), non_neg_integer, GenServer.from()) ::
+  @spec offer(integer, Native.lane(), term, Count.count(), non_neg_integer, From.native()) ::
           :queued | :not_running | error
   def offer(shard, lane, item, count, window_ms, from),
     do: offer(shard, lane, item, count, window_ms, from, nil)
@@ -46,13 +50,26 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Queue do
     do: {:error, :invalid_batch_command_list}
 
   defp offer(shard, lane, item, count, window_ms, from, wait_ms) do
-    case Native.offer(shard, lane, item, count, window_ms, from, wait_ms) do
+    case Native.offer(shard, lane, item, count, window_ms, from, wait_ms, nil) do
       :queued -> :queued
-      # Copied on a dirty scheduler: there, a millisecond matters to nobody.
-      :large -> offered(Native.offer_large(shard, lane, item, count, window_ms, from, wait_ms))
+      :large -> offer_large(shard, lane, item, count, window_ms, from, wait_ms, nil)
+      :measure -> offer_measured(shard, lane, item, window_ms, from, wait_ms)
       refused -> offered(refused)
     end
   end
+
+  defp offer_measured(shard, lane, item, window_ms, from, wait_ms) do
+    with {:ok, usage, count} <- Budgets.measure(shard, lane, item) do
+      case Native.offer(shard, lane, item, count, window_ms, from, wait_ms, usage) do
+        :large -> offer_large(shard, lane, item, count, window_ms, from, wait_ms, usage)
+        answer -> offered(answer)
+      end
+    end
+  end
+
+  # Copied on a dirty scheduler: there, a millisecond matters to nobody.
+  defp offer_large(shard, lane, item, count, window_ms, from, wait_ms, usage),
+    do: offered(Native.offer_large(shard, lane, item, count, window_ms, from, wait_ms, usage))
 
   defp offered(accepted) when accepted in [:queued, :not_running], do: accepted
   defp offered(reason), do: {:error, reason}

@@ -1,29 +1,29 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Raw do
   @moduledoc false
-  # Writes that reach the owner as messages (contract 3.8): from other nodes, and from code that
+  # Writes that reach the owner as messages (contract 3.8, 16.1): from other nodes, and from code that
   # was written for a batcher that was a plain GenServer.
   #
   # Invariant: a call of a known kind is answered, a token that came with a cast is released once,
-  # and nothing that is in a message harms the owner.
+  # and nothing that is in a message harms the owner, or is written to a log.
 
   require Logger
+  import Ferricstore.Raft.WARaftBackend.Batcher.From, only: [is_from: 1]
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Count, Queue, Settings}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Count, From, Queue, Settings}
 
   @lists [:write_batch, :write_put_batch, :write_delete_batch]
-  @async [:write_put_batch, :write_delete_batch]
 
   @doc "A call: `from` gets its reply when it is committed, an error at once."
   @spec call(integer, term, GenServer.from()) :: :ok
   def call(shard, {:write, prefix, command, window_ms} = request, from) do
     if is_binary(prefix) and is_tuple(command) and window?(window_ms),
-      do: offer(shard, prefix, command, Count.command(command), window_ms, from),
+      do: offer(shard, prefix, command, Count.command(command), window_ms, from, request),
       else: refuse(from, request)
   end
 
   def call(shard, {kind, list, window_ms} = request, from) when kind in @lists do
     if is_list(list) and window?(window_ms),
-      do: offer(shard, lane(kind), list, count(kind, list), window_ms, from),
+      do: offer(shard, lane(kind), list, count(kind, list), window_ms, from, request),
       else: refuse(from, request)
   end
 
@@ -31,30 +31,51 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Raw do
 
   @doc "A cast of an async function: `from` gets the reply, the token is released."
   @spec cast(integer, term) :: :ok
-  def cast(shard, {kind, list, window_ms, from, sync_token}) when kind in @async do
+  def cast(shard, {kind, list, window_ms, from, sync_token}) when kind in @lists do
     case from do
-      {pid, _tag} when is_pid(pid) -> call(shard, {kind, list, window_ms}, from)
-      other -> Logger.warning("batcher #{shard}: no one to answer, from is #{inspect(other)}")
+      {:single, from} when kind == :write_batch and is_from(from) ->
+        single(shard, list, window_ms, from)
+
+      from when is_from(from) ->
+        call(shard, {kind, list, window_ms}, from)
+
+      _none ->
+        Logger.warning("batcher #{shard}: dropped a cast of #{kind} without anybody to answer")
     end
 
     Queue.release(sync_token)
   catch
     kind, reason ->
-      text = Exception.format_banner(kind, reason)
-      Logger.error("batcher #{shard}: sync token #{inspect(sync_token)} not released: #{text}")
+      Logger.error("batcher #{shard}: a sync token was not released: #{describe(kind, reason)}")
   end
 
   def cast(_shard, _unknown), do: :ok
 
-  defp offer(shard, lane, item, count, window_ms, from) do
-    case Queue.offer(shard, lane, item, count, max(window_ms, 0), from) do
+  # One command, whose reply is bare.
+  defp single(shard, commands, window_ms, from) do
+    request = {:write_batch, commands, window_ms}
+
+    if match?([_command], commands) and window?(window_ms),
+      do: offer(shard, :single, commands, Count.commands(commands), window_ms, from, request),
+      else: refuse(from, request)
+  end
+
+  defp offer(shard, lane, item, count, window_ms, from, request) do
+    case Queue.offer(shard, lane, item, count, max(window_ms, 0), From.others(from)) do
       :queued -> :ok
       :not_running -> GenServer.reply(from, {:error, :shutting_down})
       {:error, _} = error -> GenServer.reply(from, error)
     end
+  catch
+    # The host's measuring (16.3), of a command that it does not understand.
+    _kind, _reason -> refuse(from, request)
   end
 
   defp refuse(from, request), do: GenServer.reply(from, {:error, {:invalid_request, request}})
+
+  # What failed, without what it was about.
+  defp describe(:error, %module{}), do: inspect(module)
+  defp describe(kind, _reason), do: inspect(kind)
 
   defp window?(window_ms), do: is_integer(window_ms) and window_ms <= Settings.max_window_ms()
 

@@ -3,46 +3,69 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Snapshot do
   # The live state of a shard in the types of contract 15.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Native
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Budgets, Native}
+
+  @doc "What a shard holds that does not run."
+  @spec empty() :: Batcher.snapshot()
+  def empty,
+    do: %{slots: %{}, batch_slot: nil, put_slot: nil, delete_slot: nil, in_flight: %{}}
+
+  @doc "How many items and calls of it are queued, and how many commits are in flight: no payload."
+  @spec counts(Batcher.snapshot()) :: %{atom => non_neg_integer}
+  def counts(snapshot) do
+    hot = Enum.reject([snapshot.batch_slot, snapshot.put_slot, snapshot.delete_slot], &is_nil/1)
+    slots = Map.values(snapshot.slots)
+
+    %{
+      lanes: length(slots) + length(hot),
+      queued: Enum.sum(Enum.map(slots ++ hot, & &1.count)),
+      callers: Enum.sum(Enum.map(slots, &length(&1.froms)) ++ Enum.map(hot, &length(&1.groups))),
+      in_flight: map_size(snapshot.in_flight)
+    }
+  end
 
   @spec take(integer) :: Batcher.snapshot() | nil
   def take(shard) do
     case Native.lanes(shard) do
       :not_running -> nil
-      lanes -> Enum.reduce(lanes, empty(), &add/2)
+      lanes -> Enum.reduce(lanes, empty(), &add(&1, &2, Budgets.measured?(shard)))
     end
   end
 
-  defp empty,
-    do: %{slots: %{}, batch_slot: nil, put_slot: nil, delete_slot: nil, in_flight: %{}}
-
-  defp add({lane, slots, committer}, snapshot) do
+  defp add({lane, slots, committer}, snapshot, measured?) do
     snapshot =
       if committer, do: put_in(snapshot.in_flight[in_flight_key(lane)], committer), else: snapshot
 
     cond do
       slots == [] -> snapshot
-      is_binary(lane) -> put_in(snapshot.slots[lane], slot(slots))
-      true -> Map.put(snapshot, slot_key(lane), hot_slot(slots))
+      is_binary(lane) -> put_in(snapshot.slots[lane], slot(slots, measured?))
+      true -> Map.put(snapshot, slot_key(lane), hot_slot(slots, measured?))
     end
   end
 
-  defp slot(slots) do
+  defp slot(slots, measured?) do
     slots
-    |> common()
+    |> common(measured?)
     |> Map.merge(%{
       commands: Enum.flat_map(slots, &items/1),
       froms: Enum.flat_map(slots, &froms/1)
     })
   end
 
-  defp hot_slot(slots) do
+  defp hot_slot(slots, measured?) do
     groups = for slot <- slots, group <- Enum.zip(froms(slot), items(slot)), do: group
-    Map.put(common(slots), :groups, groups)
+    Map.put(common(slots, measured?), :groups, groups)
   end
 
   # Behind a busy lane there may be several; the first opened first.
-  defp common([{_items, _froms, _count, window_ms, age_us} | _] = slots) do
+  defp common(slots, true) do
+    works = Enum.map(slots, &elem(&1, 5))
+    [command, compound, visits] = for part <- 0..2, do: Enum.sum(Enum.map(works, &elem(&1, part)))
+    work = %{command_work: command, compound_work: compound, visit_work: visits}
+    Map.merge(common(slots, false), work)
+  end
+
+  defp common([{_items, _froms, _count, window_ms, age_us, _work} | _] = slots, false) do
     %{
       count: slots |> Enum.map(&elem(&1, 2)) |> Enum.sum(),
       window_ms: window_ms,

@@ -293,7 +293,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Model do
   # The write of a caller who gave up is still committed, unless the end of the program came first.
   defp kept?(call, context) do
     shard = elem(call.step, 1)
-    lossless?(context, shard) and option(context, shard, :drain_timeout) == nil
+
+    lossless?(context, shard) and option(context, shard, :drain_timeout) == nil and
+      option(context, shard, :shutdown_timeout) not in [0, 20]
   end
 
   defp raw_exit(call, shard, reason, context) do

@@ -76,7 +76,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Program do
         # Nobody takes over a shard that stands alone, unless a fault starts a batcher.
         adoption_timeout:
           if(mode == :alone, do: pick([0, 20]), else: pick([nil, nil, nil, 0, 20])),
-        drain_timeout: if(patient, do: nil, else: pick([nil, 0, 20]))
+        drain_timeout: if(patient, do: nil, else: pick([nil, 0, 20])),
+        shutdown_timeout: if(patient, do: 30_000, else: pick([nil, 0, 20]))
       ]
       |> Enum.reject(fn {_key, value} -> value == nil end)
 

@@ -1,18 +1,19 @@
 //! The callers of one batch and what each is told.
 //!
 //! Invariant: whoever is passed by the cursor is answered right then, under the same lock, or put into a
-//! relay, unless it had given up; those that only a process can answer are passed when it is about
-//! to. Locks are taken in this order: contents of a batch in flight, heralds or state of the shard,
+//! relay, unless it had given up; those that a process is to answer are claimed, so that they can't give up any more,
+//! and passed when it is about to. Nobody is answered before the engine knows that it will be. Locks are taken in this order: contents of a batch in flight, heralds or state of the shard,
 //! contents of a queued slot; those of relays, inboxes and seats last.
 
-use crate::arena::{Arena, Elements, Kept, list_of};
-use crate::atoms;
+use crate::arena::{Arena, Kept};
+use crate::caller::{Caller, Route, Waiting};
+use crate::committer::Committer;
 use crate::failure;
-use crate::herald::{Home, Relays, Replies};
+use crate::herald::{Relays, Replies};
 use crate::host::Beam;
 use crate::measure::{self, SHORT};
-use batcher_shell::{Callers, Contents, Failure, Finished, KEPT, Relay};
-use rustler::{Encoder, Env, Error, LocalPid, NifResult, Term};
+use batcher_shell::{Callers, Contents, Failure, Finished, Relay};
+use rustler::{Encoder, Env, NifResult, ResourceArc, Term};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,87 +23,6 @@ const CHUNK: u64 = 128;
 pub(crate) const CHUNK_PERCENT: i32 = 40;
 /// Of a slice of more replies one copy is saved by sending it from here.
 const WORTH_A_RELAY: u64 = 32;
-/// How many replies a process sends within one time slice.
-const COURIERED: usize = 32;
-
-/// Who is to be answered, as it arrives: a `GenServer.from`, or the reference that the calling
-/// process waits for.
-pub(crate) struct Caller<'a> {
-    route: Route,
-    /// The tag is a reference that the calling process waits for, and it does nothing else meanwhile.
-    is_own: bool,
-    /// The tag; for a courier the whole `from`.
-    tag: Term<'a>,
-}
-
-impl<'a> Caller<'a> {
-    pub(crate) fn of(env: Env<'a>, from: Term<'a>) -> NifResult<Self> {
-        if from.is_ref() {
-            return Ok(Caller { route: Route::Direct(env.pid()), is_own: true, tag: from });
-        }
-        let pair = Elements::of(from).filter(|pair| pair.len() == 2).ok_or(Error::BadArg)?;
-        let (route, tag) = match (pair.at(0).decode(), pair.at(1)) {
-            // Tags that `GenServer.reply` looks into are lists.
-            (Ok(local), tag) if !tag.is_list() => (Route::Direct(local), tag),
-            _ => (Route::Courier, from),
-        };
-        Ok(Caller { route, is_own: false, tag })
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Route {
-    /// A local pid and a plain tag: answered by the library.
-    Direct(LocalPid),
-    /// A remote pid, or a tag with a call alias: answered by a process, with `GenServer.reply`.
-    Courier,
-}
-
-/// Who waits for a group's reply.
-#[derive(Clone, Copy)]
-pub(crate) struct Waiting {
-    route: Route,
-    home: Home,
-    /// The tag; for a courier the whole `from`.
-    tag: Kept,
-    /// How many replies of the batch are its (6.2).
-    replies: u64,
-    /// Gets its reply bare, not as `{:ok, slice}` (9.1).
-    bare: bool,
-}
-
-impl Waiting {
-    /// Its tag, or the whole `from`, copied.
-    fn tag<'a>(&self, tags: &Arena, env: Env<'a>) -> Term<'a> {
-        tags.enter(|inside| inside.term(self.tag).in_env(env))
-    }
-
-    /// Its reply, and the replies of those behind it; `None` if one of the items does not fit.
-    fn slice<'a>(
-        &self,
-        env: Env<'a>,
-        replies: Term<'a>,
-        mut fits: impl FnMut(Term<'a>) -> bool,
-    ) -> NifResult<Option<(Term<'a>, Term<'a>)>> {
-        if self.bare {
-            let (reply, rest) = replies.list_get_cell()?;
-            return Ok(fits(reply).then_some((reply, rest)));
-        }
-        let mut first = Vec::with_capacity(self.replies.min(KEPT as u64) as usize);
-        let mut rest = replies;
-        for _ in 0..self.replies {
-            let (head, tail) = rest.list_get_cell()?;
-            if !fits(head) {
-                return Ok(None);
-            }
-            first.push(head);
-            rest = tail;
-        }
-        // A batch of one group: its slice is the list itself.
-        let slice = if rest.is_empty_list() { replies } else { list_of(env, first.into_iter()) };
-        Ok(Some(((atoms::ok(), slice).encode(env), rest)))
-    }
-}
 
 /// The callers of one batch, in queue order. What each write changes comes first.
 #[derive(Default)]
@@ -133,9 +53,14 @@ pub(crate) enum Progress<'a> {
     Large(Term<'a>),
 }
 
-/// Replies that the calling process has to send: `[{from, reply}]`. Their callers come next, and
-/// are [passed](Answers::pass) then.
-pub(crate) type Couriered<'a> = Vec<Term<'a>>;
+/// What the calling process has to send, `{to, message}` each. Their callers are claimed, and come to be
+/// [passed](Answers::pass) when it is about to do so.
+#[derive(Default)]
+pub(crate) struct Proxied<'a> {
+    pub(crate) messages: Vec<Term<'a>>,
+    /// The process may be suspended by the last one, and then be killed: nothing may be left to send behind that.
+    is_full: bool,
+}
 
 impl Answers {
     pub(crate) fn add(
@@ -145,11 +70,8 @@ impl Answers {
         replies: u64,
         bare: bool,
     ) {
-        let Caller { route, is_own, tag } = caller;
-        let home = if is_own { Home::here() } else { Home::NOWHERE };
-        self.ordered |= !is_own;
-        let tag = self.tags.keep(tag);
-        self.callers.add(Waiting { route, home, tag, replies, bare }, until);
+        self.ordered |= !caller.is_own;
+        self.callers.add(caller.keep(&mut self.tags, replies, bare), until);
     }
 
     /// No callers any more.
@@ -176,17 +98,18 @@ impl Answers {
     pub(crate) fn slices<'a>(
         &mut self,
         sender: Env<'a>,
+        committer: &ResourceArc<Committer>,
         mut replies: Term<'a>,
-        mut relays: Relays<'a>,
-        couriered: &mut Couriered<'a>,
+        proxied: &mut Proxied<'a>,
     ) -> NifResult<Progress<'a>> {
+        let mut relays = self.begin(sender, committer);
         let mut words = SHORT;
         for passed in 0..CHUNK {
-            let Some(caller) = self.next_in_order(couriered) else { break };
+            let Some(caller) = self.next(proxied) else { break };
             let fits = |item| measure::item_within(item, &mut words).is_some();
             match caller.slice(sender, replies, fits)? {
                 Some((reply, rest)) => {
-                    self.answer_next(sender, caller, reply, &mut relays, couriered);
+                    self.answer_next(sender, caller, reply, &mut relays, proxied);
                     replies = rest;
                 }
                 None if passed == 0 => return Ok(Progress::Large(replies)),
@@ -194,35 +117,36 @@ impl Answers {
             }
         }
         self.relays.extend(relays.leave());
-        Ok(self.progress(replies, SHORT - words, couriered))
+        Ok(self.progress(replies, SHORT - words))
     }
 
     /// The next callers get this very term.
     pub(crate) fn each<'a>(
         &mut self,
         sender: Env<'a>,
+        committer: &ResourceArc<Committer>,
         reply: Term<'a>,
-        mut relays: Relays<'a>,
-        couriered: &mut Couriered<'a>,
+        proxied: &mut Proxied<'a>,
     ) -> Progress<'a> {
         let mut words = SHORT;
         if measure::bytes_within(reply, &mut words).is_none() {
             return Progress::Large(reply);
         }
+        let mut relays = self.begin(sender, committer);
         let each = SHORT - words;
         // So many that they get no more than that together.
         let callers = CHUNK.min(SHORT / each.max(1));
         for _ in 0..callers {
-            let Some(caller) = self.next_in_order(couriered) else { break };
-            self.answer_next(sender, caller, reply, &mut relays, couriered);
+            let Some(caller) = self.next(proxied) else { break };
+            self.answer_next(sender, caller, reply, &mut relays, proxied);
         }
         self.relays.extend(relays.leave());
-        self.progress(reply, each * callers, couriered)
+        self.progress(reply, each * callers)
     }
 
-    /// The calling process sends the replies of so many callers now.
-    pub(crate) fn pass(&mut self, count: usize) {
-        for _ in 0..count {
+    /// The calling process answers those that are claimed now.
+    pub(crate) fn pass(&mut self) {
+        for _ in 0..self.callers.claimed() {
             self.callers.pass();
         }
     }
@@ -243,8 +167,8 @@ impl Answers {
     }
 
     /// All who are left are told of a failure, from a thread of our own. What only a process can
-    /// send is put into `left`, as `{from, reply}`.
-    pub(crate) fn fail(&mut self, failure: &Failure, left: &mut Arena, couriered: &mut Vec<Kept>) {
+    /// send is put into `left`, as `{to, message}`.
+    pub(crate) fn fail(&mut self, failure: &Failure, left: &mut Arena, proxied: &mut Vec<Kept>) {
         for relay in self.relays.drain(..) {
             relay.send(|replies| replies.send(None));
         }
@@ -258,11 +182,10 @@ impl Answers {
                 Route::Direct(pid) => {
                     left.enter(|inside| tags.reply(None, pid, caller.tag, inside.term(reply)));
                 }
-                Route::Courier => {
-                    let from = tags.enter(|inside| left.keep(inside.term(caller.tag)));
-                    couriered.push(left.build(|inside| {
-                        (inside.term(from), inside.term(reply)).encode(inside.env())
-                    }));
+                Route::Alias { .. } | Route::Other { .. } => {
+                    proxied.push(
+                        left.build(|inside| caller.message(tags, inside.env(), inside.term(reply))),
+                    );
                 }
             }
         }
@@ -270,29 +193,26 @@ impl Answers {
 
     /// The `from`s in queue order, for a look from outside.
     pub(crate) fn froms<'a>(&self, env: Env<'a>) -> Vec<Term<'a>> {
-        let from = |caller: &Waiting| {
-            let tag = caller.tag(&self.tags, env);
-            match caller.route {
-                Route::Direct(pid) => (pid, tag).encode(env),
-                Route::Courier => tag,
-            }
-        };
-        self.callers.all().map(from).collect()
+        self.callers.all().map(|caller| caller.from(&self.tags, env)).collect()
     }
 
-    /// The caller behind those that the process is to answer, unless a reply from here would overtake
-    /// theirs (8).
-    fn next_in_order(&self, couriered: &Couriered<'_>) -> Option<Waiting> {
-        if couriered.len() == COURIERED {
-            return None;
-        }
-        let next = self.callers.left().nth(couriered.len()).copied();
-        next.filter(|next| couriered.is_empty() || matches!(next.route, Route::Courier))
+    /// A chunk begins: the engine hears whom it may answer, before they can.
+    fn begin<'a>(&mut self, sender: Env<'a>, committer: &ResourceArc<Committer>) -> Relays<'a> {
+        self.callers.unclaim();
+        let next = self.callers.left().take(CHUNK as usize);
+        committer.shard.answering(committer, next.map(Waiting::writer));
+        Relays::new(sender, committer.shard)
+    }
+
+    /// The caller behind those that the process is to answer.
+    fn next(&self, proxied: &Proxied<'_>) -> Option<Waiting> {
+        let next = self.callers.left().nth(self.callers.claimed()).copied();
+        next.filter(|_| !proxied.is_full)
     }
 
     /// After a chunk of replies of so many words.
-    fn progress<'a>(&self, rest: Term<'a>, words: u64, couriered: &Couriered<'_>) -> Progress<'a> {
-        match self.callers.left().len() - couriered.len() {
+    fn progress<'a>(&self, rest: Term<'a>, words: u64) -> Progress<'a> {
+        match self.callers.left().len() - self.callers.claimed() {
             0 if self.relays.is_empty() => Progress::Done,
             0 => Progress::Relayed,
             _ => Progress::More(rest, CHUNK_PERCENT + measure::percent(words)),
@@ -310,10 +230,11 @@ impl Answers {
         caller: Waiting,
         reply: Term<'a>,
         relays: &mut Relays<'a>,
-        couriered: &mut Couriered<'a>,
+        proxied: &mut Proxied<'a>,
     ) {
         match caller.route {
-            Route::Direct(pid) => {
+            // What is sent from here would overtake what the process sends later (8).
+            Route::Direct(pid) if self.callers.claimed() == 0 => {
                 let Some((_, true)) = self.callers.pass() else { return };
                 let relayed = !self.ordered
                     && caller.replies <= WORTH_A_RELAY
@@ -325,10 +246,21 @@ impl Answers {
                     let _ = self.tags.reply(Some(sender), pid, caller.tag, reply);
                 }
             }
-            Route::Courier => {
-                couriered.push((caller.tag(&self.tags, sender), reply).encode(sender));
-            }
+            _ => self.leave_to_process(sender, caller, reply, proxied),
         }
+    }
+
+    fn leave_to_process<'a>(
+        &mut self,
+        sender: Env<'a>,
+        caller: Waiting,
+        reply: Term<'a>,
+        proxied: &mut Proxied<'a>,
+    ) {
+        if let Some((_, true)) = self.callers.claim() {
+            proxied.messages.push(caller.message(&self.tags, sender, reply));
+        }
+        proxied.is_full = matches!(caller.route, Route::Other { .. });
     }
 }
 
@@ -337,24 +269,26 @@ impl Answers {
 pub(crate) fn answer_large<'a>(
     contents: &Contents<Beam>,
     sender: Env<'a>,
+    committer: &ResourceArc<Committer>,
     replies: Term<'a>,
     sliced: bool,
-    couriered: &mut Couriered<'a>,
+    proxied: &mut Proxied<'a>,
 ) -> NifResult<Progress<'a>> {
     let (next, left) = {
-        let held = contents.lock();
-        let mut callers = held.answers.callers.left();
+        let answers = &mut contents.lock().answers;
+        drop(answers.begin(sender, committer));
+        let mut callers = answers.callers.left();
         let left = callers.len();
         (callers.next().copied(), left)
     };
     let Some(next) = next else { return Ok(Progress::Done) };
     let slice = if sliced { next.slice(sender, replies, |_item| true)? } else { None };
     let (reply, rest) = slice.unwrap_or((replies, replies));
-    if matches!(next.route, Route::Courier) {
-        let answers = &contents.lock().answers;
-        couriered.push((next.tag(&answers.tags, sender), reply).encode(sender));
-        return Ok(answers.progress(rest, 0, couriered));
-    }
+    let Route::Direct(_) = next.route else {
+        let answers = &mut contents.lock().answers;
+        answers.leave_to_process(sender, next, reply, proxied);
+        return Ok(answers.progress(rest, 0));
+    };
     let mut arena = Arena::default();
     let copy = arena.keep(reply);
     let answers = &mut contents.lock().answers;
@@ -362,5 +296,5 @@ pub(crate) fn answer_large<'a>(
     if answers.callers.left().len() == left {
         answers.pass_on(sender, arena, copy);
     }
-    Ok(answers.progress(rest, 0, couriered))
+    Ok(answers.progress(rest, 0))
 }

@@ -8,7 +8,7 @@
 use rustler::env::OwnedEnv;
 use rustler::sys::{
     ERL_NIF_THR_DIRTY_CPU_SCHEDULER, ERL_NIF_THR_DIRTY_IO_SCHEDULER, ERL_NIF_THR_NORMAL_SCHEDULER,
-    ErlNifTerm, enif_clear_env, enif_get_tuple, enif_make_list_from_array,
+    ErlNifTerm, enif_clear_env, enif_get_tuple, enif_make_list_from_array, enif_make_pid,
     enif_make_tuple_from_array, enif_send, enif_thread_type,
 };
 use rustler::{Env, LocalPid, Term};
@@ -149,6 +149,15 @@ impl Arena {
             };
             sent == 1
         })
+    }
+}
+
+/// A process as a number, which no other living one has.
+pub(crate) fn number(pid: LocalPid) -> u64 {
+    // SAFETY: no environment is looked at; a term is a transparent word, and that of a pid leads nowhere.
+    unsafe {
+        let term = enif_make_pid(ptr::null_mut(), *pid.as_c_arg());
+        std::mem::transmute::<ErlNifTerm, usize>(term) as u64
     }
 }
 

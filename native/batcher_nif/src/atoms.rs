@@ -4,15 +4,18 @@ use batcher_core::{LaneKey, Reason, Refused};
 use rustler::Atom;
 
 rustler::atoms! {
+    alias,
     alone,
     answer,
     backend_exit,
     batch,
+    batch_command_apply_budget_exceeded,
     batcher_crashed,
     batcher_down,
     batcher_overloaded,
     cancelled,
     commit,
+    compound_member_apply_budget_exceeded,
     delete,
     delete_batch,
     deliver,
@@ -23,6 +26,7 @@ rustler::atoms! {
     immediate,
     killed,
     large,
+    measure,
     more,
     not_running,
     ok,
@@ -35,6 +39,7 @@ rustler::atoms! {
     rested,
     sent,
     shutting_down,
+    single,
     size,
     slices,
     spawn_committers,
@@ -52,6 +57,8 @@ pub(crate) fn refused(refused: Refused) -> Atom {
         Refused::NotRunning => not_running(),
         Refused::ShuttingDown => shutting_down(),
         Refused::Overloaded => batcher_overloaded(),
+        Refused::CommandBudget => batch_command_apply_budget_exceeded(),
+        Refused::CompoundBudget => compound_member_apply_budget_exceeded(),
     }
 }
 

@@ -3,9 +3,10 @@
 //! Invariant: nothing here is called under the lock of a shard but `seat`, `is_current`, `deliver`, which sends one
 //! message, and `reply`, which builds one.
 
-use crate::answers::{Answers, Waiting};
+use crate::answers::Answers;
 use crate::arena::{self, Arena, Kept, list_of};
 use crate::atoms;
+use crate::caller::Waiting;
 use crate::committer::{self, Committer};
 use crate::contents::Writes;
 use crate::failure;
@@ -30,7 +31,7 @@ impl Host for Beam {
     type Caller = Waiting;
     type Answers = Answers;
     type Waiter = Waiter;
-    /// `[{from, reply}]` in an arena.
+    /// `[{to, message}]` in an arena.
     type Mail = (Arena, Kept);
     type Reply = (Arena, Kept);
 
@@ -77,15 +78,15 @@ impl Host for Beam {
         failure: &Failure,
     ) -> Option<(Arena, Kept)> {
         let mut left = Arena::default();
-        let mut couriered = Vec::new();
+        let mut proxied = Vec::new();
         for contents in batches {
-            contents.lock().answers.fail(failure, &mut left, &mut couriered);
+            contents.lock().answers.fail(failure, &mut left, &mut proxied);
         }
-        if couriered.is_empty() {
+        if proxied.is_empty() {
             return None;
         }
         let list = left
-            .build(|inside| list_of(inside.env(), couriered.iter().map(|&pair| inside.term(pair))));
+            .build(|inside| list_of(inside.env(), proxied.iter().map(|&pair| inside.term(pair))));
         Some((left, list))
     }
 

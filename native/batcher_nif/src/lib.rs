@@ -9,6 +9,7 @@
 mod answers;
 mod arena;
 mod atoms;
+mod caller;
 mod committer;
 mod contents;
 mod failure;
@@ -20,13 +21,14 @@ mod registry;
 mod snapshot;
 mod waiter;
 
-use answers::{Caller, Couriered, Progress};
+use answers::{Progress, Proxied};
 use arena::{Arena, list_of};
-use batcher_core::{BarrierId, Config, Group, LaneRef, Pacing};
-use batcher_shell::{Contents, Finished};
+use batcher_core::{BarrierId, Config, Group, LaneRef, Overflow, Pacing, Work};
+use batcher_shell::{Contents, Finished, State};
+use caller::Caller;
 use committer::Committer;
 use contents::{Item, Part, Shape};
-use herald::{Herald, Relays};
+use herald::Herald;
 use host::{Beam, Shard};
 use rustler::{Atom, Binary, Decoder, Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 use std::time::Duration;
@@ -50,14 +52,26 @@ impl<'a> Decoder<'a> for Found {
 }
 
 /// Options as the BEAM side has checked them; see `Options.native/1` there.
-type Options = ((Option<u64>, Option<u64>), Option<i64>, bool, (u64, u64), u64);
+type Options =
+    ((Option<u64>, Option<u64>), Option<i64>, (bool, bool), (u64, u64), u64, Option<Usage>);
+
+/// Work, as the BEAM side measures it: command items, compound members, visits (16.3).
+type Usage = (u64, u64, u64);
+
+fn work((command_items, compound_members, visits): Usage) -> Work {
+    Work { command_items, compound_members, visits }
+}
 
 #[rustler::nif]
 fn open<'a>(env: Env<'a>, shard: u64, options: Options) -> Term<'a> {
-    let ((namespace_max, hot_max), hot_window_ms, paced_by_window, limits, adoption_ms) = options;
+    let (maxima, hot_window_ms, habits, limits, adoption_ms, budgets) = options;
+    let (namespace_max, hot_max) = maxima;
+    let (paced_by_window, refuses_overflow) = habits;
     let config = Config {
         namespace_max,
         hot_max,
+        budgets: budgets.map(work),
+        overflow: if refuses_overflow { Overflow::Refuse } else { Overflow::Queue },
         pacing: if paced_by_window { Pacing::Window } else { Pacing::Commit },
         max_items: limits.0,
         max_bytes: limits.1,
@@ -94,8 +108,15 @@ fn offer<'a>(
     window_ms: u64,
     from: Term<'a>,
     wait_ms: Option<u64>,
+    usage: Option<Usage>,
 ) -> NifResult<Atom> {
-    let offer = Offer { shard, lane, count, window_ms, caller: Caller::of(env, from)?, wait_ms };
+    if let (Some(shard), None) = (shard.0, usage)
+        && shard.measures()
+    {
+        return Ok(shard.look(State::refuses).map_or(atoms::measure(), atoms::refused));
+    }
+    let caller = Caller::of(env, from)?;
+    let offer = Offer { shard, lane, count, window_ms, caller, wait_ms, usage };
     let mut left = measure::SHORT;
     let Some(bytes) = measure::bytes_within(item, &mut left) else {
         return Ok(atoms::large());
@@ -117,8 +138,10 @@ fn offer_large<'a>(
     window_ms: u64,
     from: Term<'a>,
     wait_ms: Option<u64>,
+    usage: Option<Usage>,
 ) -> NifResult<Atom> {
-    let offer = Offer { shard, lane, count, window_ms, caller: Caller::of(env, from)?, wait_ms };
+    let caller = Caller::of(env, from)?;
+    let offer = Offer { shard, lane, count, window_ms, caller, wait_ms, usage };
     let (parts, bytes) = Part::all_of(item);
     offer.make(env, item, bytes, Item::Parts(parts))
 }
@@ -131,6 +154,7 @@ struct Offer<'a> {
     window_ms: u64,
     caller: Caller<'a>,
     wait_ms: Option<u64>,
+    usage: Option<Usage>,
 }
 
 impl<'a> Offer<'a> {
@@ -140,17 +164,21 @@ impl<'a> Offer<'a> {
             return Ok(atoms::not_running());
         };
         let prefix = self.lane.decode::<Binary>().ok();
+        // One command whose reply is to be bare, as in a namespace lane (16.1).
+        let single = atoms::single() == self.lane;
         let lane = match &prefix {
             Some(prefix) => LaneRef::Prefix(prefix),
+            None if single => LaneRef::Generic,
             None => hot_lane(self.lane)?,
         };
         let namespace = prefix.is_some();
         let weight = if namespace { 1 } else { self.count };
         let shape = if namespace { Shape::of(term) } else { Shape::Mixed };
-        let bare = namespace && self.count == 1;
+        let bare = (namespace || single) && self.count == 1;
         let window = Duration::from_millis(self.window_ms);
         let wait = self.wait_ms.map(Duration::from_millis);
-        let group = Group { weight, bytes };
+        let work = self.usage.map_or_else(Work::default, work);
+        let group = Group { weight, bytes, writer: self.caller.writer(), work };
         let queued = shard.offer(env, lane, group, window, wait, |held, until| {
             held.writes.push(item, shape, self.count, bytes);
             held.answers.add(self.caller, until, self.count, bare);
@@ -217,9 +245,8 @@ fn answer_slices<'a>(
     replies: Term<'a>,
     last: bool,
 ) -> NifResult<Term<'a>> {
-    answer(env, &committer, last, |contents, couriered| {
-        let relays = Relays::new(env, committer.shard);
-        contents.lock().answers.slices(env, replies, relays, couriered)
+    answer(env, &committer, last, |contents, proxied| {
+        contents.lock().answers.slices(env, &committer, replies, proxied)
     })
 }
 
@@ -230,9 +257,8 @@ fn answer_each<'a>(
     reply: Term<'a>,
     last: bool,
 ) -> NifResult<Term<'a>> {
-    answer(env, &committer, last, |contents, couriered| {
-        let relays = Relays::new(env, committer.shard);
-        Ok(contents.lock().answers.each(env, reply, relays, couriered))
+    answer(env, &committer, last, |contents, proxied| {
+        Ok(contents.lock().answers.each(env, &committer, reply, proxied))
     })
 }
 
@@ -245,35 +271,35 @@ fn answer_large<'a>(
     replies: Term<'a>,
 ) -> NifResult<Term<'a>> {
     let sliced = how == atoms::slices();
-    answer(env, &committer, false, |contents, couriered| {
-        answers::answer_large(contents, env, replies, sliced, couriered)
+    answer(env, &committer, false, |contents, proxied| {
+        answers::answer_large(contents, env, &committer, replies, sliced, proxied)
     })
 }
 
 #[rustler::nif]
-fn pass(committer: ResourceArc<Committer>, count: usize) -> Atom {
+fn pass(committer: ResourceArc<Committer>) -> Atom {
     if let Some(contents) = committer.seat.contents() {
-        contents.lock().answers.pass(count);
+        contents.lock().answers.pass();
     }
     atoms::ok()
 }
 
-/// `{:done | :alone | :rested | :relayed | {:more, rest} | {:large, rest}, [{from, reply}]}`. `last`: the committer has
+/// `{:done | :alone | :rested | :relayed | {:more, rest} | {:large, rest}, [{to, message}]}`. `last`: the committer has
 /// nothing else to do for this batch.
 fn answer<'a>(
     env: Env<'a>,
     committer: &ResourceArc<Committer>,
     last: bool,
-    work: impl FnOnce(&Contents<Beam>, &mut Couriered<'a>) -> NifResult<Progress<'a>>,
+    work: impl FnOnce(&Contents<Beam>, &mut Proxied<'a>) -> NifResult<Progress<'a>>,
 ) -> NifResult<Term<'a>> {
-    let mut couriered = Vec::new();
+    let mut proxied = Proxied::default();
     let progress = match committer.seat.contents() {
-        Some(contents) => work(&contents, &mut couriered)?,
+        Some(contents) => work(&contents, &mut proxied)?,
         None => Progress::Done,
     };
     let shard = committer.shard;
     let progress = match progress {
-        Progress::Done if couriered.is_empty() && shard.serves_one_alone(committer) => {
+        Progress::Done if proxied.messages.is_empty() && shard.serves_one_alone(committer) => {
             let word = if last {
                 shard.next(env, committer);
                 atoms::rested()
@@ -290,7 +316,7 @@ fn answer<'a>(
         }
         Progress::Large(rest) => (atoms::large(), rest).encode(env),
     };
-    Ok((progress, list_of(env, couriered.into_iter())).encode(env))
+    Ok((progress, list_of(env, proxied.messages.into_iter())).encode(env))
 }
 
 /// Takes so much from the time slice of the calling process.

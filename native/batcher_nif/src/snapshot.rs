@@ -3,12 +3,12 @@
 use crate::atoms;
 use crate::committer::lane_term;
 use crate::host::Beam;
-use batcher_core::{LaneView, Slot};
+use batcher_core::{LaneView, Slot, Work};
 use batcher_shell::{Contents, State};
 use rustler::types::atom::nil;
 use rustler::{Encoder, Env, Term};
 
-/// `[{lane, [{items, froms, weight, window_ms, age_us}], committer | nil}]`, `:not_running` for
+/// `[{lane, [{items, froms, weight, window_ms, age_us, work}], committer | nil}]`, `work` as three numbers, `:not_running` for
 /// a closed shard.
 pub(crate) fn lanes<'a>(env: Env<'a>, state: &State<Beam>) -> Term<'a> {
     if state.is_closed() {
@@ -29,5 +29,7 @@ fn slot_term<'a>(env: Env<'a>, slot: &Slot<Contents<Beam>>) -> Term<'a> {
     let held = slot.contents.lock();
     let (items, froms) = (held.writes.items(env), held.answers.froms(env));
     let age_us = slot.opened.elapsed().as_micros() as u64;
-    (items, froms, slot.weight, slot.window.as_millis() as u64, age_us).encode(env)
+    let Work { command_items, compound_members, visits } = slot.work;
+    let work = (command_items, compound_members, visits);
+    (items, froms, slot.weight, slot.window.as_millis() as u64, age_us, work).encode(env)
 }

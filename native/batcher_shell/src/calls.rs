@@ -93,6 +93,14 @@ impl<H: Host> Shard<H> {
         self.locked(|state| state.engine.lane(lane)?.gathered())
     }
 
+    /// The committer is about to answer these writers of its batch, and perhaps others later.
+    pub fn answering(&self, committer: &H::Committer, writers: impl Iterator<Item = u64>) {
+        let lane = H::seat(committer).serving.lock().as_ref().map(|serving| serving.lane);
+        if let Some(lane) = lane {
+            self.locked(|state| state.engine.handle_answering(lane, writers));
+        }
+    }
+
     /// The committer has answered its batch and rests; the next one is sent to it.
     pub fn next(&self, sender: H::Env<'_>, committer: &H::Committer) {
         let serving = H::seat(committer).serving.lock().take();

@@ -14,7 +14,7 @@ use crate::thread::{Event, panic_text};
 use batcher_core::Config;
 use crossbeam_utils::CachePadded;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Instant;
 
 /// No window of its own: no `:hot_batch_window_ms` is as small as this.
@@ -33,6 +33,8 @@ pub struct Shard<H: Host> {
     /// `:hot_batch_window_ms` of this shard's options (1.3), or [`NO_WINDOW`]. A setting: whoever
     /// reads it while the owner changes gets the old or the new one. So it is none of loom's.
     hot_window_ms: AtomicI64,
+    /// Whether groups are to be measured for budgets (16.3). A setting as well.
+    measures: AtomicBool,
     /// Never locked while the state's lock is wanted.
     pub(crate) heralds: Mutex<Heralds<H::Herald>>,
     /// Both ends, so that an event can be sent while no thread runs.
@@ -46,6 +48,7 @@ impl<H: Host> Shard<H> {
             state: CachePadded::default(),
             index,
             hot_window_ms: AtomicI64::new(NO_WINDOW),
+            measures: AtomicBool::new(false),
             heralds: Mutex::default(),
             events: sync::unbounded(),
         }
@@ -55,6 +58,11 @@ impl<H: Host> Shard<H> {
     pub fn hot_window_ms(&self) -> Option<i64> {
         let window = self.hot_window_ms.load(Ordering::Relaxed);
         (window != NO_WINDOW).then_some(window)
+    }
+
+    /// Whether groups are to be measured before they are offered.
+    pub fn measures(&self) -> bool {
+        self.measures.load(Ordering::Relaxed)
     }
 
     /// Tells the thread.
@@ -163,6 +171,7 @@ impl<H: Host> Shard<H> {
             let watch = watch(number, self.events.0.clone());
             state.owner = Some(Owner { pid, number, _watch: watch });
             self.hot_window_ms.store(hot_window_ms.unwrap_or(NO_WINDOW), Ordering::Relaxed);
+            self.measures.store(config.budgets.is_some(), Ordering::Relaxed);
             state.asked_for = 0;
             // Those of another owner end with it.
             *self.heralds.lock() = Heralds::default();
@@ -186,6 +195,7 @@ impl<H: Host> Shard<H> {
         state.abandon_with = failure;
         state.owner = None;
         self.hot_window_ms.store(NO_WINDOW, Ordering::Relaxed);
+        self.measures.store(false, Ordering::Relaxed);
         state.engine.close();
     }
 }

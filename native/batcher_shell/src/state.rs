@@ -11,7 +11,7 @@ use crate::host::Host;
 #[cfg(feature = "lock-times")]
 use crate::lock_times::LockTimes;
 use crate::outbox::Outbox;
-use batcher_core::{BarrierId, LaneId, LaneView, Phase, Reason, Shard as Engine};
+use batcher_core::{BarrierId, LaneId, LaneView, Phase, Reason, Refused, Shard as Engine};
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
@@ -77,6 +77,15 @@ impl<H: Host> State<H> {
     /// Whether no batcher runs.
     pub fn is_closed(&self) -> bool {
         self.engine.phase() == Phase::Closed
+    }
+
+    /// Why nothing can be offered now.
+    pub fn refuses(&self) -> Option<Refused> {
+        match self.engine.phase() {
+            Phase::Closed => Some(Refused::NotRunning),
+            Phase::Stopping => Some(Refused::ShuttingDown),
+            Phase::Running | Phase::Orphaned(_) => None,
+        }
     }
 
     /// All lanes.

@@ -82,7 +82,7 @@ impl Host for Failing {
 
 fn offer(shard: &Shard<Failing>, window: Duration) -> Caller {
     let caller = Caller::default();
-    let group = Group { weight: 1, bytes: 8 };
+    let group = Group { weight: 1, bytes: 8, ..Group::default() };
     let queued = shard.offer((), LaneRef::Put, group, window, None, |held, until| {
         held.answers.add(Arc::clone(&caller), until);
     });

@@ -79,7 +79,7 @@ impl Caller {
         window: Duration,
         wait: Option<Duration>,
     ) -> Result<(), Refused> {
-        let group = Group { weight: 1, bytes: 8 };
+        let group = Group { weight: 1, bytes: 8, ..Group::default() };
         shard.offer((), lane, group, window, wait, |held, until| {
             held.writes.push(Arc::clone(self));
             held.answers.add(Arc::clone(self), until);
@@ -104,7 +104,7 @@ fn answer(callers: &mut Callers) -> Vec<Arc<Caller>> {
 
 /// A write to the put lane that fails before it is in its slot.
 pub fn fail_to_fill(shard: &Shard) {
-    let group = Group { weight: 1, bytes: 8 };
+    let group = Group { weight: 1, bytes: 8, ..Group::default() };
     let fail = |_: &mut Held<Model>, _| resume_unwind(Box::new("provoked"));
     let offer = || shard.offer((), LaneRef::Put, group, LATE, None, fail);
     assert!(catch_unwind(AssertUnwindSafe(offer)).is_err());

@@ -1,0 +1,148 @@
+//! Who waits for a group's reply, and the way that leads there.
+//!
+//! Invariant: a reply goes where `GenServer.reply/2` would send it.
+
+use crate::arena::{Arena, Elements, Kept, list_of, number};
+use crate::atoms;
+use crate::herald::Home;
+use batcher_shell::KEPT;
+use rustler::{Encoder, Env, Error, LocalPid, NifResult, Term};
+
+/// Who is to be answered, as it arrives.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller<'a> {
+    route: Route,
+    /// The tag is a reference that the calling process waits for, and it does nothing else meanwhile.
+    pub(crate) is_own: bool,
+    /// The tag; for what a process sends the whole `{to, tag}`.
+    tag: Term<'a>,
+}
+
+/// The way of a reply.
+#[derive(Clone, Copy)]
+pub(crate) enum Route {
+    /// To a local process: sent by the library.
+    Direct(LocalPid),
+    /// To an alias of this node, which only a process can send to. `writer` is who is answered.
+    Alias { writer: u64 },
+    /// To wherever else a process can send: it may have to wait for a connection.
+    Other { writer: u64 },
+}
+
+impl<'a> Caller<'a> {
+    /// A reference stands for the calling process, which waits for it; `{to, tag}` for a process or an alias of this
+    /// node, or a process of another one; `{:other, to, tag}` for any other destination, or one whose process did not
+    /// make this call.
+    pub(crate) fn of(env: Env<'a>, from: Term<'a>) -> NifResult<Self> {
+        if from.is_ref() {
+            return Ok(Caller { route: Route::Direct(env.pid()), is_own: true, tag: from });
+        }
+        let parts = Elements::of(from).ok_or(Error::BadArg)?;
+        let whole = |route, tag| Ok(Caller { route, is_own: false, tag });
+        if parts.len() == 3 {
+            let (to, tag) = (parts.at(1), parts.at(2));
+            let writer = u64::from(to.hash_internal(0));
+            return whole(Route::Other { writer }, (to, tag).encode(env));
+        }
+        if parts.len() != 2 {
+            return Err(Error::BadArg);
+        }
+        let (to, tag) = (parts.at(0), parts.at(1));
+        match to.decode::<LocalPid>() {
+            Ok(pid) if alias_of(tag).is_none() => whole(Route::Direct(pid), tag),
+            Ok(pid) => whole(Route::Alias { writer: number(pid) }, from),
+            Err(_) if to.is_ref() => whole(Route::Alias { writer: number(env.pid()) }, from),
+            Err(_) => whole(Route::Other { writer: u64::from(to.hash_internal(0)) }, from),
+        }
+    }
+
+    /// Whom the engine knows it by.
+    pub(crate) fn writer(&self) -> u64 {
+        self.route.writer()
+    }
+
+    /// The same, kept as long as it waits.
+    pub(crate) fn keep(self, tags: &mut Arena, replies: u64, bare: bool) -> Waiting {
+        let home = if self.is_own { Home::here() } else { Home::NOWHERE };
+        Waiting { route: self.route, home, tag: tags.keep(self.tag), replies, bare }
+    }
+}
+
+impl Route {
+    fn writer(self) -> u64 {
+        match self {
+            Route::Direct(pid) => number(pid),
+            Route::Alias { writer } | Route::Other { writer } => writer,
+        }
+    }
+}
+
+/// The alias that `GenServer.call/3` puts into its tag: `[:alias | alias]`, or that as the head of a list.
+fn alias_of(tag: Term<'_>) -> Option<Term<'_>> {
+    let (head, tail) = tag.list_get_cell().ok()?;
+    let (name, alias) = head.list_get_cell().unwrap_or((head, tail));
+    (atoms::alias() == name && alias.is_ref()).then_some(alias)
+}
+
+/// Who waits for a group's reply.
+#[derive(Clone, Copy)]
+pub(crate) struct Waiting {
+    pub(crate) route: Route,
+    pub(crate) home: Home,
+    /// The tag; for what a process sends the whole `{to, tag}`.
+    pub(crate) tag: Kept,
+    /// How many replies of the batch are its (6.2).
+    pub(crate) replies: u64,
+    /// Gets its reply bare, not as `{:ok, slice}` (9.1).
+    bare: bool,
+}
+
+impl Waiting {
+    /// Whom the engine knows it by.
+    pub(crate) fn writer(&self) -> u64 {
+        self.route.writer()
+    }
+
+    /// Its `{to, tag}`, copied.
+    pub(crate) fn from<'a>(&self, tags: &Arena, env: Env<'a>) -> Term<'a> {
+        let tag = tags.enter(|inside| inside.term(self.tag).in_env(env));
+        match self.route {
+            Route::Direct(pid) => (pid, tag).encode(env),
+            Route::Alias { .. } | Route::Other { .. } => tag,
+        }
+    }
+
+    /// What a process is to send, and where: `{to, {tag, reply}}`. All of `reply` is in `env`.
+    pub(crate) fn message<'a>(&self, tags: &Arena, env: Env<'a>, reply: Term<'a>) -> Term<'a> {
+        let from = self.from(tags, env);
+        let pair = Elements::of(from).expect("it is a pair");
+        let (to, tag) = (pair.at(0), pair.at(1));
+        (alias_of(tag).unwrap_or(to), (tag, reply)).encode(env)
+    }
+
+    /// Its reply, and the replies of those behind it; `None` if one of the items does not fit.
+    pub(crate) fn slice<'a>(
+        &self,
+        env: Env<'a>,
+        replies: Term<'a>,
+        mut fits: impl FnMut(Term<'a>) -> bool,
+    ) -> NifResult<Option<(Term<'a>, Term<'a>)>> {
+        if self.bare {
+            let (reply, rest) = replies.list_get_cell()?;
+            return Ok(fits(reply).then_some((reply, rest)));
+        }
+        let mut first = Vec::with_capacity(self.replies.min(KEPT as u64) as usize);
+        let mut rest = replies;
+        for _ in 0..self.replies {
+            let (head, tail) = rest.list_get_cell()?;
+            if !fits(head) {
+                return Ok(None);
+            }
+            first.push(head);
+            rest = tail;
+        }
+        // A batch of one group: its slice is the list itself.
+        let slice = if rest.is_empty_list() { replies } else { list_of(env, first.into_iter()) };
+        Ok(Some(((atoms::ok(), slice).encode(env), rest)))
+    }
+}

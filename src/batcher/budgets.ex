@@ -1,0 +1,80 @@
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Budgets do
+  @moduledoc false
+  # What a commit may be to the host's state machine, and what a group is (contract 16.3). Both are
+  # known by a module of the host's, `Ferricstore.Raft.ApplyWork`, which is looked for at run time.
+  #
+  # Invariant: groups are measured in the process that writes them, before anything is queued.
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Native
+
+  @work Ferricstore.Raft.ApplyWork
+  @measures [batch_usage: 2, admit_items: 2]
+  @no_limit 0xFFFF_FFFF_FFFF_FFFF
+
+  @typedoc "Command items, members of compound values, visits."
+  @type usage :: {non_neg_integer, non_neg_integer, non_neg_integer}
+
+  @doc "The budgets of a shard whose start option `:apply_context` is this; `nil`: groups are not measured."
+  @spec open(non_neg_integer, term) :: usage | nil
+  def open(shard, context) do
+    measures? = context != nil and Enum.all?(@measures, fn {name, arity} -> has?(name, arity) end)
+    # Read by each caller, and never copied.
+    remember(shard, if(measures?, do: {:ok, context}))
+
+    if measures? do
+      {budget(context, :batch_command_apply_budget),
+       budget(context, :compound_member_apply_budget), visits(context)}
+    end
+  end
+
+  @doc "Whether groups of this shard are measured."
+  @spec measured?(integer) :: boolean
+  def measured?(shard), do: :persistent_term.get({__MODULE__, shard}, nil) != nil
+
+  @doc """
+  What a group is: its usage and its number of replies, or the error that its caller gets.
+  """
+  @spec measure(integer, Native.lane(), term) ::
+          {:ok, usage, replies :: non_neg_integer} | {:error, atom}
+  def measure(shard, lane, items) when lane in [:put_batch, :delete_batch] do
+    with {:ok, count} <- apply(@work, :admit_items, [context(shard), items]),
+         do: {:ok, {count, 0, 0}, count}
+  end
+
+  def measure(shard, lane, item) do
+    commands = if is_binary(lane), do: [item], else: item
+
+    case apply(@work, :batch_usage, [context(shard), commands]) do
+      {:ok, %{replies: replies}} when is_binary(lane) and replies != 1 ->
+        {:error, :namespace_batch_reply_width_unsupported}
+
+      {:ok, usage} ->
+        {:ok, {usage.command_items, usage.compound_members, usage.visits}, usage.replies}
+
+      {:error, _reason} = error ->
+        error
+    end
+  end
+
+  # To put what is there, or to erase what isn't, costs nothing.
+  defp remember(shard, nil), do: :persistent_term.erase({__MODULE__, shard})
+  defp remember(shard, context), do: :persistent_term.put({__MODULE__, shard}, context)
+
+  # None any more if the shard was just started anew without one: then it is the host's to refuse.
+  defp context(shard), do: elem(:persistent_term.get({__MODULE__, shard}, {:ok, nil}), 1)
+
+  defp budget(context, key) when is_map_key(context, key), do: limit(Map.fetch!(context, key))
+  defp budget(_context, _key), do: @no_limit
+
+  defp visits(context) do
+    if has?(:visit_budget, 1),
+      do: limit(apply(@work, :visit_budget, [context])),
+      else: @no_limit
+  end
+
+  defp limit(number) when is_integer(number) and number >= 0, do: min(number, @no_limit)
+  defp limit(_none), do: @no_limit
+
+  defp has?(function, arity),
+    do: Code.ensure_loaded?(@work) and function_exported?(@work, function, arity)
+end
