@@ -3,12 +3,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Work do
   # What the callers of one measurement write, and where to.
   # One invariant: it depends on the caller's number alone, so that every peer gets exactly the same work.
 
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.From
+
   @enforce_keys [:callers, :backend]
   defstruct [
     :callers,
     :backend,
     lane: :namespace,
     group: 1,
+    from: nil,
     value_size: 16,
     value: nil,
     shards: 1,
@@ -16,12 +19,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Work do
     window_ms: 1
   ]
 
-  @typedoc "`group`: entries of one call in the put lane. `backend`: the module that commits."
+  @typedoc """
+  `group`: entries of one call in the put lane. `from`: what asynchronous calls have as such, `nil` for synchronous
+  ones. `backend`: the module that commits.
+  """
   @type t :: %__MODULE__{
           callers: pos_integer,
           backend: module,
           lane: :namespace | :put,
           group: pos_integer,
+          from: From.kind() | nil,
           value_size: non_neg_integer,
           value: binary,
           shards: pos_integer,

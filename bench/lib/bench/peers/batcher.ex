@@ -5,7 +5,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Peers.Batcher do
   @behaviour Ferricstore.Raft.WARaftBackend.Batcher.Bench.Peer
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.Work
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{From, Work}
 
   @settings [
     waraft_backend_batcher_backend: :backend,
@@ -32,7 +32,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Peers.Batcher do
   def call(:ok, %{lane: :put} = work, caller) do
     shard = Work.shard(work, caller)
     entries = Work.entries(work, caller)
-    fn -> Batcher.write_put_batch(shard, entries) end
+
+    if work.from,
+      do: From.call(work.from, &Batcher.write_put_batch_async(shard, entries, &1)),
+      else: fn -> Batcher.write_put_batch(shard, entries) end
   end
 
   def call(:ok, %{window_ms: window_ms} = work, caller) do

@@ -10,7 +10,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Peers.GenServerBatcher do
 
   use GenServer
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.Work
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{From, Work}
 
   @timeout_ms 30_000
   @batch_max 10_000
@@ -35,7 +35,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Peers.GenServerBatcher do
   def call(servers, %{lane: :put, window_ms: window_ms} = work, caller) do
     server = Map.fetch!(servers, Work.shard(work, caller))
     entries = Work.entries(work, caller)
-    fn -> GenServer.call(server, {:write_put_batch, entries, window_ms}, @timeout_ms) end
+
+    if work.from,
+      do:
+        From.call(work.from, &GenServer.cast(server, {:write_put_batch, entries, window_ms, &1})),
+      else: fn -> GenServer.call(server, {:write_put_batch, entries, window_ms}, @timeout_ms) end
   end
 
   def call(servers, %{window_ms: window_ms} = work, caller) do
@@ -56,6 +60,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Peers.GenServerBatcher do
     do: {:noreply, add(state, prefix, command, 1, window_ms, from)}
 
   def handle_call({:write_put_batch, entries, window_ms}, from, state),
+    do: {:noreply, add(state, :put_batch, entries, length(entries), window_ms, from)}
+
+  @impl GenServer
+  def handle_cast({:write_put_batch, entries, window_ms, from}, state),
     do: {:noreply, add(state, :put_batch, entries, length(entries), window_ms, from)}
 
   @impl GenServer
