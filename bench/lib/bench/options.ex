@@ -15,7 +15,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Options do
   # Lists are written with commas.
   @numbers [
     callers: {1..100_000, "how many callers write at once"},
-    groups: {1..100_000, "entries in one call of the put lane (groups)"},
+    groups: {1..100_000, "entries in one call of the put lane (groups, async)"},
     values: {0..16_777_216, "bytes of a value"},
     shards: {1..256, "how many shards the callers are spread over"},
     namespaces: {1..10_000, "and how many namespaces in each"},

@@ -73,6 +73,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Suite do
      }, %{repeat: 1, seconds: 0.8, warm_up: 0.2}},
     {:latency, %{backend: :ra, callers: [16, 256, 2_000], peers: @committing, repeat: 1}, %{}},
     {:groups, %{lane: :put, groups: [1, 10, 100]}, %{groups: [1, 100]}},
+    {:async,
+     %{
+       lane: :put,
+       callers: [256, 2_000],
+       groups: [1, 10],
+       peers: [:batcher, :genserver],
+       repeat: 5,
+       seconds: 0.3,
+       warm_up: 0.1
+     }, %{groups: [1]}},
     {:values, %{values: [16, 1_024, 65_536]}, %{}},
     {:shards, %{callers: [2_000], shards: [1, 2, 4, 8, 64]}, %{shards: [1, 64]}},
     {:namespaces, %{callers: [2_000], namespaces: [1, 100]}, %{}},
@@ -90,6 +100,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Suite do
   @quick %{repeat: 1, seconds: 0.4, warm_up: 0.1}
 
   @modules %{
+    async: Scenarios.Async,
     open: Scenarios.Open,
     window: Scenarios.Window,
     depth: Scenarios.Depth,
@@ -100,6 +111,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Suite do
 
   # What scenarios of a special make can measure, and which of them bring their backend.
   @peers %{
+    async: [:batcher, :genserver],
     depth: [:batcher, :floor],
     window: @committing,
     memory: @batching,

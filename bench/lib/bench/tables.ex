@@ -54,6 +54,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Tables do
   def render("open", lines, _goals), do: each(lines, :open, [], [:rate, :peer])
   def render("window", lines, _goals), do: each(lines, :window, [], [:window_ms, :peer])
   def render("depth", lines, _goals), do: each(lines, :depth, [], [:queued, :peer])
+  def render("async", lines, _goals), do: each(lines, :async, [], [:callers, :group, :from])
   def render("wake", lines, _goals), do: each(lines, :wake, [], [:idle_us])
   def render("lock", lines, _goals), do: each(lines, :lock, [], [:callers])
   def render("behind", lines, _goals), do: behind(lines)
@@ -101,7 +102,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Tables do
   defp behind(lines) do
     rows =
       for line <- lines,
-          line.kind in [:throughput, :groups, :values, :shards, :namespaces],
+          line.kind in [:throughput, :groups, :async, :values, :shards, :namespaces],
           {key, ratio} <- line.values,
           key in [:ratio_genserver, :ratio_gbs, :ratio_direct],
           # Direct commits to a backend that does nothing are function calls: no peer.
