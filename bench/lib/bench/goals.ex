@@ -18,6 +18,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Goals do
     direct: [{16, 1}, {256, 3}, {2_000, 5}],
     genserver: [{16, 4}, {256, 1.5}, {2_000, 1.5}]
   ]
+  @aliases [:call_alias, :process_alias]
   @flat 1.15
   @slow_commit_ms 1
   @lock_ns 200
@@ -51,7 +52,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Goals do
 
   defp goals do
     throughput() ++
-      cpu() ++ alone() ++ groups() ++ values() ++ slow() ++ on_disk() ++ costs() ++ lock()
+      cpu() ++
+      alone() ++ groups() ++ async() ++ values() ++ slow() ++ on_disk() ++ costs() ++ lock()
   end
 
   defp throughput do
@@ -84,6 +86,23 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Goals do
         ] do
       {"groups of 100: entries/s against #{of}", {:at_least, bound},
        value(:groups, [backend: :null, group: 100], :"ratio_#{peer}")}
+    end
+  end
+
+  defp async do
+    for callers <- [256, 2_000],
+        group <- [1, 10],
+        {figure, bound, of} <- [
+          {:against_pid, 0.9, "replies to pids"},
+          {:ratio_genserver, 2, "the GenServer batcher"}
+        ] do
+      {"#{callers} callers, groups of #{group}, replies to aliases: entries/s against #{of}",
+       {:at_least, bound},
+       lowest(
+         for from <- @aliases,
+             params = [backend: :null, callers: callers, group: group, from: from],
+             do: value(:async, params, figure)
+       )}
     end
   end
 
@@ -134,6 +153,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Goals do
   defp value(kind, params, name) do
     fn lines ->
       with %Line{values: values} <- Line.find(lines, kind, params), do: values[name]
+    end
+  end
+
+  # Of figures that were all measured.
+  defp lowest(figures) do
+    fn lines ->
+      figures = for figure <- figures, do: figure.(lines)
+      unless nil in figures, do: Enum.min(figures)
     end
   end
 
