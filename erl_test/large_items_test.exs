@@ -16,6 +16,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.LargeItemsTest do
   defp puts(name, count),
     do: for(i <- 1..count//1, do: {"#{name} #{i}", String.duplicate("#{i}", 100), i})
 
+  defp spin_us(us), do: spin_until(System.monotonic_time(:microsecond) + us)
+
+  defp spin_until(until),
+    do: if(System.monotonic_time(:microsecond) < until, do: spin_until(until))
+
   defp echo(shard), do: backend(shard, {:run, fn _function, list -> {:ok, list} end})
 
   test "7.3, 9.1 groups of all sizes: in order, and each gets its slice", %{shard: shard} do
@@ -53,6 +58,49 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.LargeItemsTest do
       assert next_commit(shard).list == Enum.concat(groups)
       for {group, tag} <- Enum.zip(groups, tags), do: assert(await_reply(tag) == {:ok, group})
     end
+  end
+
+  test "9.5 a committer that is killed while it sends a large reply: one reply, that or the error",
+       c do
+    %{shard: shard} = c
+    test = self()
+    # Takes a dirty scheduler milliseconds to copy.
+    reply = Enum.to_list(1..300_000)
+
+    backend(
+      shard,
+      {:run,
+       fn _function, [_one] ->
+         send(test, {:answers, self()})
+         {:ok, [reply]}
+       end}
+    )
+
+    owner = Process.whereis(Batcher.name(shard))
+
+    outcomes =
+      for n <- 1..40 do
+        tag = make_ref()
+        :ok = Batcher.write_put_batch_async(shard, [:one], {self(), tag})
+        Batcher.flush(shard, 0)
+        assert_receive {:answers, committer}, 5_000
+
+        # Nobody goes on with the batch before the dead one has done what it was at: it copies, passes, and can't send.
+        true = :erlang.suspend_process(owner)
+        spin_us(n * 150)
+        Process.exit(committer, :kill)
+        spin_us(8_000)
+        true = :erlang.resume_process(owner)
+        outcome = await_reply(tag)
+        assert outcome in [{:ok, [reply]}, {:error, {:backend_exit, :killed}}]
+        # By then the owner has heard of the death, and the next batch is given to somebody else.
+        assert is_map(:sys.get_state(owner))
+        assert :ok = Batcher.flush(shard)
+        refute_received {^tag, _}
+        elem(outcome, 0)
+      end
+
+    assert Enum.sort(Enum.uniq(outcomes)) == [:error, :ok]
   end
 
   test "4.3, 9.1 commands of all kinds and sizes", %{shard: shard} do

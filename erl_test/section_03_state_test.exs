@@ -55,8 +55,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03StateTest do
     assert GenServer.call(owner, {:write, "p", {:c}, 1}) == {:done, {:c}}
   end
 
-  for {reason, drains} <- [normal: true, shutdown: true, boom: false] do
-    test "3.9 :sys.terminate, reason #{reason}", %{shard: shard} do
+  for {reason, drains} <- [
+        {:normal, true},
+        {:shutdown, true},
+        {{:shutdown, :done}, true},
+        {:boom, false}
+      ] do
+    test "3.9 :sys.terminate, reason #{inspect(reason)}", %{shard: shard} do
       owner = start_alone(shard, adoption_timeout: 0)
       write = queue(shard, "p", {:a})
 

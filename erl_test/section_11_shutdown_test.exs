@@ -141,6 +141,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section11ShutdownTest do
     assert Batcher.write(c.shard, "a", {:direct}, 1) == {:done, {:direct}}
   end
 
+  test "11.6 a supervisor that ends {:shutdown, _} takes its batcher along, drained", c do
+    {:ok, supervisor} = Supervisor.start_link([{Batcher, c.shard}], strategy: :one_for_one)
+    Process.unlink(supervisor)
+    owner = Process.whereis(Batcher.name(c.shard))
+    queued = call_async(fn -> Batcher.write(c.shard, "a", put(1), 60_000) end)
+    wait_queued(c.shard, "a", 1)
+    # As the supervisor's end does, if it has no time left to end its children one by one.
+    send(owner, {:EXIT, supervisor, {:shutdown, :done}})
+    assert await_death(owner) == {:shutdown, :done}
+    assert await(queued) == {:done, {"k1", "v", 0}}
+  end
+
   test "11.6 a supervisor that crashes: its batcher does not drain, a successor goes on", c do
     {:ok, supervisor} = Supervisor.start_link([{Batcher, c.shard}], strategy: :one_for_one)
     Process.unlink(supervisor)
