@@ -4,6 +4,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.CommittersTest do
 
   import Ferricstore.Raft.WARaftBackend.Batcher.Writes
 
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Native
+
   # A committer looks every five seconds whether it is needed, twice before it leaves.
   @retire_ms 20_000
 
@@ -32,41 +34,53 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.CommittersTest do
 
   test "5.4 after a long commit those just answered are waited for, a little", %{shard: shard} do
     start_batcher(shard)
-    test = self()
+    backend(shard, :block)
+    first = occupy(shard, "p")
+    # A commit that takes longer than it has to.
+    started = System.monotonic_time(:microsecond)
+    wait_until(fn -> System.monotonic_time(:microsecond) > started + 4_000 end)
+    looks = looks(first.pid, fn -> release(first) end)
 
-    # Of two callers one is late by some time, less than a committer waits. Without that wait they would write in turns.
-    backend(
-      shard,
-      {:run,
-       fn _function, list ->
-         send(test, {:batch, length(list)})
-         pause(4_000)
-         {:ok, Enum.map(list, &{:done, &1})}
-       end}
-    )
-
-    callers =
-      for late_us <- [0, 50] do
-        call_async(fn ->
-          for n <- 1..60 do
-            Batcher.write(shard, "p", {:set, n}, 20)
-            pause(late_us)
-          end
-        end)
-      end
-
-    for caller <- callers, do: Task.await(caller, 30_000)
-    together = for({:batch, 2} <- mailbox(), do: :together) |> length()
-    assert together > 15
+    # Nobody writes again. One look at what is queued, one more before there is time to wait, one after it.
+    assert length(looks) >= 3
+    assert List.last(looks) - hd(looks) >= 100
   end
 
-  # Lets others run meanwhile.
-  defp pause(us), do: pause_until(System.monotonic_time(:microsecond) + us)
+  test "5.4 after a short commit nobody is waited for", %{shard: shard} do
+    start_batcher(shard)
+    assert {:done, _} = Batcher.write(shard, "p", {:a}, 1)
+    %{pid: committer} = next_commit(shard)
+    # Some of them are long, on a machine that does other things as well.
+    counts =
+      for n <- 1..50 do
+        length(looks(committer, fn -> Batcher.write(shard, "p", {:set, n}, 1) end))
+      end
 
-  defp pause_until(until) do
-    if System.monotonic_time(:microsecond) < until do
-      :erlang.yield()
-      pause_until(until)
+    assert Enum.count(counts, &(&1 == 0)) > 10
+  end
+
+  # When a committer looked how many have written again, in microseconds, until it is done with its batch.
+  defp looks(committer, fun) do
+    for {function, arity} <- [gathered: 1, next: 1],
+        do: :erlang.trace_pattern({Native, function, arity}, true, [:global])
+
+    :erlang.trace(committer, true, [:call, :monotonic_timestamp])
+    fun.()
+    looks = looks_until_next(committer, [])
+    :erlang.trace(committer, false, [:call])
+    looks
+  end
+
+  defp looks_until_next(committer, looks) do
+    receive do
+      {:trace_ts, ^committer, :call, {Native, :gathered, _}, at} ->
+        at = System.convert_time_unit(at, :native, :microsecond)
+        looks_until_next(committer, [at | looks])
+
+      {:trace_ts, ^committer, :call, {Native, :next, _}, _at} ->
+        Enum.reverse(looks)
+    after
+      5_000 -> flunk("the committer did not come to the end of its batch")
     end
   end
 end
