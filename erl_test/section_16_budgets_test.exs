@@ -3,7 +3,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section16BudgetsTest do
   use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: false
 
   import Ferricstore.Raft.WARaftBackend.Batcher.ApplyWorkDouble,
-    only: [context: 0, context: 1, load: 0]
+    only: [context: 0, context: 1, load: 0, load_default: 1]
 
   import Ferricstore.Raft.WARaftBackend.Batcher.Writes
 
@@ -37,6 +37,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section16BudgetsTest do
     Batcher.flush(shard)
     await(task)
     refute_received {:batch_usage, _, _}
+  end
+
+  test "16.3 without the option a host that has contexts says which", %{shard: shard} do
+    load()
+    load_default(Map.delete(context(batch_command_apply_budget: 3), :test))
+    start_batcher(shard, hot_batch_max: 2)
+    assert Batcher.write_put_batch(shard, [1, 2, 3]) == @overloaded
+    assert Batcher.write(shard, "p", {:work, 4, 0, 0, 1}, 1) == @command
+    other = new_shard()
+    start_batcher(other, hot_batch_max: 2, apply_context: nil)
+    assert {:ok, [_, _, _]} = Batcher.write_put_batch(other, [1, 2, 3])
   end
 
   test "16.3 groups are measured in their caller, each lane in its way", %{shard: shard} do

@@ -10,6 +10,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.ApplyWorkDouble do
   import ExUnit.Callbacks
 
   @host Ferricstore.Raft.ApplyWork
+  @host_context Ferricstore.Raft.ApplyContext
 
   @doc "Loads the module under the host's name until the end of the test."
   def load do
@@ -20,12 +21,22 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.ApplyWorkDouble do
         defdelegate visit_budget(context), to: unquote(__MODULE__)
       end
 
-    Module.create(@host, forward, Macro.Env.location(__ENV__))
+    create(@host, forward)
+  end
+
+  @doc "The same for the host's context, whose default this is."
+  def load_default(context) do
+    context = Macro.escape(context)
+    create(@host_context, quote(do: def(default, do: unquote(context))))
+  end
+
+  defp create(module, body) do
+    Module.create(module, body, Macro.Env.location(__ENV__))
 
     on_exit(fn ->
-      :code.purge(@host)
-      :code.delete(@host)
-      :code.purge(@host)
+      :code.purge(module)
+      :code.delete(module)
+      :code.purge(module)
     end)
   end
 
@@ -76,4 +87,5 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.ApplyWorkDouble do
   defp work(_command), do: {1, 0, 1, 1}
 
   defp called(%{test: test}, function, list), do: send(test, {function, self(), list})
+  defp called(_context, _function, _list), do: :ok
 end

@@ -1,14 +1,14 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Budgets do
   @moduledoc false
   # What a commit may be to the host's state machine, and what a group is (contract 16.3). Both are
-  # known by a module of the host's, `Ferricstore.Raft.ApplyWork`, which is looked for at run time.
+  # known by modules of the host's, which are looked for at run time.
   #
   # Invariant: groups are measured in the process that writes them, before anything is queued.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Native
 
+  @context Ferricstore.Raft.ApplyContext
   @work Ferricstore.Raft.ApplyWork
-  @measures [batch_usage: 2, admit_items: 2]
   @no_limit 0xFFFF_FFFF_FFFF_FFFF
 
   @typedoc "Command items, members of compound values, visits."
@@ -16,8 +16,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Budgets do
 
   @doc "The budgets of a shard whose start option `:apply_context` is this; `nil`: groups are not measured."
   @spec open(non_neg_integer, term) :: usage | nil
+  def open(shard, :host) do
+    default = if exports?(@context, :default, 0), do: apply(@context, :default, [])
+    open(shard, default)
+  end
+
   def open(shard, context) do
-    measures? = context != nil and Enum.all?(@measures, fn {name, arity} -> has?(name, arity) end)
+    measures? =
+      context != nil and exports?(@work, :batch_usage, 2) and exports?(@work, :admit_items, 2)
+
     # Read by each caller, and never copied.
     remember(shard, if(measures?, do: {:ok, context}))
 
@@ -67,7 +74,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Budgets do
   defp budget(_context, _key), do: @no_limit
 
   defp visits(context) do
-    if has?(:visit_budget, 1),
+    if exports?(@work, :visit_budget, 1),
       do: limit(apply(@work, :visit_budget, [context])),
       else: @no_limit
   end
@@ -75,6 +82,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Budgets do
   defp limit(number) when is_integer(number) and number >= 0, do: min(number, @no_limit)
   defp limit(_none), do: @no_limit
 
-  defp has?(function, arity),
-    do: Code.ensure_loaded?(@work) and function_exported?(@work, function, arity)
+  defp exports?(module, function, arity),
+    do: Code.ensure_loaded?(module) and function_exported?(module, function, arity)
 end

@@ -40,15 +40,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
       doc:
         "what becomes of a write that does not fit the full slot of a lane whose commit is in " <>
           "flight: `:queue`, it opens the next slot; `:refuse`, it gets an error at once. Without " <>
-          "this option: `:refuse` with `:apply_context`, `:queue` otherwise"
+          "this option: `:refuse` where groups are measured (`:apply_context`), `:queue` otherwise"
     ],
     apply_context: [
       type: :any,
-      default: nil,
+      default: :host,
       doc:
         "what the host's `Ferricstore.Raft.ApplyWork` measures groups with, so that no commit is " <>
-          "more work to the state machine than its budgets allow; `nil`, or a host without that " <>
-          "module: groups are not measured"
+          "more work to the state machine than its budgets allow; `:host` is what the host's " <>
+          "`Ferricstore.Raft.ApplyContext.default/0` says. With `nil`, or a host without these " <>
+          "modules, groups are not measured"
     ],
     max_queue_items: [
       type: :positive,
@@ -106,7 +107,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
   @doc "As the library wants them, with the budgets of `Budgets.open/2`: see `Native.open/2`."
   @spec native(t, Budgets.usage() | nil) :: tuple
   def native(options, budgets) do
-    overflow = options.overflow || if(options.apply_context, do: :refuse, else: :queue)
+    overflow = options.overflow || if(budgets, do: :refuse, else: :queue)
 
     {
       {limit(options.namespace_batch_max), limit(options.hot_batch_max)},
