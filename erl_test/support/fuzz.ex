@@ -18,8 +18,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
   @hang_ms 3_000
   @renew_every 1_000
   @watch __MODULE__.Watch
-  # `:returned` is how a call of this test ends.
-  @ends [:normal, :shutdown, :returned, :noproc]
+  @ends [:normal, :shutdown, {:shutdown, :parent_down}, :noproc]
   @samples 10
   # Makes the thread of a shard fail, on purpose.
   @left_out [panic_thread: 1, load: 0, loaded: 0]
@@ -171,13 +170,24 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
   end
 
   defp known(Native) do
-    options = {{10, nil}, nil, false, {1_000, 1_000_000}, 100}
-    from = {self(), make_ref()}
-    [:persistent_term.get({__MODULE__, :dead}), options, from, :batch, "p", 1 | @raw_shards]
+    options =
+      {{10, nil}, nil, {false, false}, {1_000, 1_000_000}, 100, Enum.random([nil, {9, 9, 9}])}
+
+    from = Enum.random([{self(), make_ref()}, {:erlang.alias(), :tag}, {:other, :name, :tag}])
+    dead = :persistent_term.get({__MODULE__, :dead})
+    [dead, options, from, {1, 0, 2}, :batch, :single, "p", 1 | @raw_shards]
   end
 
   defp known(_public),
-    do: [{self(), make_ref()}, {:a}, [{:a}], [{"k", "v", 0}], ["k"], "p", 1 | @shards]
+    do: [
+      Enum.random([{self(), make_ref()}, {:erlang.alias(), :tag}, {:name, :tag}]),
+      {:a},
+      [{:a}],
+      [{"k", "v", 0}],
+      ["k"],
+      "p",
+      1 | @shards
+    ]
 
   @doc "Sends the owner of a shard a request as `GenServer.call` does."
   def call(request, from), do: send_owner({:"$gen_call", from, request})

@@ -80,9 +80,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Client do
 
   defp plan({kind, _, n}, mark) when kind in [:put, :delete], do: hot(kind, n, mark)
 
-  defp plan({kind, _, n, from, token?}, mark) when kind in [:put_async, :delete_async] do
-    lane = if kind == :put_async, do: :put, else: :delete
-    lane |> hot(n, mark) |> Map.merge(%{kind: :async, from: from, token: token?})
+  defp plan({kind, _, n, from, token?}, mark)
+       when kind in [:put_async, :delete_async, :batch_async] do
+    lane = %{put_async: :put_batch, delete_async: :delete_batch, batch_async: :batch}[kind]
+    lane |> raw(n, mark) |> Map.merge(%{kind: :async, from: from, token: token?})
   end
 
   defp plan({:raw, _, lane, n, window_ms}, mark),
@@ -122,20 +123,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Client do
 
   # `{outcome, tag}`: tag of the reply that comes as a message.
   defp perform({kind, _, _, from, _}, shard, plan, token, _context)
-       when kind in [:put_async, :delete_async] do
+       when kind in [:put_async, :delete_async, :batch_async] do
     {from, tag} = from(from)
-    function = if kind == :put_async, do: :write_put_batch_async, else: :write_delete_batch_async
+    function = function(kind)
     outcome = attempt(fn -> apply(Batcher, function, [shard, plan.item, from, token]) end)
     {outcome, if(outcome == {:returned, :ok}, do: tag)}
   end
 
   defp perform({:raw_cast, _, lane, _, window_ms, _}, shard, plan, token, _context) do
-    tag = make_ref()
+    {from, tag} = from(Enum.random([:plain, :process]))
     kind = :"write_#{lane}"
 
     outcome =
       attempt(fn ->
-        GenServer.cast(Batcher.name(shard), {kind, plan.item, window_ms, {self(), tag}, token})
+        GenServer.cast(Batcher.name(shard), {kind, plan.item, window_ms, from, token})
       end)
 
     {outcome, tag}
@@ -146,6 +147,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Client do
 
   defp perform(step, shard, plan, _token, context),
     do: {attempt(fn -> sync(step, shard, plan, context) end), nil}
+
+  defp function(:put_async), do: :write_put_batch_async
+  defp function(:delete_async), do: :write_delete_batch_async
+  defp function(:batch_async), do: :write_batch_async
 
   defp sync({:write, _, prefix, _, ms}, shard, plan, _),
     do: Batcher.write(shard, prefix, plan.item, ms)
@@ -199,11 +204,19 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Client do
     :ok
   end
 
-  defp from(:bad), do: {{:not_a_pid, make_ref()}, nil}
+  defp from(:bad), do: {{"no process", make_ref()}, nil}
 
-  defp from(kind) when kind in [:alias, :given_up] do
-    tag = [:alias | :erlang.alias()]
-    {{self(), tag}, if(kind == :alias, do: tag, else: {:given_up, tag})}
+  # As a call of a `GenServer` has it, and as ferricstore does.
+  defp from(kind) when kind in [:alias, :call_given_up] do
+    ref = :erlang.alias()
+    tag = [:alias | ref]
+    {{self(), tag}, if(kind == :alias, do: tag, else: {:given_up, ref, tag})}
+  end
+
+  defp from(kind) when kind in [:process, :given_up] do
+    ref = :erlang.alias()
+    tag = {__MODULE__, make_ref()}
+    {{ref, tag}, if(kind == :process, do: tag, else: {:given_up, ref, tag})}
   end
 
   defp from(:plain) do
@@ -219,7 +232,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Client do
   end
 
   # Gives up at once: a reply that comes before is one, none comes after.
-  defp after_call(call, {:given_up, [:alias | ref] = tag}, waiting) do
+  defp after_call(call, {:given_up, ref, tag}, waiting) do
     :erlang.unalias(ref)
     log(%{call | replies: take(tag)})
     waiting

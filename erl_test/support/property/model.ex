@@ -158,7 +158,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Model do
       {{:returned, :ok}, [reply], _} ->
         reply(call, reply, context)
 
-      {{:returned, :ok}, [], _} when call.from == :given_up ->
+      {{:returned, :ok}, [], _} when call.from in [:given_up, :call_given_up] ->
         nil
 
       {{:returned, :ok}, [], _} ->
@@ -189,6 +189,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Model do
     cond do
       commits(call, context) != [] -> {:committed_though_refused, call}
       reply == @overloaded and option(context, shard, :max_queue_items) -> nil
+      reply == @overloaded and option(context, shard, :overflow) == :refuse -> nil
       reply == @overloaded -> {:refused_without_reason, call}
       # Nobody waits for a cast: the end of the program may come first.
       call.kind == :raw_cast and not kept?(call, context) -> nil

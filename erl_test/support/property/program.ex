@@ -72,6 +72,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Program do
         hot_batch_max: maximum(),
         hot_batch_window_ms: pick([nil, nil, nil, nil, nil, 2, 0]),
         pacing: pick([nil, nil, nil, :window]),
+        overflow: pick([nil, nil, nil, :queue, :refuse]),
         max_queue_items: pick([nil, nil, nil, nil, nil, nil, 1, 4, 20]),
         # Nobody takes over a shard that stands alone, unless a fault starts a batcher.
         adoption_timeout:
@@ -114,14 +115,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Program do
       n when n <= 68 ->
         {:put_async, shard, count(), from(), chance(50)}
 
-      n when n <= 76 ->
+      n when n <= 72 ->
         {:delete_async, shard, count(), from(), chance(50)}
+
+      n when n <= 76 ->
+        {:batch_async, shard, pick(0..4), from(), chance(50)}
 
       n when n <= 83 ->
         {:raw, shard, pick(@prefixes ++ @hot), pick(0..3), pick(-1..3)}
 
       n when n <= 88 ->
-        {:raw_cast, shard, pick([:put_batch, :delete_batch]), pick(0..3), pick(0..3), chance(50)}
+        {:raw_cast, shard, pick(@hot), pick(0..3), pick(0..3), chance(50)}
 
       n when n <= 93 ->
         {:flush, shard}
@@ -144,7 +148,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Program do
   end
 
   defp window, do: pick([1, 1, 1, 1, 2, 3, 6])
-  defp from, do: pick([:plain, :plain, :plain, :alias, :alias, :given_up, :bad])
+
+  defp from,
+    do: pick([:plain, :plain, :alias, :process, :process, :call_given_up, :given_up, :bad])
+
   defp shapes, do: list(0, 4, &shape/0)
 
   # Mostly a few; sometimes so many that other paths are taken for long lists.
