@@ -41,7 +41,7 @@ impl<'a> Caller<'a> {
         let whole = |route, tag| Ok(Caller { route, is_own: false, tag });
         if parts.len() == 3 {
             let (to, tag) = (parts.at(1), parts.at(2));
-            let writer = u64::from(to.hash_internal(0));
+            let writer = to.hash_internal(0);
             return whole(Route::Other { writer }, (to, tag).encode(env));
         }
         if parts.len() != 2 {
@@ -52,7 +52,7 @@ impl<'a> Caller<'a> {
             Ok(pid) if alias_of(tag).is_none() => whole(Route::Direct(pid), tag),
             Ok(pid) => whole(Route::Alias { writer: number(pid) }, from),
             Err(_) if to.is_ref() => whole(Route::Alias { writer: number(env.pid()) }, from),
-            Err(_) => whole(Route::Other { writer: u64::from(to.hash_internal(0)) }, from),
+            Err(_) => whole(Route::Other { writer: to.hash_internal(0) }, from),
         }
     }
 
