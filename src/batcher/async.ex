@@ -19,13 +19,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Async do
           :ok | :not_running
   def write(shard, lane, list, window_ms, from, sync_token) do
     count = count(lane, list)
-    queue = fn -> now(shard, lane, list, count, window_ms, from, sync_token) end
 
     case Settings.cast_hook() do
-      _any when count == :improper -> refuse(:invalid_batch_command_list, from, sync_token)
-      _any when window_ms == :direct -> :not_running
-      {:defer, pid} -> defer(pid, shard, queue, from, sync_token)
-      _none -> queue.()
+      _any when count == :improper ->
+        refuse(:invalid_batch_command_list, from, sync_token)
+
+      _any when window_ms == :direct ->
+        :not_running
+
+      {:defer, pid} ->
+        queue = fn -> now(shard, lane, list, count, window_ms, from, sync_token) end
+        defer(pid, shard, queue, from, sync_token)
+
+      _none ->
+        now(shard, lane, list, count, window_ms, from, sync_token)
     end
   end
 

@@ -30,6 +30,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.From do
     end
   end
 
+  @doc "Where `GenServer.reply/2` sends."
+  @spec destination(GenServer.from()) :: pid | reference
+  def destination({_to, [:alias | call_alias]}), do: call_alias
+  def destination({to, _tag}), do: to
+
   defp new(:pid), do: {self(), make_ref()}
   defp new(:call_alias), do: {self(), [:alias | own_alias()]}
   defp new(:process_alias), do: {own_alias(), {__MODULE__, make_ref()}}

@@ -78,7 +78,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Suite do
        lane: :put,
        callers: [256, 2_000],
        groups: [1, 10],
-       peers: [:batcher, :genserver],
+       peers: [:batcher, :genserver, :floor],
        repeat: 5,
        seconds: 0.3,
        warm_up: 0.1
@@ -111,7 +111,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Suite do
 
   # What scenarios of a special make can measure, and which of them bring their backend.
   @peers %{
-    async: [:batcher, :genserver],
+    async: [:batcher, :genserver, :floor],
     depth: [:batcher, :floor],
     window: @committing,
     memory: @batching,

@@ -6,7 +6,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Peers.Floor do
 
   @behaviour Ferricstore.Raft.WARaftBackend.Batcher.Bench.Peer
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.Work
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{From, Work}
 
   @impl true
   def start(work) do
@@ -31,7 +31,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Peers.Floor do
   def call(servers, work, caller) do
     server = Map.fetch!(servers, Work.shard(work, caller))
     message = message(work, caller)
-    fn -> call(server, message) end
+
+    if work.from,
+      do: From.call(work.from, fn from -> cast(server, from, message) end),
+      else: fn -> call(server, message) end
+  end
+
+  defp cast(server, {_to, tag} = from, message) do
+    send(server, {From.destination(from), tag, message})
+    :ok
   end
 
   defp message(%{lane: :put} = work, caller), do: Work.entries(work, caller)
@@ -48,8 +56,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Peers.Floor do
 
   defp loop do
     receive do
-      {from, tag, _message} ->
-        send(from, {tag, :ok})
+      {to, tag, _message} ->
+        send(to, {tag, :ok})
         loop()
 
       :stop ->
