@@ -21,44 +21,49 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section08HeraldsTest do
     Enum.each(heralds, &await_death/1)
   end
 
-  test "8 no reply depends on a herald: callers of suspended ones are answered, before a flush is",
-       c do
-    owner = start_batcher(c.shard)
-    write_from_all(c.shard)
-    Enum.each(await_heralds(owner), &:erlang.suspend_process/1)
-    write_from_all(c.shard)
-    assert Batcher.flush(c.shard) == :ok
-  end
+  for kind <- [:call, :alias] do
+    @kind kind
 
-  test "8 nor on its life: heralds that are killed are replaced", c do
-    owner = start_batcher(c.shard)
-    write_from_all(c.shard)
+    test "8 no reply depends on a herald: callers (#{kind}) of suspended ones are answered, before a flush is",
+         c do
+      owner = start(c, @kind)
+      write_from_all(c.shard, @kind)
+      Enum.each(await_heralds(owner), &:erlang.suspend_process/1)
+      write_from_all(c.shard, @kind)
+      assert Batcher.flush(c.shard) == :ok
+    end
 
-    for _ <- 1..@rounds do
-      heralds = await_heralds(owner)
-      writing = Task.async(fn -> write_from_all(c.shard) end)
-      Enum.each(heralds, &Process.exit(&1, :kill))
-      Enum.each(heralds, &await_death/1)
-      Task.await(writing)
-      write_from_all(c.shard)
+    test "8 nor on its life: heralds that are killed are replaced (#{kind})", c do
+      owner = start(c, @kind)
+      write_from_all(c.shard, @kind)
+
+      for _ <- 1..@rounds do
+        heralds = await_heralds(owner)
+        writing = Task.async(fn -> write_from_all(c.shard, @kind) end)
+        Enum.each(heralds, &Process.exit(&1, :kill))
+        Enum.each(heralds, &await_death/1)
+        Task.await(writing)
+        write_from_all(c.shard, @kind)
+      end
+    end
+
+    test "9.5 nor on the committer that has given it away (#{kind})", c do
+      owner = start(c, @kind)
+      write_from_all(c.shard, @kind)
+      Enum.each(await_heralds(owner), &:erlang.suspend_process/1)
+      for _ <- 1..@rounds, do: write_and_kill(c.shard, @kind, committers(owner))
+      assert Batcher.flush(c.shard) == :ok
     end
   end
 
-  test "9.5 nor on the committer that has given it away", c do
-    owner = start_batcher(c.shard)
-    write_from_all(c.shard)
-    Enum.each(await_heralds(owner), &:erlang.suspend_process/1)
-    for _ <- 1..@rounds, do: write_and_kill(c.shard, committers(owner))
-    assert Batcher.flush(c.shard) == :ok
-  end
-
+  # But for a reply to an alias, which a process has to send.
   test "10.4 nor on any process", c do
     for _ <- 1..@rounds do
       owner = start_alone(c.shard, adoption_timeout: 0)
       write_from_all(c.shard)
       Enum.each(await_heralds(owner), &:erlang.suspend_process/1)
       victims = [owner | committers(owner)]
-      write_and_kill(c.shard, victims)
+      write_and_kill(c.shard, :call, victims)
       wait_until(fn -> not Enum.any?(victims, &Process.alive?/1) end)
     end
   end
@@ -126,21 +131,50 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section08HeraldsTest do
     end
   end
 
+  defp start(c, :call), do: start_batcher(c.shard)
+  defp start(c, :alias), do: start_batcher(c.shard, hot_batch_window_ms: 5)
+
   # Writes again and again from every scheduler, and checks all replies.
-  defp write_from_all(shard) do
+  defp write_from_all(shard, kind \\ :call) do
     from_all(fn n ->
-      for i <- 1..@writes do
-        assert Batcher.write(shard, "lane", {:set, {n, i}}, 1) == {:done, {:set, {n, i}}}
-      end
+      for i <- 1..@writes,
+          do: assert(write(kind, shard, {:set, {n, i}}, 1) == {:done, {:set, {n, i}}})
     end)
   end
 
   # All in one batch. Whoever has its reply first kills these, while others wait for theirs.
-  defp write_and_kill(shard, victims) do
+  defp write_and_kill(shard, kind, victims) do
     from_all(fn n ->
-      Batcher.write(shard, "lane", {:set, n}, 100)
+      write(kind, shard, {:set, n}, 100)
       Enum.each(victims, &Process.exit(&1, :kill))
     end)
+  end
+
+  defp write(:call, shard, command, window_ms),
+    do: Batcher.write(shard, "lane", command, window_ms)
+
+  # As ferricstore does: through an alias.
+  defp write(:alias, shard, item, _window_ms) do
+    tag = {__MODULE__, make_ref()}
+    alias_ref = :erlang.alias()
+
+    case Batcher.write_put_batch_async(shard, [item], {alias_ref, tag}) do
+      :ok -> await_once(tag)
+      {:direct, {:ok, [reply]}} -> reply
+    end
+  end
+
+  defp await_once(tag) do
+    reply =
+      receive do
+        {^tag, {:ok, [reply]}} -> reply
+        {^tag, error} -> error
+      after
+        10_000 -> exit(:no_reply)
+      end
+
+    refute_received {^tag, _again}
+    reply
   end
 
   defp from_all(call) do

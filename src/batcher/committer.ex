@@ -91,7 +91,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         __MODULE__.loop(%{state | parts: [entries | state.parts]})
 
       {^ref, :answer, reply} ->
-        if answer(ref, {:each, false}, reply) == :relayed, do: finish(ref)
+        answered = answer(ref, {:each, false}, reply)
+        :erlang.yield()
+        if answered == :relayed, do: finish(ref)
         :ok = Native.next(ref)
         __MODULE__.loop(worked(state))
 
@@ -282,9 +284,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   defp answer_some(ref, {:each, last?}, reply),
     do: known(fn -> Native.answer_each(ref, reply, last?) end)
 
-  # Until heralds have sent what they were given: mostly they have by now.
+  # Until heralds have sent what they were given: mostly they have by now. Each time on a time slice of its own, as
+  # in `send_all/2`.
   defp finish(ref) do
-    if known(fn -> Native.finish(ref) end) == :more do
+    {progress, proxied} = known(fn -> Native.finish(ref) end)
+    From.deliver(proxied)
+
+    if progress == :more do
       :erlang.yield()
       finish(ref)
     end

@@ -5,7 +5,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Herald do
   #
   # Invariant: no reply depends on it. What it has not sent when its batch is to end, the committer sends.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Committer, Native}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Committer, From, Native}
 
   # Waits awake for so long if the relay before came no longer ago.
   @stay_us 60
@@ -65,7 +65,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Herald do
     end
   end
 
-  defp relay(ref), do: if(Committer.known(fn -> Native.relay(ref) end), do: relay(ref))
+  # Each relay on a time slice of its own: within one a process can't be killed, so that whatever it was left to send
+  # is sent.
+  defp relay(ref) do
+    {more?, proxied} = Committer.known(fn -> Native.relay(ref) end)
+    From.deliver(proxied)
+    :erlang.yield()
+    if more?, do: relay(ref)
+  end
 
   defp now_us, do: System.monotonic_time(:microsecond)
 end

@@ -179,10 +179,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   def pass(_committer), do: :erlang.nif_error(:not_loaded)
 
   @doc """
-  Sends the replies of the committer's batch that heralds have not sent yet. `:more`: some may still be on
-  their way, call again.
+  Sends the replies of the committer's batch that heralds have not sent yet, but for what the calling process has to
+  send, at once and within the time slice that began before this call. `:more`: some may still be on their way, call
+  again.
   """
-  @spec finish(reference) :: :done | :more
+  @spec finish(reference) :: {:done | :more, proxied}
   def finish(_committer), do: :erlang.nif_error(:not_loaded)
 
   @doc """
@@ -192,8 +193,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @spec attend(integer) :: reference | nil
   def attend(_shard), do: :erlang.nif_error(:not_loaded)
 
-  @doc "Sends replies that the herald was given. True: there are more."
-  @spec relay(reference) :: boolean
+  @doc """
+  Sends replies that the herald was given, but for what it has to send itself, as with `finish/1`. True: there are
+  more.
+  """
+  @spec relay(reference) :: {boolean, proxied}
   def relay(_herald), do: :erlang.nif_error(:not_loaded)
 
   @doc "How many calls leave together when the committer's batch is done; `nil` if no more can join them."

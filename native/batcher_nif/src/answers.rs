@@ -1,9 +1,10 @@
 //! The callers of one batch and what each is told.
 //!
 //! Invariant: whoever is passed by the cursor is answered right then, under the same lock, or put into a
-//! relay, unless it had given up; those that a process is to answer are claimed, so that they can't give up any more,
-//! and passed when it is about to. Nobody is answered before the engine knows that it will be. Locks are taken in this order: contents of a batch in flight, heralds or state of the shard,
-//! contents of a queued slot; those of relays, inboxes and seats last.
+//! relay, unless it had given up; those that the committing process is to answer are claimed, so that they can't give
+//! up any more, and passed when it is about to. Nobody is answered before the engine knows that it will be. Locks are
+//! taken in this order: contents of a batch in flight, heralds or state of the shard, contents of a queued slot; those
+//! of relays, inboxes and seats last.
 
 use crate::arena::{Arena, Kept};
 use crate::caller::{Caller, Route, Waiting};
@@ -13,7 +14,10 @@ use crate::herald::{Relays, Replies};
 use crate::host::Beam;
 use crate::measure::{self, SHORT};
 use batcher_shell::{Callers, Contents, Failure, Finished, Relay};
+use foldhash::fast::RandomState;
 use rustler::{Encoder, Env, NifResult, ResourceArc, Term};
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -23,6 +27,8 @@ const CHUNK: u64 = 128;
 pub(crate) const CHUNK_PERCENT: i32 = 40;
 /// Of a slice of more replies one copy is saved by sending it from here.
 const WORTH_A_RELAY: u64 = 32;
+/// So many callers are compared with each other.
+const COMPARED: usize = 10_000;
 
 /// The callers of one batch, in queue order. What each write changes comes first.
 #[derive(Default)]
@@ -30,7 +36,9 @@ const WORTH_A_RELAY: u64 = 32;
 pub(crate) struct Answers {
     tags: Arena,
     callers: Callers<Waiting>,
-    /// Some caller may have more than one reply to come: all are sent in queue order (8).
+    /// Some caller does not wait for its own call, and may have more than one reply to come.
+    others: bool,
+    /// Some caller has: all are sent in queue order (8). Known once the first is to be answered.
     ordered: bool,
     /// Replies that heralds have been given.
     relays: Vec<Arc<Relay<Replies>>>,
@@ -70,7 +78,7 @@ impl Answers {
         replies: u64,
         bare: bool,
     ) {
-        self.ordered |= !caller.is_own;
+        self.others |= !caller.is_own;
         self.callers.add(caller.keep(&mut self.tags, replies, bare), until);
     }
 
@@ -79,7 +87,7 @@ impl Answers {
         self.tags.clear();
         self.callers.clear();
         self.relays.clear();
-        self.ordered = false;
+        (self.others, self.ordered) = (false, false);
     }
 
     /// Sends `{tag}`: no reply will come. Only a process that waits for its own reference gives up.
@@ -170,7 +178,7 @@ impl Answers {
     /// send is put into `left`, as `{to, message}`.
     pub(crate) fn fail(&mut self, failure: &Failure, left: &mut Arena, proxied: &mut Vec<Kept>) {
         for relay in self.relays.drain(..) {
-            relay.send(|replies| replies.send(None));
+            relay.send(|replies| replies.fail(None, left, proxied));
         }
         let reply = left.build(|inside| failure::term(inside.env(), failure));
         let tags = &mut self.tags;
@@ -199,9 +207,20 @@ impl Answers {
     /// A chunk begins: the engine hears whom it may answer, before they can.
     fn begin<'a>(&mut self, sender: Env<'a>, committer: &ResourceArc<Committer>) -> Relays<'a> {
         self.callers.unclaim();
+        if self.others && self.callers.left().len() == self.callers.all().len() {
+            self.ordered = !self.are_different();
+        }
         let next = self.callers.left().take(CHUNK as usize);
         committer.shard.answering(committer, next.map(Waiting::writer));
         Relays::new(sender, committer.shard)
+    }
+
+    /// Whether each caller has one reply to come, for as many as can be compared in a fraction of a millisecond.
+    fn are_different(&self) -> bool {
+        let callers = self.callers.all();
+        let mut seen = HashSet::with_capacity_and_hasher(callers.len(), RandomState::default());
+        callers.len() <= COMPARED
+            && callers.into_iter().all(|caller| caller.is_known() && seen.insert(caller.writer()))
     }
 
     /// The caller behind those that the process is to answer.
@@ -219,9 +238,15 @@ impl Answers {
         }
     }
 
-    /// Sends what heralds have not sent by now.
-    pub(crate) fn finish(&mut self, sender: Env<'_>) -> Finished {
-        batcher_shell::finish(&mut self.relays, |replies| replies.send(Some(sender)))
+    /// Sends what heralds have not sent by now, but for what the calling process is to send at once.
+    pub(crate) fn finish<'a>(&mut self, sender: Env<'a>) -> (Finished, Vec<Term<'a>>) {
+        let proxied = RefCell::new(Vec::new());
+        let finished = batcher_shell::finish(&mut self.relays, |replies| {
+            let sent = replies.len();
+            proxied.borrow_mut().extend(replies.send(sender));
+            sent
+        });
+        (finished, proxied.into_inner())
     }
 
     fn answer_next<'a>(
@@ -245,6 +270,16 @@ impl Answers {
                     // One that is no more need not know.
                     let _ = self.tags.reply(Some(sender), pid, caller.tag, reply);
                 }
+            }
+            Route::Alias { .. }
+                if !self.ordered
+                    && self.callers.claimed() == 0
+                    && caller.replies <= WORTH_A_RELAY =>
+            {
+                self.callers.pass();
+                let tags = &self.tags;
+                relays
+                    .take_proxied(caller.home, |env| caller.message(tags, env, reply.in_env(env)));
             }
             _ => self.leave_to_process(sender, caller, reply, proxied),
         }

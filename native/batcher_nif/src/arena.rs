@@ -85,6 +85,16 @@ impl Arena {
         Kept { term, arena: self.number }
     }
 
+    /// Terms that were kept here as one list, with the arena that holds it; `None` for none.
+    pub(crate) fn list_of_kept(mut self, terms: &[Kept]) -> Option<(Arena, Kept)> {
+        if terms.is_empty() {
+            return None;
+        }
+        let list =
+            self.build(|inside| list_of(inside.env(), terms.iter().map(|&kept| inside.term(kept))));
+        Some((self, list))
+    }
+
     /// Reads terms in the arena, or builds some that nobody keeps.
     pub(crate) fn enter<R>(&self, visit: impl for<'a> FnOnce(Inside<'a>) -> R) -> R {
         self.env.run(|env| visit(Inside { env, number: self.number }))

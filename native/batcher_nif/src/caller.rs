@@ -14,6 +14,8 @@ pub(crate) struct Caller<'a> {
     route: Route,
     /// The tag is a reference that the calling process waits for, and it does nothing else meanwhile.
     pub(crate) is_own: bool,
+    /// Where the process runs that will be answered: nowhere unless it makes this call.
+    home: Home,
     /// The tag; for what a process sends the whole `{to, tag}`.
     tag: Term<'a>,
 }
@@ -35,10 +37,16 @@ impl<'a> Caller<'a> {
     /// make this call.
     pub(crate) fn of(env: Env<'a>, from: Term<'a>) -> NifResult<Self> {
         if from.is_ref() {
-            return Ok(Caller { route: Route::Direct(env.pid()), is_own: true, tag: from });
+            let route = Route::Direct(env.pid());
+            return Ok(Caller { route, is_own: true, home: Home::here(), tag: from });
         }
         let parts = Elements::of(from).ok_or(Error::BadArg)?;
-        let whole = |route, tag| Ok(Caller { route, is_own: false, tag });
+        let whole = |route: Route, tag| {
+            let calls =
+                !matches!(route, Route::Other { .. }) && route.writer() == number(env.pid());
+            let home = if calls { Home::here() } else { Home::NOWHERE };
+            Ok(Caller { route, is_own: false, home, tag })
+        };
         if parts.len() == 3 {
             let (to, tag) = (parts.at(1), parts.at(2));
             let writer = to.hash_internal(0);
@@ -63,8 +71,7 @@ impl<'a> Caller<'a> {
 
     /// The same, kept as long as it waits.
     pub(crate) fn keep(self, tags: &mut Arena, replies: u64, bare: bool) -> Waiting {
-        let home = if self.is_own { Home::here() } else { Home::NOWHERE };
-        Waiting { route: self.route, home, tag: tags.keep(self.tag), replies, bare }
+        Waiting { route: self.route, home: self.home, tag: tags.keep(self.tag), replies, bare }
     }
 }
 
@@ -101,6 +108,11 @@ impl Waiting {
     /// Whom the engine knows it by.
     pub(crate) fn writer(&self) -> u64 {
         self.route.writer()
+    }
+
+    /// Whether its writer is a process of this node, and not just a number.
+    pub(crate) fn is_known(&self) -> bool {
+        !matches!(self.route, Route::Other { .. })
     }
 
     /// Its `{to, tag}`, copied.

@@ -71,19 +71,28 @@ impl Herald {
         shard.attend(Home::here().index(), herald.clone()).then_some(herald)
     }
 
-    /// Sends the replies of one relay. True: there are more.
-    pub(crate) fn work(&self, env: Env<'_>) -> bool {
-        self.inbox.work(|replies| replies.send(Some(env)))
+    /// Sends the replies of one relay, but for those that the process itself is to send. True: there are more relays.
+    pub(crate) fn work<'a>(&self, env: Env<'a>) -> (bool, Vec<Term<'a>>) {
+        let mut proxied = Vec::new();
+        let more = self.inbox.work(|replies| proxied = replies.send(env));
+        (more, proxied)
     }
 }
 
 /// Replies for callers of one scheduler, as messages that are ready to be sent.
+#[derive(Default)]
 pub(crate) struct Replies {
     arena: Arena,
     messages: Vec<(LocalPid, Kept)>,
+    /// Those that only a process can send, `{to, message}`.
+    proxied: Vec<Kept>,
 }
 
 impl Replies {
+    pub(crate) fn len(&self) -> usize {
+        self.messages.len() + self.proxied.len()
+    }
+
     fn add(&mut self, pid: LocalPid, tag: Term<'_>, reply: Term<'_>) {
         let message = self.arena.build(|inside| {
             let env = inside.env();
@@ -92,29 +101,56 @@ impl Replies {
         self.messages.push((pid, message));
     }
 
-    /// Sends what is left, and says how many that were. `sender` is the calling process, `None` on a
-    /// thread of our own.
-    pub(crate) fn send(&mut self, sender: Option<Env<'_>>) -> usize {
-        let count = self.messages.len();
-        while let Some((pid, message)) = self.messages.pop() {
+    /// `build` makes `{to, message}`.
+    fn add_proxied(&mut self, build: impl for<'a> FnOnce(Env<'a>) -> Term<'a>) {
+        self.proxied.push(self.arena.build(|inside| build(inside.env())));
+    }
+
+    /// Sends what the library can send. `sender` is the calling process, `None` on a thread of our own.
+    fn send_direct(&mut self, sender: Option<Env<'_>>) {
+        // Who has waited longest is sent its reply first.
+        for (pid, message) in self.messages.drain(..) {
             // One that is no more need not know.
             let _ = self.arena.send_copy(sender, pid, message);
         }
+    }
+
+    /// Sends what is left, but for what the calling process is to send at once, which is returned.
+    pub(crate) fn send<'a>(&mut self, sender: Env<'a>) -> Vec<Term<'a>> {
+        self.send_direct(Some(sender));
+        let arena = &self.arena;
+        let copy = |kept| arena.enter(|inside| inside.term(kept).in_env(sender));
+        let proxied = self.proxied.drain(..).map(copy).collect();
         // The herald may look at it much later.
         self.arena.clear();
-        count
+        proxied
+    }
+
+    /// Sends what is left, from a thread of our own or where the calling process has failed. What only a process can
+    /// send is copied to `left`, as `{to, message}`.
+    pub(crate) fn fail(
+        &mut self,
+        sender: Option<Env<'_>>,
+        left: &mut Arena,
+        proxied: &mut Vec<Kept>,
+    ) {
+        self.send_direct(sender);
+        let arena = &self.arena;
+        let copy = |kept| arena.enter(|inside| left.keep(inside.term(kept)));
+        proxied.extend(self.proxied.drain(..).map(copy));
+        self.arena.clear();
     }
 }
 
-/// What a herald will be given.
-type Given = (ResourceArc<Herald>, Replies);
+/// Replies and the herald that will be given them: without one, they are left for the end of the batch.
+type Given = (Option<ResourceArc<Herald>>, Replies);
 
 /// The replies of one call of a committer that are not its own to send.
 pub(crate) struct Relays<'a> {
     env: Env<'a>,
     shard: &'static Shard,
     here: Home,
-    found: Vec<(Home, Option<Given>)>,
+    found: Vec<(Home, Given)>,
 }
 
 impl<'a> Relays<'a> {
@@ -135,35 +171,47 @@ impl<'a> Relays<'a> {
             return false;
         }
         match self.at(home) {
-            Some((_herald, replies)) => replies.add(pid, tag, reply),
-            None => return false,
+            (Some(_herald), replies) => replies.add(pid, tag, reply),
+            (None, _) => return false,
         }
         true
     }
 
-    fn at(&mut self, home: Home) -> Option<&mut Given> {
-        let place = self.found.iter().position(|&(found, _)| found == home);
-        let place = place.unwrap_or_else(|| {
-            let herald = self.shard.herald(self.env, home.index());
-            let empty = || Replies { arena: Arena::default(), messages: Vec::new() };
-            self.found.push((home, herald.map(|herald| (herald, empty()))));
-            self.found.len() - 1
-        });
-        self.found[place].1.as_mut()
+    /// This reply, `{to, message}`, will be sent by a process.
+    pub(crate) fn take_proxied(
+        &mut self,
+        home: Home,
+        build: impl for<'b> FnOnce(Env<'b>) -> Term<'b>,
+    ) {
+        self.at(home).1.add_proxied(build);
     }
 
-    /// Gives each herald what is its, and answers those relays.
+    fn at(&mut self, home: Home) -> &mut Given {
+        let place = self.found.iter().position(|&(found, _)| found == home);
+        let place = place.unwrap_or_else(|| {
+            let lives = home != Home::NOWHERE;
+            let herald = lives.then(|| self.shard.herald(self.env, home.index())).flatten();
+            self.found.push((home, (herald, Replies::default())));
+            self.found.len() - 1
+        });
+        &mut self.found[place].1
+    }
+
+    /// Gives each herald what is its, and answers the relays that have to be sent before the batch ends.
     pub(crate) fn leave(mut self) -> Vec<Arc<Relay<Replies>>> {
         let mut relays = Vec::new();
-        for (herald, mut replies) in self.found.drain(..).filter_map(|(_home, given)| given) {
-            // Who has waited longest is sent its reply first.
-            replies.messages.reverse();
-            if replies.messages.len() < FEW || herald.inbox.is_full() {
-                replies.send(Some(self.env));
+        for (_home, (herald, mut replies)) in self.found.drain(..) {
+            let herald = herald.filter(|herald| replies.len() >= FEW && !herald.inbox.is_full());
+            if herald.is_none() {
+                replies.send_direct(Some(self.env));
+            }
+            if replies.len() == 0 {
                 continue;
             }
             let relay = Arc::new(Relay::new(replies));
-            if herald.inbox.push(Arc::clone(&relay)) {
+            if let Some(herald) = herald
+                && herald.inbox.push(Arc::clone(&relay))
+            {
                 Arena::default().send(Some(self.env), herald.pid, |inside| {
                     (&herald, atoms::relay()).encode(inside.env())
                 });
@@ -177,9 +225,12 @@ impl<'a> Relays<'a> {
 impl Drop for Relays<'_> {
     /// Whoever is in here counts as answered: so it is, even if the call that has put it here fails.
     fn drop(&mut self) {
-        for (_herald, replies) in self.found.iter_mut().filter_map(|(_home, given)| given.as_mut())
-        {
-            replies.send(Some(self.env));
+        let (mut left, mut proxied) = (Arena::default(), Vec::new());
+        for (_home, (_herald, replies)) in &mut self.found {
+            replies.fail(Some(self.env), &mut left, &mut proxied);
+        }
+        if let Some(mail) = left.list_of_kept(&proxied) {
+            self.shard.deliver(Some(self.env), mail);
         }
     }
 }

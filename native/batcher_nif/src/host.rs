@@ -4,7 +4,7 @@
 //! message, and `reply`, which builds one.
 
 use crate::answers::Answers;
-use crate::arena::{self, Arena, Kept, list_of};
+use crate::arena::{self, Arena, Kept};
 use crate::atoms;
 use crate::caller::Waiting;
 use crate::committer::{self, Committer};
@@ -82,12 +82,7 @@ impl Host for Beam {
         for contents in batches {
             contents.lock().answers.fail(failure, &mut left, &mut proxied);
         }
-        if proxied.is_empty() {
-            return None;
-        }
-        let list = left
-            .build(|inside| list_of(inside.env(), proxied.iter().map(|&pair| inside.term(pair))));
-        Some((left, list))
+        left.list_of_kept(&proxied)
     }
 
     fn tell_late(answers: &mut Answers, caller: Waiting) {

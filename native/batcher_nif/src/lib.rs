@@ -327,16 +327,17 @@ fn consume(env: Env<'_>, percent: i32) {
 }
 
 #[rustler::nif]
-fn finish(env: Env<'_>, committer: ResourceArc<Committer>) -> Atom {
-    let Some(contents) = committer.seat.contents() else {
-        return atoms::done();
+fn finish(env: Env<'_>, committer: ResourceArc<Committer>) -> Term<'_> {
+    let (finished, proxied) = match committer.seat.contents() {
+        Some(contents) => contents.lock().answers.finish(env),
+        None => (Finished::All, Vec::new()),
     };
-    match contents.lock().answers.finish(env) {
-        Finished::All => return atoms::done(),
-        Finished::Some => consume(env, answers::CHUNK_PERCENT),
-        Finished::Busy => {}
+    let progress = if finished == Finished::All { atoms::done() } else { atoms::more() };
+    // What is left to the process has to be sent within this time slice.
+    if finished == Finished::Some && proxied.is_empty() {
+        consume(env, answers::CHUNK_PERCENT);
     }
-    atoms::more()
+    (progress, list_of(env, proxied.into_iter())).encode(env)
 }
 
 #[rustler::nif]
@@ -346,9 +347,13 @@ fn attend(env: Env<'_>, shard: Found) -> NifResult<Term<'_>> {
 }
 
 #[rustler::nif]
-fn relay(env: Env<'_>, herald: ResourceArc<Herald>) -> bool {
-    consume(env, answers::CHUNK_PERCENT);
-    herald.work(env)
+fn relay(env: Env<'_>, herald: ResourceArc<Herald>) -> Term<'_> {
+    let (more, proxied) = herald.work(env);
+    // As above.
+    if proxied.is_empty() {
+        consume(env, answers::CHUNK_PERCENT);
+    }
+    (more, list_of(env, proxied.into_iter())).encode(env)
 }
 
 #[rustler::nif]

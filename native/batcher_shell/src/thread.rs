@@ -138,9 +138,15 @@ impl<H: Host> Shard<H> {
 
     /// Tells all callers that are left of these batches of the failure.
     fn fail(&self, batches: impl Iterator<Item = Contents<H>>, failure: &Failure) {
-        let Some(mail) = H::fail(batches, failure) else { return };
+        if let Some(mail) = H::fail(batches, failure) {
+            self.deliver(None, mail);
+        }
+    }
+
+    /// Has a committer that rests send replies, or the next one that does.
+    pub fn deliver(&self, sender: Option<H::Env<'_>>, mail: H::Mail) {
         self.locked(|state| match state.idle.last() {
-            Some(courier) => H::deliver(courier, None, mail),
+            Some(committer) => H::deliver(committer, sender, mail),
             None => state.undelivered.push(mail),
         });
     }
