@@ -100,7 +100,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.LargeItemsTest do
         elem(outcome, 0)
       end
 
-    assert Enum.sort(Enum.uniq(outcomes)) == [:error, :ok]
+    # Some were killed in time.
+    assert :error in outcomes
   end
 
   test "4.3, 9.1 commands of all kinds and sizes", %{shard: shard} do

@@ -124,7 +124,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     state = %{state | debug: debug}
 
     cond do
-      not orderly?(reason) -> exit(reason)
+      not orderly?(reason) -> go_on(crash(state, reason))
       reason == :normal -> go_on(ending(state, :normal, state.drain_timeout))
       true -> go_on(ending(state, reason, state.shutdown_timeout))
     end
@@ -165,9 +165,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     do: IO.puts(device, "*DBG* #{inspect(name)} got #{what}")
 
   # Of a message only what kind it is.
-  defp describe({:"$gen_call", {to, _tag}, request}),
+  defp describe({:"$gen_call", {to, _tag}, request}) when is_pid(to),
     do: "call #{kind(request)} of #{inspect(to)}"
 
+  defp describe({:"$gen_call", _from, request}), do: "call #{kind(request)}"
   defp describe({:"$gen_cast", request}), do: "cast #{kind(request)}"
   defp describe(message), do: kind(message)
 
@@ -184,16 +185,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     handle(message, state)
   catch
     kind, reason ->
-      where = Exception.format_stacktrace_entry(without_arguments(hd(__STACKTRACE__)))
-      Logger.error("batcher #{state.shard}: its owner failed in #{where}")
-      sweep(state)
-      {:exit, {:owner_failed, failure(kind, reason)}}
+      where = for {module, function, _, _} <- Enum.take(__STACKTRACE__, 1), do: {module, function}
+      Logger.error("batcher #{state.shard}: its owner failed in #{inspect(where)}")
+      crash(state, {:owner_failed, failure(kind, reason)})
   end
-
-  defp without_arguments({module, function, arguments, location}) when is_list(arguments),
-    do: {module, function, length(arguments), location}
-
-  defp without_arguments(entry), do: entry
 
   defp failure(:error, %module{}), do: module
   defp failure(kind, _reason), do: kind
@@ -212,8 +207,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   # The library has failed and has told everybody who waited (10.5).
   defp handle({:batcher_crashed, text} = reason, state) when is_binary(text) do
     Logger.error("batcher #{state.shard}: the library failed: #{text}")
-    sweep(state)
-    {:exit, reason}
+    crash(state, reason)
   end
 
   defp handle({:spawn_committers, count}, state) when is_integer(count) do
@@ -280,7 +274,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   defp parent_down(state, reason) do
     cond do
       orderly?(reason) -> ending(state, reason, state.shutdown_timeout)
-      state.supervised? -> {:exit, reason}
+      state.supervised? -> crash(state, reason)
       true -> ending(state, {:shutdown, :parent_down}, state.shutdown_timeout)
     end
   end
@@ -308,6 +302,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     %{state | ending: {tag, timer, if(reason == :normal, do: before, else: reason)}}
   end
 
+  # Leaves the shard to a successor (10.4).
+  defp crash(state, reason) do
+    sweep(state, nil)
+    {:exit, reason}
+  end
+
   # What the backend did not get by now is answered, what is in flight ends by itself.
   defp finish(state, result, timer, reason) do
     Process.cancel_timer(timer)
@@ -316,31 +316,32 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     if Process.whereis(name) == self(), do: Process.unregister(name)
     flushed = if result == :ok, do: :ok, else: {:error, :shutting_down}
     Enum.each(state.flushes, fn {_tag, from} -> GenServer.reply(from, flushed) end)
-    state = sweep(%{state | flushes: %{}})
+    state = sweep(%{state | flushes: %{}}, flushed)
     Enum.each(state.stops, &GenServer.reply(&1, :ok))
     {:exit, reason}
   end
 
-  # Whoever called when it was too late is answered as well, and nothing is left to be shown in a report.
-  defp sweep(state) do
+  # Whoever called when it was too late is answered as well, but for who waits for a flush that nobody will tell of
+  # (`nil`): it hears of the death. Nothing is left to be shown in a report.
+  defp sweep(state, flushed) do
     receive do
       {:"$gen_call", from, :stop} when is_from(from) ->
-        sweep(%{state | stops: [from | state.stops]})
+        sweep(%{state | stops: [from | state.stops]}, flushed)
 
       {:"$gen_call", from, :flush} when is_from(from) ->
-        GenServer.reply(from, :ok)
-        sweep(state)
+        if flushed, do: GenServer.reply(from, flushed)
+        sweep(state, flushed)
 
       {:"$gen_call", from, request} when is_from(from) ->
         Raw.call(state.shard, request, from)
-        sweep(state)
+        sweep(state, flushed)
 
       {:"$gen_cast", request} ->
         Raw.cast(state.shard, request)
-        sweep(state)
+        sweep(state, flushed)
 
       _other ->
-        sweep(state)
+        sweep(state, flushed)
     after
       0 -> state
     end

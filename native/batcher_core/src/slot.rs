@@ -45,14 +45,14 @@ pub struct Slot<B> {
     /// Leaves when the commit in flight ends, though it was opened while that one's callers were
     /// being answered: one of them has written again (5.4).
     pub(crate) follows: bool,
-    /// What it is to the state machine; nothing where groups are not measured.
-    pub work: Work,
     /// The window of the write that opened it.
     pub window: Duration,
     /// When it was opened.
     pub opened: Instant,
     /// Ticket of its first group.
     pub(crate) first_ticket: u64,
+    /// What it is to the state machine; nothing where groups are not measured.
+    pub work: Work,
     /// Barriers that wait for this slot to be answered.
     pub(crate) barriers: Vec<BarrierId>,
 }
@@ -95,11 +95,12 @@ impl<B> Slot<B> {
         max: Option<u64>,
         budgets: Option<Work>,
     ) -> Option<Refused> {
-        let (weight, work) = held.map_or((0, Work::default()), |slot| (slot.weight, slot.work));
+        let weight = held.map_or(0, |slot| slot.weight);
         if max.is_some_and(|max| weight.saturating_add(group.weight) > max) {
             return Some(Refused::Overloaded);
         }
-        work.and(group.work).above(budgets?)
+        let budgets = budgets?;
+        held.map_or(group.work, |slot| slot.work.and(group.work)).above(budgets)
     }
 
     /// One more group.
@@ -108,7 +109,10 @@ impl<B> Slot<B> {
         self.groups += 1;
         self.bytes += group.bytes;
         self.items += items(group);
-        self.work = self.work.and(group.work);
+        // On a cache line of its own: not written where groups are not measured.
+        if group.work != Work::default() {
+            self.work = self.work.and(group.work);
+        }
     }
 
     /// When the window ends.

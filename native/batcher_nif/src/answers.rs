@@ -217,10 +217,12 @@ impl Answers {
 
     /// Whether each caller has one reply to come, for as many as can be compared in a fraction of a millisecond.
     fn are_different(&self) -> bool {
-        let callers = self.callers.all();
+        let mut callers = self.callers.all();
+        if callers.len() > COMPARED {
+            return false;
+        }
         let mut seen = HashSet::with_capacity_and_hasher(callers.len(), RandomState::default());
-        callers.len() <= COMPARED
-            && callers.into_iter().all(|caller| caller.is_known() && seen.insert(caller.writer()))
+        callers.all(|caller| caller.is_known() && seen.insert(caller.writer()))
     }
 
     /// The caller behind those that the process is to answer.

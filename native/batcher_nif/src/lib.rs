@@ -16,6 +16,7 @@ mod failure;
 mod herald;
 mod host;
 mod measure;
+mod offer;
 mod owner;
 mod registry;
 mod snapshot;
@@ -23,14 +24,15 @@ mod waiter;
 
 use answers::{Progress, Proxied};
 use arena::{Arena, list_of};
-use batcher_core::{BarrierId, Config, Group, LaneRef, Overflow, Pacing, Work};
+use batcher_core::{BarrierId, Config, Overflow, Pacing};
 use batcher_shell::{Contents, Finished, State};
 use caller::Caller;
 use committer::Committer;
-use contents::{Item, Part, Shape};
+use contents::{Item, Part};
 use herald::Herald;
 use host::{Beam, Shard};
-use rustler::{Atom, Binary, Decoder, Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
+use offer::{Offer, Usage, work};
+use rustler::{Atom, Decoder, Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 use std::time::Duration;
 use waiter::Waiter;
 
@@ -54,13 +56,6 @@ impl<'a> Decoder<'a> for Found {
 /// Options as the BEAM side has checked them; see `Options.native/1` there.
 type Options =
     ((Option<u64>, Option<u64>), Option<i64>, (bool, bool), (u64, u64), u64, Option<Usage>);
-
-/// Work, as the BEAM side measures it: command items, compound members, visits (16.3).
-type Usage = (u64, u64, u64);
-
-fn work((command_items, compound_members, visits): Usage) -> Work {
-    Work { command_items, compound_members, visits }
-}
 
 #[rustler::nif]
 fn open<'a>(env: Env<'a>, shard: u64, options: Options) -> Term<'a> {
@@ -116,7 +111,7 @@ fn offer<'a>(
         return Ok(shard.look(State::refuses).map_or(atoms::measure(), atoms::refused));
     }
     let caller = Caller::of(env, from)?;
-    let offer = Offer { shard, lane, count, window_ms, caller, wait_ms, usage };
+    let offer = Offer { shard: shard.0, lane, count, window_ms, caller, wait_ms, usage };
     let mut left = measure::SHORT;
     let Some(bytes) = measure::bytes_within(item, &mut left) else {
         return Ok(atoms::large());
@@ -141,64 +136,9 @@ fn offer_large<'a>(
     usage: Option<Usage>,
 ) -> NifResult<Atom> {
     let caller = Caller::of(env, from)?;
-    let offer = Offer { shard, lane, count, window_ms, caller, wait_ms, usage };
+    let offer = Offer { shard: shard.0, lane, count, window_ms, caller, wait_ms, usage };
     let (parts, bytes) = Part::all_of(item);
     offer.make(env, item, bytes, Item::Parts(parts))
-}
-
-/// The arguments of an offer.
-struct Offer<'a> {
-    shard: Found,
-    lane: Term<'a>,
-    count: u64,
-    window_ms: u64,
-    caller: Caller<'a>,
-    wait_ms: Option<u64>,
-    usage: Option<Usage>,
-}
-
-impl<'a> Offer<'a> {
-    /// `term` takes this many `bytes`; `item` is it, or its copy.
-    fn make(self, env: Env<'a>, term: Term<'a>, bytes: u64, item: Item<'a>) -> NifResult<Atom> {
-        let Some(shard) = self.shard.0 else {
-            return Ok(atoms::not_running());
-        };
-        let prefix = self.lane.decode::<Binary>().ok();
-        // One command whose reply is to be bare, as in a namespace lane (16.1).
-        let single = atoms::single() == self.lane;
-        let lane = match &prefix {
-            Some(prefix) => LaneRef::Prefix(prefix),
-            None if single => LaneRef::Generic,
-            None => hot_lane(self.lane)?,
-        };
-        let namespace = prefix.is_some();
-        let weight = if namespace { 1 } else { self.count };
-        let shape = if namespace { Shape::of(term) } else { Shape::Mixed };
-        let bare = (namespace || single) && self.count == 1;
-        let window = Duration::from_millis(self.window_ms);
-        let wait = self.wait_ms.map(Duration::from_millis);
-        let work = self.usage.map_or_else(Work::default, work);
-        let group = Group { weight, bytes, writer: self.caller.writer(), work };
-        let queued = shard.offer(env, lane, group, window, wait, |held, until| {
-            held.writes.push(item, shape, self.count, bytes);
-            held.answers.add(self.caller, until, self.count, bare);
-        });
-        Ok(match queued {
-            Ok(()) => atoms::queued(),
-            Err(refused) => atoms::refused(refused),
-        })
-    }
-}
-
-fn hot_lane(name: Term<'_>) -> NifResult<LaneRef<'static>> {
-    let name: Atom = name.decode()?;
-    let lanes = [
-        (atoms::batch(), LaneRef::Generic),
-        (atoms::put_batch(), LaneRef::Put),
-        (atoms::delete_batch(), LaneRef::Delete),
-    ];
-    let lane = lanes.into_iter().find(|&(atom, _)| atom == name);
-    lane.map(|(_, lane)| lane).ok_or(Error::BadArg)
 }
 
 #[rustler::nif]

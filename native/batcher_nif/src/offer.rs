@@ -1,0 +1,79 @@
+//! One call's writes on their way into a shard.
+//!
+//! Invariant: what the engine is told of a group is what its slot gets.
+
+use crate::atoms;
+use crate::caller::Caller;
+use crate::contents::{Item, Shape};
+use crate::host::Shard;
+use batcher_core::{Group, LaneRef, Work};
+use rustler::{Atom, Binary, Env, Error, NifResult, Term};
+use std::time::Duration;
+
+/// Work, as the BEAM side measures it: command items, compound members, visits (16.3).
+pub(crate) type Usage = (u64, u64, u64);
+
+pub(crate) fn work((command_items, compound_members, visits): Usage) -> Work {
+    Work { command_items, compound_members, visits }
+}
+
+/// The arguments of an offer.
+pub(crate) struct Offer<'a> {
+    pub(crate) shard: Option<&'static Shard>,
+    pub(crate) lane: Term<'a>,
+    pub(crate) count: u64,
+    pub(crate) window_ms: u64,
+    pub(crate) caller: Caller<'a>,
+    pub(crate) wait_ms: Option<u64>,
+    pub(crate) usage: Option<Usage>,
+}
+
+impl<'a> Offer<'a> {
+    /// `term` takes this many `bytes`; `item` is it, or its copy.
+    pub(crate) fn make(
+        self,
+        env: Env<'a>,
+        term: Term<'a>,
+        bytes: u64,
+        item: Item<'a>,
+    ) -> NifResult<Atom> {
+        let Some(shard) = self.shard else {
+            return Ok(atoms::not_running());
+        };
+        let prefix = self.lane.decode::<Binary>().ok();
+        // One command whose reply is to be bare, as in a namespace lane (16.1).
+        let single = atoms::single() == self.lane;
+        let lane = match &prefix {
+            Some(prefix) => LaneRef::Prefix(prefix),
+            None if single => LaneRef::Generic,
+            None => hot_lane(self.lane)?,
+        };
+        let namespace = prefix.is_some();
+        let weight = if namespace { 1 } else { self.count };
+        let shape = if namespace { Shape::of(term) } else { Shape::Mixed };
+        let bare = (namespace || single) && self.count == 1;
+        let window = Duration::from_millis(self.window_ms);
+        let wait = self.wait_ms.map(Duration::from_millis);
+        let work = self.usage.map_or_else(Work::default, work);
+        let group = Group { weight, bytes, writer: self.caller.writer(), work };
+        let queued = shard.offer(env, lane, group, window, wait, |held, until| {
+            held.writes.push(item, shape, self.count, bytes);
+            held.answers.add(self.caller, until, self.count, bare);
+        });
+        Ok(match queued {
+            Ok(()) => atoms::queued(),
+            Err(refused) => atoms::refused(refused),
+        })
+    }
+}
+
+fn hot_lane(name: Term<'_>) -> NifResult<LaneRef<'static>> {
+    let name: Atom = name.decode()?;
+    let lanes = [
+        (atoms::batch(), LaneRef::Generic),
+        (atoms::put_batch(), LaneRef::Put),
+        (atoms::delete_batch(), LaneRef::Delete),
+    ];
+    let lane = lanes.into_iter().find(|&(atom, _)| atom == name);
+    lane.map(|(_, lane)| lane).ok_or(Error::BadArg)
+}
