@@ -49,29 +49,38 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Herald do
   defp work(ref, last_us) do
     relay(ref)
     now_us = now_us()
-    if now_us - last_us < @near_us, do: stay(ref, now_us + @stay_us, now_us), else: now_us
+
+    if now_us - last_us < @near_us do
+      stay(ref, now_us + @stay_us, now_us)
+    else
+      :erlang.yield()
+      now_us
+    end
   end
 
   # Commits that follow each other like this: to sleep between them would take longer than they do, since a
   # scheduler that sleeps is woken by its operating system. So it is kept awake for the next relay. Whoever
   # else can run here does.
   defp stay(ref, until_us, last_us) do
+    :erlang.yield()
+
     receive do
       {^ref, :relay} -> work(ref, last_us)
     after
-      0 ->
-        :erlang.yield()
-        if now_us() < until_us, do: stay(ref, until_us, last_us), else: last_us
+      0 -> if now_us() < until_us, do: stay(ref, until_us, last_us), else: last_us
     end
   end
 
-  # Each relay on a time slice of its own: within one a process can't be killed, so that whatever it was left to send
-  # is sent.
+  # Each relay on a time slice of its own, begun by waiting or by a yield: within one a process can't be killed, so
+  # that whatever it was left to send is sent.
   defp relay(ref) do
     {more?, proxied} = Committer.known(fn -> Native.relay(ref) end)
     From.deliver(proxied)
-    :erlang.yield()
-    if more?, do: relay(ref)
+
+    if more? do
+      :erlang.yield()
+      relay(ref)
+    end
   end
 
   defp now_us, do: System.monotonic_time(:microsecond)
