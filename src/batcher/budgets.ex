@@ -14,24 +14,37 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Budgets do
   @typedoc "Command items, members of compound values, visits."
   @type usage :: {non_neg_integer, non_neg_integer, non_neg_integer}
 
-  @doc "The budgets of a shard whose start option `:apply_context` is this; `nil`: groups are not measured."
-  @spec open(non_neg_integer, term) :: usage | nil
-  def open(shard, :host) do
-    default = if exports?(@context, :default, 0), do: apply(@context, :default, [])
-    open(shard, default)
+  @doc """
+  What a start option `:apply_context` comes to: the context and its budgets; `nil`: groups are not measured.
+  """
+  @spec find(term) :: {context :: term, usage} | nil
+  def find(:host) do
+    if exports?(@context, :default, 0), do: find(apply(@context, :default, []))
   end
 
-  def open(shard, context) do
+  def find(context) do
     measures? =
       context != nil and exports?(@work, :batch_usage, 2) and exports?(@work, :admit_items, 2)
 
-    # Read by each caller, and never copied.
-    remember(shard, if(measures?, do: {:ok, context}))
-
     if measures? do
-      {budget(context, :batch_command_apply_budget),
-       budget(context, :compound_member_apply_budget), visits(context)}
+      {context,
+       {budget(context, :batch_command_apply_budget),
+        budget(context, :compound_member_apply_budget), visits(context)}}
     end
+  end
+
+  @doc "The budgets of a shard that is about to be opened with this."
+  @spec open(non_neg_integer, {term, usage} | nil) :: usage | nil
+  def open(shard, nil) do
+    # What isn't there costs nothing to erase, nor does what is there to put.
+    :persistent_term.erase({__MODULE__, shard})
+    nil
+  end
+
+  def open(shard, {context, budgets}) do
+    # Read by each caller, and never copied.
+    :persistent_term.put({__MODULE__, shard}, {:ok, context})
+    budgets
   end
 
   @doc "Whether groups of this shard are measured."
@@ -62,10 +75,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Budgets do
         error
     end
   end
-
-  # To put what is there, or to erase what isn't, costs nothing.
-  defp remember(shard, nil), do: :persistent_term.erase({__MODULE__, shard})
-  defp remember(shard, context), do: :persistent_term.put({__MODULE__, shard}, context)
 
   # None any more if the shard was just started anew without one: then it is the host's to refuse.
   defp context(shard), do: elem(:persistent_term.get({__MODULE__, shard}, {:ok, nil}), 1)

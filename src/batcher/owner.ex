@@ -54,17 +54,22 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   def init(parent, shard, options) do
     Process.flag(:trap_exit, true)
 
+    # Before the name is taken: to look for a module that isn't there takes time, and who writes to a shard that is
+    # not open yet commits directly.
+    {telemetry?, single_backend} = {Telemetry.available?(), Commit.single_backend()}
+    measured = Budgets.find(options.apply_context)
+
     with :ok <- register(Batcher.name(shard)),
-         budgets = Budgets.open(shard, options.apply_context),
+         budgets = Budgets.open(shard, measured),
          {:ok, committers} <- Native.open(shard, Options.native(options, budgets)) do
       state = %__MODULE__{
         shard: shard,
         parent: parent,
-        supervised?: match?({:supervisor, _, _}, :proc_lib.translate_initial_call(parent)),
+        supervised?: supervisor?(parent),
         drain_timeout: options.drain_timeout,
         shutdown_timeout: options.shutdown_timeout,
-        telemetry?: Telemetry.available?(),
-        single_backend: Commit.single_backend()
+        telemetry?: telemetry?,
+        single_backend: single_backend
       }
 
       Enum.each(committers, &Process.link/1)
@@ -76,6 +81,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
       {:error, reason} -> give_up(parent, {:error, {:thread_not_started, reason}})
     end
   end
+
+  defp supervisor?(parent),
+    do: match?({:supervisor, _, _}, :proc_lib.translate_initial_call(parent))
 
   defp give_up(parent, error) do
     Process.unlink(parent)
@@ -122,12 +130,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   @doc false
   def system_terminate(reason, _parent, debug, state) do
     state = %{state | debug: debug}
-
-    cond do
-      not orderly?(reason) -> go_on(crash(state, reason))
-      reason == :normal -> go_on(ending(state, :normal, state.drain_timeout))
-      true -> go_on(ending(state, reason, state.shutdown_timeout))
-    end
+    timeout = if reason == :normal, do: state.drain_timeout, else: state.shutdown_timeout
+    go_on(if orderly?(reason), do: ending(state, reason, timeout), else: crash(state, reason))
   end
 
   @doc false
