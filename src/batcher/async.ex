@@ -96,10 +96,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Async do
 
   defp transfers?(nil), do: false
 
-  defp transfers?(_sync_token) do
-    gate = Settings.sync_gate()
-    Code.ensure_loaded?(gate) and function_exported?(gate, :transfer, 2)
-  end
+  defp transfers?(_sync_token), do: Settings.exports?(Settings.sync_gate(), :transfer, 2)
 
   # Not if the owner that ran at the time of the call is dead by then.
   defp continued?(pid, owner) do

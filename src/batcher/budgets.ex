@@ -5,6 +5,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Budgets do
   #
   # Invariant: groups are measured in the process that writes them, before anything is queued.
 
+  import Ferricstore.Raft.WARaftBackend.Batcher.Settings, only: [exports?: 3]
+
   alias Ferricstore.Raft.WARaftBackend.Batcher.Native
 
   @context Ferricstore.Raft.ApplyContext
@@ -90,7 +92,4 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Budgets do
 
   defp limit(number) when is_integer(number) and number >= 0, do: min(number, @no_limit)
   defp limit(_none), do: @no_limit
-
-  defp exports?(module, function, arity),
-    do: Code.ensure_loaded?(module) and function_exported?(module, function, arity)
 end

@@ -27,7 +27,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
   @doc "Commits one command straight from the caller: its reply, bare, or what else the backend says (10.1, 16.2)."
   @spec run_single(integer, tuple) :: term
   def run_single(shard, command) do
-    if exports?(Settings.backend(), :__commit_single_direct__) do
+    if Settings.exports?(Settings.backend(), :__commit_single_direct__, 2) do
       run(shard, :__commit_single_direct__, command)
     else
       case run(shard, :__commit_batch_direct__, [command]) do
@@ -43,11 +43,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
   @spec single_backend() :: module | nil
   def single_backend do
     backend = Settings.backend()
-    if exports?(backend, :__commit_single_batch_direct__), do: backend
+    if Settings.exports?(backend, :__commit_single_batch_direct__, 2), do: backend
   end
-
-  defp exports?(backend, function),
-    do: Code.ensure_loaded?(backend) and function_exported?(backend, function, 2)
 
   @doc "The commit function of a hot lane (7.3)."
   @spec function(:batch | :put_batch | :delete_batch) :: function_name

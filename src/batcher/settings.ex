@@ -44,6 +44,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Settings do
     )
   end
 
+  @doc "Whether a module of the host's can be loaded and has this function."
+  @spec exports?(module, atom, arity) :: boolean
+  def exports?(module, function, arity),
+    do: Code.ensure_loaded?(module) and function_exported?(module, function, arity)
+
   @doc "14.1"
   def call_hook, do: Application.get_env(@app, :waraft_backend_batcher_call_hook)
 

@@ -1,5 +1,6 @@
 //! Whether a shard runs.
 
+use crate::offer::Refused;
 use std::time::Instant;
 
 /// The life of a shard.
@@ -13,4 +14,15 @@ pub enum Phase {
     Stopping,
     /// The owner has died; what is queued waits for another one until this time (10.4).
     Orphaned(Instant),
+}
+
+impl Phase {
+    /// Why nothing can be offered now.
+    pub fn refuses(self) -> Option<Refused> {
+        match self {
+            Phase::Closed => Some(Refused::NotRunning),
+            Phase::Stopping => Some(Refused::ShuttingDown),
+            Phase::Running | Phase::Orphaned(_) => None,
+        }
+    }
 }

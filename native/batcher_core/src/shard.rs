@@ -22,7 +22,8 @@ const SPARES: usize = 4;
 /// 1. Feed inputs as they happen, each with the time: [`open`](Self::open),
 ///    [`offer`](Self::offer), [`handle_flush`](Self::handle_flush),
 ///    [`handle_stop`](Self::handle_stop), [`handle_answering`](Self::handle_answering),
-///    [`handle_commit_done`](Self::handle_commit_done), [`handle_owner_down`](Self::handle_owner_down), [`close`](Self::close), and
+///    [`handle_commit_done`](Self::handle_commit_done),
+///    [`handle_owner_down`](Self::handle_owner_down), [`close`](Self::close), and
 ///    [`handle_timeout`](Self::handle_timeout) once [`next_deadline`](Self::next_deadline) has come.
 /// 2. After each input, while somebody can commit, take [`poll_commit`](Self::poll_commit); each
 ///    batch taken must come back once through `handle_commit_done`, after its callers were answered.
@@ -148,11 +149,7 @@ impl<B: Default> Shard<B> {
     }
 
     fn admit(&self, lane: LaneRef<'_>, group: Group) -> Result<(), Refused> {
-        match self.phase {
-            Phase::Closed => return Err(Refused::NotRunning),
-            Phase::Stopping => return Err(Refused::ShuttingDown),
-            Phase::Running | Phase::Orphaned(_) => {}
-        }
+        self.phase.refuses().map_or(Ok(()), Err)?;
         self.config.admit(lane, group)?;
         let items = self.items.saturating_add(items(group));
         let bytes = self.bytes.saturating_add(group.bytes);

@@ -81,11 +81,7 @@ impl<H: Host> State<H> {
 
     /// Why nothing can be offered now.
     pub fn refuses(&self) -> Option<Refused> {
-        match self.engine.phase() {
-            Phase::Closed => Some(Refused::NotRunning),
-            Phase::Stopping => Some(Refused::ShuttingDown),
-            Phase::Running | Phase::Orphaned(_) => None,
-        }
+        self.engine.phase().refuses()
     }
 
     /// All lanes.
