@@ -5,7 +5,7 @@
 //! contents value of the caller's choice, one per slot, so that a test can use a `Vec<u32>` and
 //! the shared library an arena of terms.
 //!
-//! Start with [`Shard`], whose documentation gives the order of driving. Clause numbers refer to
+//! Start with [`Engine`], whose documentation gives the order of driving. Clause numbers refer to
 //! `docs/contract.md`.
 
 #![forbid(unsafe_code)]
@@ -13,17 +13,17 @@
 mod answered;
 mod barrier;
 mod config;
+mod engine;
 mod lane;
 mod lanes;
 mod offer;
 mod phase;
-mod shard;
 mod slot;
 
 pub use barrier::BarrierId;
 pub use config::{Config, Overflow, Pacing};
+pub use engine::Engine;
 pub use lane::{LaneId, LaneKey, LaneRef, LaneView};
 pub use offer::{Accepted, Group, Refused, Work};
 pub use phase::Phase;
-pub use shard::Shard;
 pub use slot::{Commit, Reason, Slot};

@@ -8,7 +8,7 @@ pub struct Group {
     /// Its size in memory (6.5).
     pub bytes: u64,
     /// The process that writes, as a number of the driver's choice: the one that
-    /// [`handle_answering`](crate::Shard::handle_answering) names when it is answered (5.4).
+    /// [`handle_answering`](crate::Engine::handle_answering) names when it is answered (5.4).
     pub writer: u64,
     /// What it is to the state machine; nothing where groups are not measured.
     pub work: Work,

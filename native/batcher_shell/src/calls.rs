@@ -9,7 +9,7 @@ use crate::host::Host;
 use crate::shard::Shard;
 use crate::sync;
 use crate::thread::Event;
-use batcher_core::{BarrierId, Group, LaneRef, Refused, Shard as Engine};
+use batcher_core::{BarrierId, Engine, Group, LaneRef, Refused};
 use std::panic::resume_unwind;
 use std::time::{Duration, Instant};
 

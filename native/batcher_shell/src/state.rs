@@ -11,7 +11,7 @@ use crate::host::Host;
 #[cfg(feature = "lock-times")]
 use crate::lock_times::LockTimes;
 use crate::outbox::Outbox;
-use batcher_core::{BarrierId, LaneId, LaneView, Phase, Reason, Refused, Shard as Engine};
+use batcher_core::{BarrierId, Engine, LaneId, LaneView, Phase, Reason, Refused};
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 

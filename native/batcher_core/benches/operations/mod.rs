@@ -3,7 +3,7 @@
 //! Invariant: every operation finds each lane as its `before` says and leaves it at rest by its `after`, so
 //! that any number of rounds cost the same; no clock is read, times are made up.
 
-use batcher_core::{Config, Group, LaneId, LaneRef, Shard, Work};
+use batcher_core::{Config, Engine, Group, LaneId, LaneRef, Work};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -91,7 +91,7 @@ impl Operation {
 
 /// Shards, all with the same lanes. What they keep of a slot's writes is a number of them.
 pub struct Fleet {
-    shards: Vec<Shard<u64>>,
+    shards: Vec<Engine<u64>>,
     /// The names of lanes, in the order in which they are visited.
     names: Vec<String>,
     now: Instant,
@@ -105,7 +105,7 @@ impl Fleet {
         let now = Instant::now();
         let config = Config { namespace_max: None, ..Config::default() };
         let shards = (0..LEAST.div_ceil(lanes)).map(|_| {
-            let mut shard = Shard::default();
+            let mut shard = Engine::default();
             shard.open(now, config.clone());
             shard
         });

@@ -7,7 +7,7 @@
 // Each test crate uses its part of this file.
 #![allow(dead_code)]
 
-use batcher_core::{Config, Group, LaneId, LaneKey, LaneRef, Reason, Refused, Shard};
+use batcher_core::{Config, Engine, Group, LaneId, LaneKey, LaneRef, Reason, Refused};
 use std::time::{Duration, Instant};
 
 /// Milliseconds.
@@ -62,7 +62,7 @@ struct InFlight {
 }
 
 pub struct Driver {
-    pub shard: Shard<Vec<Write>>,
+    pub shard: Engine<Vec<Write>>,
     /// How many commits may be in flight at once.
     committers: usize,
     start: Instant,
@@ -74,7 +74,7 @@ pub struct Driver {
 impl Default for Driver {
     fn default() -> Self {
         Driver {
-            shard: Shard::default(),
+            shard: Engine::default(),
             committers: usize::MAX,
             start: Instant::now(),
             now: Duration::ZERO,

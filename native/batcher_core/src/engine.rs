@@ -1,4 +1,4 @@
-//! The shard: all its lanes, what is due, what is in flight, who waits for a barrier.
+//! The engine of one shard: all its lanes, what is due, what is in flight, who waits for a barrier.
 
 use crate::barrier::{BarrierId, Barriers};
 use crate::config::{Config, Overflow, Pacing};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// So many slots' contents are kept for the next ones.
 const SPARES: usize = 4;
 
-/// One shard: lanes, their slots, what is in flight, barriers and limits.
+/// What one shard decides by: lanes, their slots, what is in flight, barriers and limits.
 ///
 /// `B` is what the driver keeps in a slot.
 ///
@@ -39,7 +39,7 @@ const SPARES: usize = 4;
 /// The counts that each write or batch changes come first.
 #[derive(Debug)]
 #[repr(C)]
-pub struct Shard<B> {
+pub struct Engine<B> {
     next_ticket: u64,
     items: u64,
     bytes: u64,
@@ -57,9 +57,9 @@ pub struct Shard<B> {
     spares: Vec<B>,
 }
 
-impl<B: Default> Default for Shard<B> {
+impl<B: Default> Default for Engine<B> {
     fn default() -> Self {
-        Shard {
+        Engine {
             config: Config::default(),
             phase: Phase::Closed,
             lanes: Lanes::default(),
@@ -77,7 +77,7 @@ impl<B: Default> Default for Shard<B> {
     }
 }
 
-impl<B: Default> Shard<B> {
+impl<B: Default> Engine<B> {
     /// An owner takes the shard over, with whatever is queued or still in flight (10.4).
     pub fn open(&mut self, now: Instant, config: Config) {
         self.config = config;
