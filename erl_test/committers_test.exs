@@ -61,7 +61,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.CommittersTest do
 
   # When a committer looked how many have written again, in microseconds, until it is done with its batch.
   defp looks(committer, fun) do
-    for {function, arity} <- [gathered: 1, next: 1],
+    for {function, arity} <- [gathered: 1, take: 1],
         do: :erlang.trace_pattern({Native, function, arity}, true, [:global])
 
     :erlang.trace(committer, true, [:call, :monotonic_timestamp])
@@ -77,7 +77,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.CommittersTest do
         at = System.convert_time_unit(at, :native, :microsecond)
         looks_until_next(committer, [at | looks])
 
-      {:trace_ts, ^committer, :call, {Native, :next, _}, _at} ->
+      {:trace_ts, ^committer, :call, {Native, :take, _}, _at} ->
         Enum.reverse(looks)
     after
       5_000 -> flunk("the committer did not come to the end of its batch")

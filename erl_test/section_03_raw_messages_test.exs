@@ -141,7 +141,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03RawMessagesTest do
     release(commit)
     assert await(task) == {:done, {:a}}
 
-    # The library says that all is drained; the owner can't look yet. It may have been asked for heralds before.
+    # The library says that all is drained; the owner can't look yet. It may have been asked for responders before.
     wait_until(fn ->
       {:messages, messages} = Process.info(owner, :messages)
       Enum.any?(messages, &match?({tag, :ok} when is_reference(tag), &1))

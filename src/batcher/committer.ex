@@ -1,18 +1,21 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   @moduledoc false
-  # A committing process: takes a batch, calls the backend, has the callers answered, takes the
-  # next. Belongs to its shard, not to the owner that started it: it outlives that one.
+  # A committing process: takes a batch, calls the backend, has the callers answered, takes the next. Belongs to its
+  # shard, not to the owner that started it: it outlives that one.
   #
   # Invariant: between two batches its mailbox holds nothing that it will not throw away, and each
   # batch that it takes is handed to the backend once and answered, whatever the backend does.
   #
-  # Messages, from the library, `committer` being what `Native.join/1` returned:
+  # Messages, `committer` being what `Native.join/1` returned. From whatever makes a lane due:
+  #
+  #   * `{committer, :work}`: there is something to `take/1`
+  #
+  # What it takes, sent by the library in its name:
   #
   #   * `{committer, :part, entries, bytes}`: entries of the batch that follows, and what they take
   #   * `{{committer, :commit, lane, function}, entries, info}`: the batch; for `info` see `Telemetry`
   #   * `{committer, :answer, reply}`: the batch of a committer that has died; its callers get this
   #   * `{committer, :deliver, [{to, message}]}`: replies that only a process can send
-  #   * `{committer, :exit}`
   #
   # And from its own timer `{committer, :look}`, to see whether it rests.
 
@@ -80,10 +83,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   def loop(%__MODULE__{ref: ref} = state) do
     receive do
       {{^ref, :commit, lane, function}, entries, info} ->
-        answered = commit(state, lane, function, entries(state, lane, entries, info), info)
-        state = cleaned(state, info)
-        if answered != :rested, do: :ok = Native.next(ref)
-        __MODULE__.loop(worked(state))
+        commit(state, lane, function, entries(state, lane, entries, info), info)
+        take(worked(cleaned(state, info)))
 
       {^ref, :part, entries, bytes} ->
         # The VM walks through all binaries of a message when it is received.
@@ -91,29 +92,43 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         __MODULE__.loop(%{state | parts: [entries | state.parts]})
 
       {^ref, :answer, reply} ->
-        answered = answer(ref, {:each, false}, reply)
+        answered = answer(ref, :each, reply)
         :erlang.yield()
-        if answered == :relayed, do: finish(ref)
-        :ok = Native.next(ref)
-        __MODULE__.loop(worked(state))
+        if answered == :handed_over, do: finish(ref)
+        take(worked(state))
 
       {^ref, :deliver, proxied} ->
         From.deliver(proxied)
-        __MODULE__.loop(state)
+        take(state)
 
-      {^ref, :exit} ->
-        :ok
+      {^ref, :work} ->
+        take(state)
 
       {^ref, :look} when state.worked? ->
         __MODULE__.loop(look_later(%{state | worked?: false}))
 
       {^ref, :look} ->
         if known(fn -> Native.retire(ref, @resting) end),
-          do: deliver_last(ref),
+          do: :ok,
           else: :proc_lib.hibernate(__MODULE__, :loop, [%{state | looks?: false}])
 
       # Exits of owners, late replies to a backend that has stopped waiting for them.
       _stranger ->
+        __MODULE__.loop(state)
+    end
+  end
+
+  # What is taken comes as messages, before anything that others send later.
+  defp take(%{ref: ref} = state) do
+    case known(fn -> Native.take(ref) end) do
+      :leave ->
+        :ok
+
+      :large ->
+        :sent = known(fn -> Native.send_batch(ref) end)
+        __MODULE__.loop(state)
+
+      _sent_or_rest ->
         __MODULE__.loop(state)
     end
   end
@@ -173,14 +188,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     flush_us = System.monotonic_time(:microsecond) - started
     {how, reply, outcome} = verdict(function, result, expected)
     all = if flush_us >= @long_commit_us, do: with_those_behind(state.ref, groups)
-    answered = answer(state.ref, {how, all == nil and not state.telemetry?}, reply)
+    answered = answer(state.ref, how, reply)
 
-    # Those just answered run first: their next writes are the next batch. One that is alone is not waited for.
-    if answered not in [:alone, :rested], do: :erlang.yield()
-    if answered == :relayed, do: finish(state.ref)
+    # Those just answered run first: their next writes are the next batch.
+    :erlang.yield()
+    if answered == :handed_over, do: finish(state.ref)
     if state.telemetry?, do: Telemetry.emit(state.shard, lane, info, flush_us, outcome)
     if all, do: gather(state.ref, all, System.monotonic_time(:microsecond) + patience(flush_us))
-    answered
   end
 
   # After a long commit those just answered get a moment more: on a scheduler that has to wake first,
@@ -265,7 +279,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
   defp count(list, _expected), do: Count.items(list)
 
-  # `how` with whether nothing else is to be done for the batch.
   defp answer(ref, how, reply), do: answered(ref, how, answer_some(ref, how, reply))
 
   defp answered(ref, how, {progress, proxied}) do
@@ -273,18 +286,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
     case progress do
       {:more, rest} -> answer(ref, how, rest)
-      {:large, rest} -> answered(ref, how, Native.answer_large(ref, elem(how, 0), rest))
+      {:large, rest} -> answered(ref, how, Native.answer_large(ref, how, rest))
       done -> done
     end
   end
 
-  defp answer_some(ref, {:slices, last?}, list),
-    do: known(fn -> Native.answer_slices(ref, list, last?) end)
+  defp answer_some(ref, :slices, list), do: known(fn -> Native.answer_slices(ref, list) end)
+  defp answer_some(ref, :each, reply), do: known(fn -> Native.answer_each(ref, reply) end)
 
-  defp answer_some(ref, {:each, last?}, reply),
-    do: known(fn -> Native.answer_each(ref, reply, last?) end)
-
-  # Until heralds have sent what they were given: mostly they have by now. Each time on a time slice of its own, as
+  # Until responders have sent what they were given: mostly they have by now. Each time on a time slice of its own, as
   # in `send_all/2`.
   defp finish(ref) do
     {progress, proxied} = known(fn -> Native.finish(ref) end)
@@ -313,15 +323,5 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     :erlang.yield()
     :ok = Native.pass(ref)
     From.deliver(proxied)
-  end
-
-  defp deliver_last(ref) do
-    receive do
-      {^ref, :deliver, proxied} ->
-        From.deliver(proxied)
-        deliver_last(ref)
-    after
-      0 -> :ok
-    end
   end
 end

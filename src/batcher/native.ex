@@ -39,11 +39,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @typedoc "What the calling process has to send, with `From.deliver/1`, after `pass/1`."
   @type proxied :: [{to :: term, message :: term}]
   @typedoc """
-  How far the callers were answered: go on with the rest; `:large` asks for `answer_large/3` first;
-  `:relayed` for `finish/1` at the end. `:alone`: done, the only caller writes again and again and
-  nothing is queued; `:rested`: the same, and `next/1` was called if that was all (`last?`).
+  How far the callers were answered: go on with the rest; `:large` asks for `answer_large/3` first; `:handed_over` for
+  `finish/1` at the end.
   """
-  @type answered :: :done | :alone | :rested | :relayed | {:more | :large, rest :: term}
+  @type answered :: :done | :handed_over | {:more | :large, rest :: term}
   @typedoc "A slot, seen from outside: items, froms, weight, window in ms, age in us, work."
   @type slot ::
           {[term], [GenServer.from()], non_neg_integer, non_neg_integer, non_neg_integer,
@@ -162,13 +161,25 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @spec join(integer) :: reference
   def join(_shard), do: :erlang.nif_error(:not_loaded)
 
+  @doc """
+  The committer has answered the callers of the batch that it had, if it had one, and takes what is next: `:sent`, it
+  has been sent messages; `:large`, `send_batch/1` sends them; `:rest`, nothing until `{reference, :work}` comes;
+  `:leave`, it is to end.
+  """
+  @spec take(reference) :: :sent | :large | :rest | :leave
+  def take(_committer), do: :erlang.nif_error(:not_loaded)
+
+  @doc "The committer is sent the batch that it has taken, on a dirty scheduler."
+  @spec send_batch(reference) :: :sent
+  def send_batch(_committer), do: :erlang.nif_error(:not_loaded)
+
   @doc "Answers callers of the committer's batch from a list of replies."
-  @spec answer_slices(reference, list, last? :: boolean) :: {answered, proxied}
-  def answer_slices(_committer, _replies, _last?), do: :erlang.nif_error(:not_loaded)
+  @spec answer_slices(reference, list) :: {answered, proxied}
+  def answer_slices(_committer, _replies), do: :erlang.nif_error(:not_loaded)
 
   @doc "Answers callers of the committer's batch, all with the same term."
-  @spec answer_each(reference, term, last? :: boolean) :: {answered, proxied}
-  def answer_each(_committer, _reply, _last?), do: :erlang.nif_error(:not_loaded)
+  @spec answer_each(reference, term) :: {answered, proxied}
+  def answer_each(_committer, _reply), do: :erlang.nif_error(:not_loaded)
 
   @doc "Answers the next caller, from a list or with a term, on a dirty scheduler."
   @spec answer_large(reference, :slices | :each, term) :: {answered, proxied}
@@ -179,7 +190,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   def pass(_committer), do: :erlang.nif_error(:not_loaded)
 
   @doc """
-  Sends the replies of the committer's batch that heralds have not sent yet, but for what the calling process has to
+  Sends the replies of the committer's batch that responders have not sent yet, but for what the calling process has to
   send, at once and within the time slice that began before this call. `:more`: some may still be on their way, call
   again.
   """
@@ -187,26 +198,22 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   def finish(_committer), do: :erlang.nif_error(:not_loaded)
 
   @doc """
-  The calling process becomes the herald of a shard on its scheduler. Its message: `{reference, :relay}`. `nil`
+  The calling process becomes the responder of a shard on its scheduler. Its message: `{reference, :handover}`. `nil`
   if there is one already.
   """
-  @spec attend(integer) :: reference | nil
-  def attend(_shard), do: :erlang.nif_error(:not_loaded)
+  @spec join_responder(integer) :: reference | nil
+  def join_responder(_shard), do: :erlang.nif_error(:not_loaded)
 
   @doc """
-  Sends replies that the herald was given, but for what it has to send itself, as with `finish/1`. True: there are
+  Sends replies that the responder was given, but for what it has to send itself, as with `finish/1`. True: there are
   more.
   """
-  @spec relay(reference) :: {boolean, proxied}
-  def relay(_herald), do: :erlang.nif_error(:not_loaded)
+  @spec respond(reference) :: {boolean, proxied}
+  def respond(_responder), do: :erlang.nif_error(:not_loaded)
 
   @doc "How many calls leave together when the committer's batch is done; `nil` if no more can join them."
   @spec gathered(reference) :: non_neg_integer | nil
   def gathered(_committer), do: :erlang.nif_error(:not_loaded)
-
-  @doc "The committer's batch is done. A next one comes as a message."
-  @spec next(reference) :: :ok
-  def next(_committer), do: :erlang.nif_error(:not_loaded)
 
   @doc "A committer that rests wants to exit: only if more than `keep` rest."
   @spec retire(reference, non_neg_integer) :: boolean

@@ -19,10 +19,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     Budgets,
     Commit,
     Committer,
-    Herald,
     Native,
     Options,
     Raw,
+    Responder,
     Snapshot,
     Telemetry
   }
@@ -219,8 +219,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     state
   end
 
-  defp handle(:spawn_heralds, state) do
-    Herald.start_all(state.shard)
+  defp handle(:spawn_responders, state) do
+    Responder.start_all(state.shard)
     state
   end
 

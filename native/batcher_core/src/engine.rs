@@ -394,3 +394,11 @@ impl<B: Default> Engine<B> {
         }
     }
 }
+
+impl<B> Engine<B> {
+    /// Everything that it still holds, whatever state it is in: for a driver whose engine has failed.
+    pub fn into_contents(self) -> impl Iterator<Item = B> {
+        let abandoned = self.abandoned.into_iter().map(|slot| slot.contents);
+        abandoned.chain(self.lanes.into_contents())
+    }
+}

@@ -97,3 +97,10 @@ impl<B> Lanes<B> {
         self.slab.iter().map(|(id, lane)| LaneView::new(LaneId(id as u32), lane))
     }
 }
+
+impl<B> Lanes<B> {
+    pub(crate) fn into_contents(self) -> impl Iterator<Item = B> {
+        let slots = |(_, lane): (usize, Lane<B>)| lane.in_flight.into_iter().chain(lane.queue);
+        self.slab.into_iter().flat_map(slots).map(|slot| slot.contents)
+    }
+}

@@ -1,21 +1,21 @@
 //! The callers of one batch and what each is told.
 //!
 //! Invariant: whoever is passed by the cursor is answered right then, under the same lock, or put into a
-//! relay, unless it had given up; those that the committing process is to answer are claimed, so that they can't give
+//! handover, unless it had given up; those that the committing process is to answer are claimed, so that they can't give
 //! up any more, and passed when it is about to. Nobody is answered before the engine knows that it will be. Locks are
-//! taken in this order: contents of a batch in flight, heralds or state of the shard, contents of a queued slot; those
-//! of relays, inboxes and seats last.
+//! taken in this order: contents of a batch in flight, responders or state of the shard, contents of a queued slot; those
+//! of handovers, queues of responders last.
 
 use crate::arena::{Arena, Kept};
+use crate::beam::{Beam, Proxied, Shard};
 use crate::caller::{Caller, Route, Waiting};
-use crate::committer::Committer;
 use crate::failure;
-use crate::herald::{Relays, Replies};
-use crate::host::Beam;
 use crate::measure::{self, SHORT};
-use batcher_shell::{Callers, Contents, Failure, Finished, Relay};
+use crate::responder::{Handed, Replies};
+use batcher_core::LaneId;
+use batcher_shell::{Batch, Callers, Failure, Finished, Handover};
 use foldhash::fast::RandomState;
-use rustler::{Encoder, Env, NifResult, ResourceArc, Term};
+use rustler::{Encoder, Env, NifResult, Term};
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use std::time::Instant;
 const CHUNK: u64 = 128;
 pub(crate) const CHUNK_PERCENT: i32 = 40;
 /// Of a slice of more replies one copy is saved by sending it from here.
-const WORTH_A_RELAY: u64 = 32;
+const WORTH_A_HANDOVER: u64 = 32;
 /// So many callers are compared with each other.
 const COMPARED: usize = 10_000;
 
@@ -40,8 +40,8 @@ pub(crate) struct Answers {
     others: bool,
     /// Some caller has: all are sent in queue order (8). Known once the first is to be answered.
     ordered: bool,
-    /// Replies that heralds have been given.
-    relays: Vec<Arc<Relay<Replies>>>,
+    /// Replies that responders have been given.
+    handovers: Vec<Arc<Handover<Replies>>>,
 }
 
 impl AsMut<Callers<Waiting>> for Answers {
@@ -53,18 +53,27 @@ impl AsMut<Callers<Waiting>> for Answers {
 /// How far a call to answer came.
 pub(crate) enum Progress<'a> {
     Done,
-    /// Done, but for what heralds still send: see [`Answers::finish`].
-    Relayed,
+    /// Done, but for what responders still send: see [`Answers::finish`].
+    HandedOver,
     /// Call again, with the rest of the replies. This took so much of the time slice, in percent.
     More(Term<'a>, i32),
     /// The next caller's reply is too large for a scheduler: send it with [`answer_large`].
     Large(Term<'a>),
 }
 
+/// The committer that answers.
+#[derive(Clone, Copy)]
+pub(crate) struct Answerer<'a> {
+    pub(crate) env: Env<'a>,
+    pub(crate) shard: &'static Shard,
+    /// The lane of its batch.
+    pub(crate) lane: LaneId,
+}
+
 /// What the calling process has to send, `{to, message}` each. Their callers are claimed, and come to be
 /// [passed](Answers::pass) when it is about to do so.
 #[derive(Default)]
-pub(crate) struct Proxied<'a> {
+pub(crate) struct OwnMessages<'a> {
     pub(crate) messages: Vec<Term<'a>>,
     /// The process may be suspended by the last one, and then be killed: nothing may be left to send behind that.
     is_full: bool,
@@ -86,7 +95,7 @@ impl Answers {
     pub(crate) fn clear(&mut self) {
         self.tags.clear();
         self.callers.clear();
-        self.relays.clear();
+        self.handovers.clear();
         (self.others, self.ordered) = (false, false);
     }
 
@@ -105,50 +114,48 @@ impl Answers {
     /// are left need together.
     pub(crate) fn slices<'a>(
         &mut self,
-        sender: Env<'a>,
-        committer: &ResourceArc<Committer>,
+        answerer: Answerer<'a>,
         mut replies: Term<'a>,
-        proxied: &mut Proxied<'a>,
+        own: &mut OwnMessages<'a>,
     ) -> NifResult<Progress<'a>> {
-        let mut relays = self.begin(sender, committer);
+        let mut handed = self.begin(answerer);
         let mut words = SHORT;
         for passed in 0..CHUNK {
-            let Some(caller) = self.next(proxied) else { break };
+            let Some(caller) = self.next(own) else { break };
             let fits = |item| measure::item_within(item, &mut words).is_some();
-            match caller.slice(sender, replies, fits)? {
+            match caller.slice(answerer.env, replies, fits)? {
                 Some((reply, rest)) => {
-                    self.answer_next(sender, caller, reply, &mut relays, proxied);
+                    self.answer_next(answerer.env, caller, reply, &mut handed, own);
                     replies = rest;
                 }
                 None if passed == 0 => return Ok(Progress::Large(replies)),
                 None => break,
             }
         }
-        self.relays.extend(relays.leave());
+        self.handovers.extend(handed.leave());
         Ok(self.progress(replies, SHORT - words))
     }
 
     /// The next callers get this very term.
     pub(crate) fn each<'a>(
         &mut self,
-        sender: Env<'a>,
-        committer: &ResourceArc<Committer>,
+        answerer: Answerer<'a>,
         reply: Term<'a>,
-        proxied: &mut Proxied<'a>,
+        own: &mut OwnMessages<'a>,
     ) -> Progress<'a> {
         let mut words = SHORT;
         if measure::bytes_within(reply, &mut words).is_none() {
             return Progress::Large(reply);
         }
-        let mut relays = self.begin(sender, committer);
+        let mut handed = self.begin(answerer);
         let each = SHORT - words;
         // So many that they get no more than that together.
         let callers = CHUNK.min(SHORT / each.max(1));
         for _ in 0..callers {
-            let Some(caller) = self.next(proxied) else { break };
-            self.answer_next(sender, caller, reply, &mut relays, proxied);
+            let Some(caller) = self.next(own) else { break };
+            self.answer_next(answerer.env, caller, reply, &mut handed, own);
         }
-        self.relays.extend(relays.leave());
+        self.handovers.extend(handed.leave());
         self.progress(reply, each * callers)
     }
 
@@ -174,12 +181,13 @@ impl Answers {
         }
     }
 
-    /// All who are left are told of a failure, from a thread of our own. What only a process can
-    /// send is put into `left`, as `{to, message}`.
-    pub(crate) fn fail(&mut self, failure: &Failure, left: &mut Arena, proxied: &mut Vec<Kept>) {
-        for relay in self.relays.drain(..) {
-            relay.send(|replies| replies.fail(None, left, proxied));
+    /// All callers that are left are told of a failure, from a thread of our own. What only a process can send is
+    /// added to `proxied`.
+    pub(crate) fn fail(&mut self, failure: &Failure, proxied: &mut Proxied) {
+        for handover in self.handovers.drain(..) {
+            handover.send(|replies| replies.fail(None, proxied));
         }
+        let left = &mut proxied.arena;
         let reply = left.build(|inside| failure::term(inside.env(), failure));
         let tags = &mut self.tags;
         while let Some((caller, waits)) = self.callers.pass() {
@@ -191,7 +199,7 @@ impl Answers {
                     left.enter(|inside| tags.reply(None, pid, caller.tag, inside.term(reply)));
                 }
                 Route::Alias { .. } | Route::Other { .. } => {
-                    proxied.push(
+                    proxied.messages.push(
                         left.build(|inside| caller.message(tags, inside.env(), inside.term(reply))),
                     );
                 }
@@ -205,14 +213,14 @@ impl Answers {
     }
 
     /// A chunk begins: the engine hears whom it may answer, before they can.
-    fn begin<'a>(&mut self, sender: Env<'a>, committer: &ResourceArc<Committer>) -> Relays<'a> {
+    fn begin<'a>(&mut self, answerer: Answerer<'a>) -> Handed<'a> {
         self.callers.unclaim();
         if self.others && self.callers.left().len() == self.callers.all().len() {
             self.ordered = !self.are_different();
         }
         let next = self.callers.left().take(CHUNK as usize);
-        committer.shard.answering(committer, next.map(Waiting::writer));
-        Relays::new(sender, committer.shard)
+        answerer.shard.answering(answerer.lane, next.map(Waiting::writer));
+        Handed::new(answerer.env, answerer.shard)
     }
 
     /// Whether each caller has one reply to come, for as many as can be compared in a fraction of a millisecond.
@@ -226,24 +234,24 @@ impl Answers {
     }
 
     /// The caller behind those that the process is to answer.
-    fn next(&self, proxied: &Proxied<'_>) -> Option<Waiting> {
+    fn next(&self, own: &OwnMessages<'_>) -> Option<Waiting> {
         let next = self.callers.left().nth(self.callers.claimed()).copied();
-        next.filter(|_| !proxied.is_full)
+        next.filter(|_| !own.is_full)
     }
 
     /// After a chunk of replies of so many words.
     fn progress<'a>(&self, rest: Term<'a>, words: u64) -> Progress<'a> {
         match self.callers.left().len() - self.callers.claimed() {
-            0 if self.relays.is_empty() => Progress::Done,
-            0 => Progress::Relayed,
+            0 if self.handovers.is_empty() => Progress::Done,
+            0 => Progress::HandedOver,
             _ => Progress::More(rest, CHUNK_PERCENT + measure::percent(words)),
         }
     }
 
-    /// Sends what heralds have not sent by now, but for what the calling process is to send at once.
+    /// Sends what responders have not sent by now, but for what the calling process is to send at once.
     pub(crate) fn finish<'a>(&mut self, sender: Env<'a>) -> (Finished, Vec<Term<'a>>) {
         let proxied = RefCell::new(Vec::new());
-        let finished = batcher_shell::finish(&mut self.relays, |replies| {
+        let finished = batcher_shell::finish(&mut self.handovers, |replies| {
             let sent = replies.len();
             proxied.borrow_mut().extend(replies.send(sender));
             sent
@@ -256,19 +264,19 @@ impl Answers {
         sender: Env<'a>,
         caller: Waiting,
         reply: Term<'a>,
-        relays: &mut Relays<'a>,
-        proxied: &mut Proxied<'a>,
+        handed: &mut Handed<'a>,
+        own: &mut OwnMessages<'a>,
     ) {
         match caller.route {
             // What is sent from here would overtake what the process sends later (8).
             Route::Direct(pid) if self.callers.claimed() == 0 => {
                 let Some((_, true)) = self.callers.pass() else { return };
-                let relayed = !self.ordered
-                    && caller.replies <= WORTH_A_RELAY
+                let handed_over = !self.ordered
+                    && caller.replies <= WORTH_A_HANDOVER
                     && self.tags.enter(|inside| {
-                        relays.take(caller.home, pid, inside.term(caller.tag), reply)
+                        handed.take(caller.home, pid, inside.term(caller.tag), reply)
                     });
-                if !relayed {
+                if !handed_over {
                     // One that is no more need not know.
                     let _ = self.tags.reply(Some(sender), pid, caller.tag, reply);
                 }
@@ -276,14 +284,14 @@ impl Answers {
             Route::Alias { .. }
                 if !self.ordered
                     && self.callers.claimed() == 0
-                    && caller.replies <= WORTH_A_RELAY =>
+                    && caller.replies <= WORTH_A_HANDOVER =>
             {
                 self.callers.pass();
                 let tags = &self.tags;
-                relays
+                handed
                     .take_proxied(caller.home, |env| caller.message(tags, env, reply.in_env(env)));
             }
-            _ => self.leave_to_process(sender, caller, reply, proxied),
+            _ => self.leave_to_process(sender, caller, reply, own),
         }
     }
 
@@ -292,46 +300,45 @@ impl Answers {
         sender: Env<'a>,
         caller: Waiting,
         reply: Term<'a>,
-        proxied: &mut Proxied<'a>,
+        own: &mut OwnMessages<'a>,
     ) {
         if let Some((_, true)) = self.callers.claim() {
-            proxied.messages.push(caller.message(&self.tags, sender, reply));
+            own.messages.push(caller.message(&self.tags, sender, reply));
         }
-        proxied.is_full = matches!(caller.route, Route::Other { .. });
+        own.is_full = matches!(caller.route, Route::Other { .. });
     }
 }
 
 /// The next caller gets its reply, however large: it is copied while the lock is free, so that nobody
 /// waits for that on a scheduler. `sliced`: its slice of `replies`, otherwise this very term.
 pub(crate) fn answer_large<'a>(
-    contents: &Contents<Beam>,
-    sender: Env<'a>,
-    committer: &ResourceArc<Committer>,
+    batch: &Batch<Beam>,
+    answerer: Answerer<'a>,
     replies: Term<'a>,
     sliced: bool,
-    proxied: &mut Proxied<'a>,
+    own: &mut OwnMessages<'a>,
 ) -> NifResult<Progress<'a>> {
     let (next, left) = {
-        let answers = &mut contents.lock().answers;
-        drop(answers.begin(sender, committer));
+        let answers = &mut batch.lock().answers;
+        drop(answers.begin(answerer));
         let mut callers = answers.callers.left();
         let left = callers.len();
         (callers.next().copied(), left)
     };
     let Some(next) = next else { return Ok(Progress::Done) };
-    let slice = if sliced { next.slice(sender, replies, |_item| true)? } else { None };
+    let slice = if sliced { next.slice(answerer.env, replies, |_item| true)? } else { None };
     let (reply, rest) = slice.unwrap_or((replies, replies));
     let Route::Direct(_) = next.route else {
-        let answers = &mut contents.lock().answers;
-        answers.leave_to_process(sender, next, reply, proxied);
+        let answers = &mut batch.lock().answers;
+        answers.leave_to_process(answerer.env, next, reply, own);
         return Ok(answers.progress(rest, 0));
     };
     let mut arena = Arena::default();
     let copy = arena.keep(reply);
-    let answers = &mut contents.lock().answers;
+    let answers = &mut batch.lock().answers;
     // If this process is being killed, another may have gone on with its batch by now.
     if answers.callers.left().len() == left {
-        answers.pass_on(sender, arena, copy);
+        answers.pass_on(answerer.env, arena, copy);
     }
     Ok(answers.progress(rest, 0))
 }

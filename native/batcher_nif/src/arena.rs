@@ -9,9 +9,9 @@ use rustler::env::OwnedEnv;
 use rustler::sys::{
     ERL_NIF_THR_DIRTY_CPU_SCHEDULER, ERL_NIF_THR_DIRTY_IO_SCHEDULER, ERL_NIF_THR_NORMAL_SCHEDULER,
     ErlNifTerm, enif_clear_env, enif_get_tuple, enif_make_list_from_array, enif_make_pid,
-    enif_make_tuple_from_array, enif_send, enif_thread_type,
+    enif_send, enif_thread_type,
 };
-use rustler::{Env, LocalPid, Term};
+use rustler::{Encoder, Env, LocalPid, Term};
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,12 +43,24 @@ impl<'a> Inside<'a> {
         self.env
     }
 
+    /// Terms that were kept here, as a list.
+    pub(crate) fn list(self, terms: impl Iterator<Item = Kept>) -> Term<'a> {
+        list_of(self.env, terms.map(|kept| self.term(kept)))
+    }
+
     /// A term that was kept here.
     pub(crate) fn term(self, kept: Kept) -> Term<'a> {
         assert_eq!(kept.arena, self.number, "a kept term is read through its own arena");
         // SAFETY: the numbers agree, so the term was copied into this environment, and that has
         // been neither cleared nor sent since: either gives the arena another number.
         unsafe { Term::new(self.env, kept.term) }
+    }
+}
+
+impl Inside<'_> {
+    fn send_copy(self, sender: Option<Env<'_>>, to: LocalPid, message: Term<'_>) -> bool {
+        // SAFETY: the message is alive. Without an environment of its own it is copied before `enif_send` returns.
+        unsafe { enif_send(raw(sender), to.as_c_arg(), ptr::null_mut(), message.as_c_arg()) == 1 }
     }
 }
 
@@ -65,34 +77,10 @@ impl Arena {
         Kept { term, arena: self.number }
     }
 
-    /// Copies terms into the arena, as a list.
-    pub(crate) fn keep_list(&mut self, terms: &[Term<'_>]) -> Kept {
-        OwnedEnv::new().run(|outside| {
-            // SAFETY: for the time of this call the list points at terms outside its environment.
-            // They are alive, it is copied before they can change, and never read again.
-            let list = unsafe {
-                let terms: Vec<ErlNifTerm> = terms.iter().map(|term| term.as_c_arg()).collect();
-                let (first, count) = (terms.as_ptr(), terms.len() as u32);
-                Term::new(outside, enif_make_list_from_array(outside.as_c_arg(), first, count))
-            };
-            self.keep(list)
-        })
-    }
-
     /// Builds a term in the arena.
     pub(crate) fn build(&mut self, build: impl for<'a> FnOnce(Inside<'a>) -> Term<'a>) -> Kept {
         let term = self.enter(|inside| build(inside).as_c_arg());
         Kept { term, arena: self.number }
-    }
-
-    /// Terms that were kept here as one list, with the arena that holds it; `None` for none.
-    pub(crate) fn list_of_kept(mut self, terms: &[Kept]) -> Option<(Arena, Kept)> {
-        if terms.is_empty() {
-            return None;
-        }
-        let list =
-            self.build(|inside| list_of(inside.env(), terms.iter().map(|&kept| inside.term(kept))));
-        Some((self, list))
     }
 
     /// Reads terms in the arena, or builds some that nobody keeps.
@@ -130,34 +118,21 @@ impl Arena {
 
     /// Sends a copy of a message that was kept here. False if the process is gone.
     pub(crate) fn send_copy(&self, sender: Option<Env<'_>>, to: LocalPid, message: Kept) -> bool {
-        self.enter(|inside| {
-            let message = inside.term(message).as_c_arg();
-            // SAFETY: the message is alive. Without an environment of its own it is copied before
-            // `enif_send` returns.
-            unsafe { enif_send(raw(sender), to.as_c_arg(), ptr::null_mut(), message) == 1 }
-        })
+        self.enter(|inside| inside.send_copy(sender, to, inside.term(message)))
     }
 
-    /// Sends `{tag, reply}`, as a `GenServer` replies. The reply may live anywhere: it is copied.
-    /// False if the process is gone.
+    /// Sends `{tag, reply}`, as a `GenServer` replies. The reply may live anywhere: it is copied. False if the process
+    /// is gone.
     pub(crate) fn reply(
-        &mut self,
+        &self,
         sender: Option<Env<'_>>,
         to: LocalPid,
         tag: Kept,
         reply: Term<'_>,
     ) -> bool {
         self.enter(|inside| {
-            let pair = [inside.term(tag).as_c_arg(), reply.as_c_arg()];
-            // SAFETY: for the time of this call the pair points at a reply outside the arena. The
-            // reply is alive, no process collects garbage during a call into the library, and
-            // without an environment of its own the message is copied before `enif_send` returns.
-            // The pair is never read again.
-            let sent = unsafe {
-                let message = enif_make_tuple_from_array(inside.env.as_c_arg(), pair.as_ptr(), 2);
-                enif_send(raw(sender), to.as_c_arg(), ptr::null_mut(), message)
-            };
-            sent == 1
+            let message = (inside.term(tag), reply.in_env(inside.env())).encode(inside.env());
+            inside.send_copy(sender, to, message)
         })
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::arena::{Arena, Elements, Kept, list_of, number};
 use crate::atoms;
-use crate::herald::Home;
+use crate::home::Home;
 use batcher_shell::KEPT;
 use rustler::{Encoder, Env, Error, LocalPid, NifResult, Term};
 

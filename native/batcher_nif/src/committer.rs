@@ -1,109 +1,144 @@
-//! Committers as processes of the BEAM, and what they are sent.
+//! Committers as processes of the BEAM, and what each sends itself.
 //!
-//! Invariant: a committer that has died is told of, whatever it was doing: its monitor is set before
-//! it can be chosen for a batch.
+//! Invariant: a committer that has died is told of, whatever it was doing: its monitor is set before it can be woken.
 
-use crate::arena::{Arena, Kept};
+use crate::arena::Arena;
 use crate::atoms;
-use crate::contents::{Writes, commit_function, entries};
-use crate::host::{Beam, Event, Shard};
+use crate::beam::{Event, Shard, Work};
+use crate::failure;
+use crate::writes::{commit_function, entries};
 use batcher_core::LaneKey;
-use batcher_shell::{Departure, Seat};
+use batcher_shell::{Failure, Info, Taken, WorkerId};
+use parking_lot::Mutex;
 use rustler::{Atom, Encoder, Env, LocalPid, Monitor, Resource, ResourceArc, Term};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A committing process.
 pub(crate) struct Committer {
     pub(crate) shard: &'static Shard,
-    pub(crate) seat: Seat<Beam>,
-    /// Which load of the library it joined: to a later one its reference means nothing.
-    loaded: u64,
+    pub(crate) id: WorkerId,
+    pid: LocalPid,
+    /// What it has taken and not given back. Only its own process looks here.
+    task: Mutex<Option<Task>>,
 }
 
-/// How often the library was loaded into this VM.
-static LOADED: AtomicU64 = AtomicU64::new(0);
-
-/// The library is being loaded.
-pub(crate) fn count_load() {
-    LOADED.fetch_add(1, Ordering::Relaxed);
+/// A batch, and what is to be told of it, as long as that has not been told.
+struct Task {
+    work: Work,
+    info: Option<Info>,
 }
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+/// Batches of more groups are put together on a dirty scheduler.
+const LONG_BATCH: u64 = 2_000;
+/// Of more groups than this each may be a message of its own.
+const MANY_GROUPS: u64 = 500;
 
 #[rustler::resource_impl(name = "batcher_committer")]
 impl Resource for Committer {
     const IMPLEMENTS_DOWN: bool = true;
 
-    fn down<'a>(&'a self, _env: Env<'a>, pid: LocalPid, _monitor: Monitor) {
-        self.shard.notify(Event::CommitterDown(pid));
+    fn down<'a>(&'a self, _env: Env<'a>, _pid: LocalPid, _monitor: Monitor) {
+        self.shard.notify(Event::WorkerDown(self.id));
     }
 }
 
-impl Committer {
-    pub(crate) fn is_current(&self) -> bool {
-        self.loaded == LOADED.load(Ordering::Relaxed)
-    }
-
-    /// The calling process as a committer, watched.
-    pub(crate) fn new(env: Env<'_>, shard: &'static Shard) -> ResourceArc<Committer> {
-        let pid = env.pid();
-        let committer = ResourceArc::new(Committer {
-            shard,
-            seat: Seat::new(pid),
-            loaded: LOADED.load(Ordering::Relaxed),
-        });
-        committer.monitor(Some(env), &pid);
-        committer
-    }
+/// The calling process becomes a committer.
+pub(crate) fn join(env: Env<'_>, shard: &'static Shard) -> ResourceArc<Committer> {
+    let (pid, id) = (env.pid(), WorkerId(NEXT_ID.fetch_add(1, Ordering::Relaxed)));
+    let committer = ResourceArc::new(Committer { shard, id, pid, task: Mutex::new(None) });
+    committer.monitor(Some(env), &pid);
+    shard.join(env, id, pid, committer.clone());
+    committer
 }
 
-/// Sends `{committer, word, term}`: with `:deliver` replies that need a process to send them, with
-/// `:answer` what the callers of a dead committer's batch get. The term lives in the arena.
-pub(crate) fn tell(
-    committer: &ResourceArc<Committer>,
-    sender: Option<Env<'_>>,
-    word: Atom,
-    (mut arena, term): (Arena, Kept),
-) {
-    arena.send(sender, committer.seat.pid, |inside| {
-        (committer, word, inside.term(term)).encode(inside.env())
-    });
-}
-
-/// Sends `{committer, :exit}`, from a thread of our own.
-pub(crate) fn dismiss(committer: &ResourceArc<Committer>) {
+/// Sends `{committer, :work}`.
+pub(crate) fn wake(committer: &ResourceArc<Committer>, sender: Option<Env<'_>>) {
     Arena::default()
-        .send(None, committer.seat.pid, |inside| (committer, atoms::exit()).encode(inside.env()));
+        .send(sender, committer.pid, |inside| (committer, atoms::work()).encode(inside.env()));
 }
 
-/// Sends `{committer, :part, entries, bytes}` for all parts but the last, then
-/// `{{committer, :commit, lane, function}, entries, info}`. If the committer has died, its owner
-/// hears of that and answers the batch. Returns what held the writes, empty.
-pub(crate) fn depart(
-    departure: &Departure<Beam>,
-    mut writes: Writes,
-    sender: Option<Env<'_>>,
-) -> Writes {
-    let Departure { committer, lane, info, .. } = departure;
+/// The calling committer has answered its batch, if it had one, and takes what is next: sends it to itself (`:sent`),
+/// asks for [`send_batch`] (`:large`), rests, or leaves.
+pub(crate) fn take(env: Env<'_>, committer: &ResourceArc<Committer>) -> Atom {
+    let done = committer.task.lock().take().map(|task| task.work);
+    match committer.shard.take(env, committer.id, done) {
+        Taken::Rest => return atoms::rest(),
+        Taken::Leave => return atoms::leave(),
+        Taken::Commit(work, info) => {
+            let long = is_long(&work, &info);
+            *committer.task.lock() = Some(Task { work, info: Some(info) });
+            if long {
+                return atoms::large();
+            }
+            send_batch(env, committer);
+        }
+        Taken::Answer(work, reply) => {
+            *committer.task.lock() = Some(Task { work, info: None });
+            let (mut arena, reply) = reply.unwrap_or_else(|| {
+                let mut arena = Arena::default();
+                let reply =
+                    arena.build(|inside| failure::term(inside.env(), &Failure::CommitterDown));
+                (arena, reply)
+            });
+            arena.send(Some(env), committer.pid, |inside| {
+                (committer, atoms::answer(), inside.term(reply)).encode(inside.env())
+            });
+        }
+        Taken::Send(mut proxied) => {
+            let messages = proxied.messages;
+            proxied.arena.send(Some(env), committer.pid, |inside| {
+                let list = inside.list(messages.iter().copied());
+                (committer, atoms::deliver(), list).encode(inside.env())
+            });
+        }
+    }
+    atoms::sent()
+}
+
+/// Whether it takes too long for a scheduler.
+fn is_long(work: &Work, info: &Info) -> bool {
+    let many = || work.batch.lock().writes.messages() as u64 > MANY_GROUPS;
+    info.groups > LONG_BATCH || info.groups > MANY_GROUPS && many()
+}
+
+/// The calling committer sends itself its batch: `{committer, :part, entries, bytes}` for all parts but the last, then
+/// `{{committer, :commit, lane, function}, entries, info}`.
+pub(crate) fn send_batch(env: Env<'_>, committer: &ResourceArc<Committer>) {
+    let Some((work, Some(info))) = committer.untold() else { return };
+    let mut writes = work.batch.take_writes();
     let (shape, replies, bytes) = (writes.shape, writes.replies, writes.bytes);
-    let pid = committer.seat.pid;
-    let wait_us = info.waited.as_micros() as u64;
+    let lane = &info.lane;
     let (last, parts) = writes.parts();
     for part in parts.iter_mut().filter(|part| !part.is_empty()) {
         let bytes = part.bytes;
-        part.send(sender, pid, |inside, items| {
+        part.send(env, committer.pid, |inside, items| {
             let entries = entries(inside, items, lane, shape);
             (committer, atoms::part(), entries, bytes).encode(inside.env())
         });
     }
-    last.send(sender, pid, |inside, items| {
+    last.send(env, committer.pid, |inside, items| {
         let env = inside.env();
         let function = commit_function(lane, shape);
         let entries = entries(inside, items, lane, shape);
         let head = (committer, atoms::commit(), lane_term(env, lane), function);
         let counts = (replies, info.weight, info.groups, bytes);
-        let info = (counts, info.window_ms, wait_us, atoms::reason(info.reason));
-        (head, entries, info).encode(env)
+        let wait_us = info.waited.as_micros() as u64;
+        (head, entries, (counts, info.window_ms, wait_us, atoms::reason(info.reason))).encode(env)
     });
-    writes.emptied()
+    work.batch.put_back(writes.emptied());
+}
+
+impl Committer {
+    /// The batch that it has taken.
+    pub(crate) fn work(&self) -> Option<Work> {
+        self.task.lock().as_ref().map(|task| task.work.clone())
+    }
+
+    fn untold(&self) -> Option<(Work, Option<Info>)> {
+        self.task.lock().as_mut().map(|task| (task.work.clone(), task.info.take()))
+    }
 }
 
 /// The prefix of a namespace lane, the name of a hot one.

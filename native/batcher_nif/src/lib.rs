@@ -9,39 +9,36 @@
 mod answers;
 mod arena;
 mod atoms;
+mod beam;
 mod caller;
 mod committer;
-mod contents;
 mod failure;
-mod herald;
-mod host;
+mod home;
 mod measure;
 mod offer;
 mod owner;
 mod registry;
+mod responder;
 mod snapshot;
+mod vm;
 mod waiter;
+mod writes;
 
-use answers::{Progress, Proxied};
+use answers::{Answerer, OwnMessages, Progress};
 use arena::{Arena, list_of};
 use batcher_core::{BarrierId, Config, Overflow, Pacing};
-use batcher_shell::{Contents, Finished, State};
+use batcher_shell::{Batch, Finished};
+use beam::{Beam, Shard};
 use caller::Caller;
 use committer::Committer;
-use contents::{Item, Part};
-use herald::Herald;
-use host::{Beam, Shard};
 use offer::{Offer, Usage, work};
+use responder::Responder;
 use rustler::{Atom, Decoder, Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 use std::time::Duration;
 use waiter::Waiter;
+use writes::{Item, Part};
 
-rustler::init!("Elixir.Ferricstore.Raft.WARaftBackend.Batcher.Native", load = load);
-
-fn load(_env: Env<'_>, _info: Term<'_>) -> bool {
-    committer::count_load();
-    true
-}
+rustler::init!("Elixir.Ferricstore.Raft.WARaftBackend.Batcher.Native");
 
 /// The shard of an index, if it was ever opened. Any other term is the index of none.
 #[derive(Clone, Copy)]
@@ -108,7 +105,7 @@ fn offer<'a>(
     if let (Some(shard), None) = (shard.0, usage)
         && shard.measures()
     {
-        return Ok(shard.look(State::refuses).map_or(atoms::measure(), atoms::refused));
+        return Ok(shard.refuses().map_or(atoms::measure(), atoms::refused));
     }
     let caller = Caller::of(env, from)?;
     let offer = Offer { shard: shard.0, lane, count, window_ms, caller, wait_ms, usage };
@@ -173,9 +170,18 @@ fn cancel_flush(shard: Found, barrier: u64) -> Atom {
 #[rustler::nif]
 fn join(env: Env<'_>, shard: Found) -> NifResult<Term<'_>> {
     let shard = shard.0.ok_or(Error::BadArg)?;
-    let committer = Committer::new(env, shard);
-    shard.join(env, committer.clone());
-    Ok(committer.encode(env))
+    Ok(committer::join(env, shard).encode(env))
+}
+
+#[rustler::nif]
+fn take(env: Env<'_>, committer: ResourceArc<Committer>) -> Atom {
+    committer::take(env, &committer)
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn send_batch(env: Env<'_>, committer: ResourceArc<Committer>) -> Atom {
+    committer::send_batch(env, &committer);
+    atoms::sent()
 }
 
 #[rustler::nif]
@@ -183,10 +189,9 @@ fn answer_slices<'a>(
     env: Env<'a>,
     committer: ResourceArc<Committer>,
     replies: Term<'a>,
-    last: bool,
 ) -> NifResult<Term<'a>> {
-    answer(env, &committer, last, |contents, proxied| {
-        contents.lock().answers.slices(env, &committer, replies, proxied)
+    answer(env, &committer, |batch, answerer, own| {
+        batch.lock().answers.slices(answerer, replies, own)
     })
 }
 
@@ -195,10 +200,9 @@ fn answer_each<'a>(
     env: Env<'a>,
     committer: ResourceArc<Committer>,
     reply: Term<'a>,
-    last: bool,
 ) -> NifResult<Term<'a>> {
-    answer(env, &committer, last, |contents, proxied| {
-        Ok(contents.lock().answers.each(env, &committer, reply, proxied))
+    answer(env, &committer, |batch, answerer, own| {
+        Ok(batch.lock().answers.each(answerer, reply, own))
     })
 }
 
@@ -211,52 +215,43 @@ fn answer_large<'a>(
     replies: Term<'a>,
 ) -> NifResult<Term<'a>> {
     let sliced = how == atoms::slices();
-    answer(env, &committer, false, |contents, proxied| {
-        answers::answer_large(contents, env, &committer, replies, sliced, proxied)
+    answer(env, &committer, |batch, answerer, own| {
+        answers::answer_large(batch, answerer, replies, sliced, own)
     })
 }
 
 #[rustler::nif]
 fn pass(committer: ResourceArc<Committer>) -> Atom {
-    if let Some(contents) = committer.seat.contents() {
-        contents.lock().answers.pass();
+    if let Some(work) = committer.work() {
+        work.batch.lock().answers.pass();
     }
     atoms::ok()
 }
 
-/// `{:done | :alone | :rested | :relayed | {:more, rest} | {:large, rest}, [{to, message}]}`. `last`: the committer has
-/// nothing else to do for this batch.
+/// `{:done | :handed_over | {:more, rest} | {:large, rest}, [{to, message}]}`.
 fn answer<'a>(
     env: Env<'a>,
-    committer: &ResourceArc<Committer>,
-    last: bool,
-    work: impl FnOnce(&Contents<Beam>, &mut Proxied<'a>) -> NifResult<Progress<'a>>,
+    committer: &Committer,
+    work: impl FnOnce(&Batch<Beam>, Answerer<'a>, &mut OwnMessages<'a>) -> NifResult<Progress<'a>>,
 ) -> NifResult<Term<'a>> {
-    let mut proxied = Proxied::default();
-    let progress = match committer.seat.contents() {
-        Some(contents) => work(&contents, &mut proxied)?,
+    let mut own = OwnMessages::default();
+    let progress = match committer.work() {
+        Some(taken) => {
+            let answerer = Answerer { env, shard: committer.shard, lane: taken.lane };
+            work(&taken.batch, answerer, &mut own)?
+        }
         None => Progress::Done,
     };
-    let shard = committer.shard;
     let progress = match progress {
-        Progress::Done if proxied.messages.is_empty() && shard.serves_one_alone(committer) => {
-            let word = if last {
-                shard.next(env, committer);
-                atoms::rested()
-            } else {
-                atoms::alone()
-            };
-            word.encode(env)
-        }
         Progress::Done => atoms::done().encode(env),
-        Progress::Relayed => atoms::relayed().encode(env),
+        Progress::HandedOver => atoms::handed_over().encode(env),
         Progress::More(rest, percent) => {
             consume(env, percent);
             (atoms::more(), rest).encode(env)
         }
         Progress::Large(rest) => (atoms::large(), rest).encode(env),
     };
-    Ok((progress, list_of(env, proxied.messages.into_iter())).encode(env))
+    Ok((progress, list_of(env, own.messages.into_iter())).encode(env))
 }
 
 /// Takes so much from the time slice of the calling process.
@@ -268,8 +263,8 @@ fn consume(env: Env<'_>, percent: i32) {
 
 #[rustler::nif]
 fn finish(env: Env<'_>, committer: ResourceArc<Committer>) -> Term<'_> {
-    let (finished, proxied) = match committer.seat.contents() {
-        Some(contents) => contents.lock().answers.finish(env),
+    let (finished, proxied) = match committer.work() {
+        Some(work) => work.batch.lock().answers.finish(env),
         None => (Finished::All, Vec::new()),
     };
     let progress = if finished == Finished::All { atoms::done() } else { atoms::more() };
@@ -281,14 +276,14 @@ fn finish(env: Env<'_>, committer: ResourceArc<Committer>) -> Term<'_> {
 }
 
 #[rustler::nif]
-fn attend(env: Env<'_>, shard: Found) -> NifResult<Term<'_>> {
+fn join_responder(env: Env<'_>, shard: Found) -> NifResult<Term<'_>> {
     let shard = shard.0.ok_or(Error::BadArg)?;
-    Ok(Herald::attend(env, shard).encode(env))
+    Ok(Responder::join(env, shard).encode(env))
 }
 
 #[rustler::nif]
-fn relay(env: Env<'_>, herald: ResourceArc<Herald>) -> Term<'_> {
-    let (more, proxied) = herald.work(env);
+fn respond(env: Env<'_>, responder: ResourceArc<Responder>) -> Term<'_> {
+    let (more, proxied) = responder.send_first(env);
     // As above.
     if proxied.is_empty() {
         consume(env, answers::CHUNK_PERCENT);
@@ -298,18 +293,12 @@ fn relay(env: Env<'_>, herald: ResourceArc<Herald>) -> Term<'_> {
 
 #[rustler::nif]
 fn gathered(committer: ResourceArc<Committer>) -> Option<u64> {
-    committer.shard.gathered(&committer)
-}
-
-#[rustler::nif]
-fn next(env: Env<'_>, committer: ResourceArc<Committer>) -> Atom {
-    committer.shard.next(env, &committer);
-    atoms::ok()
+    committer.shard.gathered(committer.work()?.lane)
 }
 
 #[rustler::nif]
 fn retire(committer: ResourceArc<Committer>, keep: usize) -> bool {
-    committer.shard.retire(&committer, keep)
+    committer.shard.retire(committer.id, keep)
 }
 
 #[rustler::nif]
@@ -317,7 +306,7 @@ fn committer_down<'a>(env: Env<'a>, shard: Found, pid: LocalPid, reply: Term<'a>
     if let Some(shard) = shard.0 {
         let mut arena = Arena::default();
         let reply = arena.keep(reply);
-        shard.bury_committer(env, &pid, (arena, reply));
+        shard.explain_death(env, &pid, (arena, reply));
     }
     atoms::ok()
 }
@@ -325,7 +314,7 @@ fn committer_down<'a>(env: Env<'a>, shard: Found, pid: LocalPid, reply: Term<'a>
 #[rustler::nif(schedule = "DirtyCpu")]
 fn lanes<'a>(env: Env<'a>, shard: Found) -> Term<'a> {
     match shard.0 {
-        Some(shard) => shard.look(|state| snapshot::lanes(env, state)).encode(env),
+        Some(shard) => snapshot::lanes(env, shard),
         None => atoms::not_running().encode(env),
     }
 }
@@ -335,7 +324,7 @@ fn lanes<'a>(env: Env<'a>, shard: Found) -> Term<'a> {
 #[rustler::nif]
 fn panic_thread(shard: Found) -> Atom {
     if let Some(shard) = shard.0 {
-        shard.notify(host::Event::Panic);
+        shard.notify(beam::Event::Panic);
     }
     atoms::ok()
 }

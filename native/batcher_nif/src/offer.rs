@@ -3,9 +3,9 @@
 //! Invariant: what the engine is told of a group is what its slot gets.
 
 use crate::atoms;
+use crate::beam::Shard;
 use crate::caller::Caller;
-use crate::contents::{Item, Shape};
-use crate::host::Shard;
+use crate::writes::{Item, Shape};
 use batcher_core::{Group, LaneRef, Work};
 use rustler::{Atom, Binary, Env, Error, NifResult, Term};
 use std::time::Duration;
@@ -56,9 +56,9 @@ impl<'a> Offer<'a> {
         let wait = self.wait_ms.map(Duration::from_millis);
         let work = self.usage.map_or_else(Work::default, work);
         let group = Group { weight, bytes, writer: self.caller.writer(), work };
-        let queued = shard.offer(env, lane, group, window, wait, |held, until| {
-            held.writes.push(item, shape, self.count, bytes);
-            held.answers.add(self.caller, until, self.count, bare);
+        let queued = shard.offer(env, lane, group, window, wait, |contents, until| {
+            contents.writes.push(item, shape, self.count, bytes);
+            contents.answers.add(self.caller, until, self.count, bare);
         });
         Ok(match queued {
             Ok(()) => atoms::queued(),

@@ -1,6 +1,6 @@
 //! The process that runs a shard, as the library sees it.
 
-use crate::host::{Event, Shard};
+use crate::beam::{Event, Shard};
 use batcher_core::Config;
 use batcher_shell::sync::Sender;
 use rustler::{Env, LocalPid, Monitor, Resource, ResourceArc};

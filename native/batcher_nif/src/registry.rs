@@ -3,7 +3,7 @@
 //! Invariant: a shard that was once opened stays at its place for as long as the VM lives, closed
 //! or not. So a lookup takes no lock and counts no reference, and cores do not meet in it.
 
-use crate::host::Shard;
+use crate::beam::Shard;
 use once_cell::sync::{Lazy, OnceCell};
 use parking_lot::RwLock;
 use std::collections::HashMap;

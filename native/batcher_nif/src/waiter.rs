@@ -1,4 +1,4 @@
-//! Who waits for a flush or a stop.
+//! The process that waits for a flush or a stop.
 
 use crate::arena::{Arena, Kept};
 use crate::atoms;
@@ -21,7 +21,7 @@ impl Waiter {
     }
 
     /// Sends `{tag, :ok}`, or `{tag, {:error, reason}}` after a failure.
-    pub(crate) fn tell(mut self, sender: Option<Env<'_>>, failure: Option<&Failure>) {
+    pub(crate) fn tell(self, sender: Option<Env<'_>>, failure: Option<&Failure>) {
         Arena::default().enter(|inside| {
             let env = inside.env();
             let result = match failure {

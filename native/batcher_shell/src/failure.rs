@@ -1,5 +1,6 @@
 //! What callers are told whose writes the backend can't answer for.
 
+use std::any::Any;
 use std::sync::Arc;
 
 /// Why there is no answer from the backend.
@@ -13,4 +14,13 @@ pub enum Failure {
     CommitterDown,
     /// The library itself failed (10.5).
     Crashed(Arc<str>),
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> Arc<str> {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => Arc::from(*text),
+        (None, Some(text)) => Arc::from(text.as_str()),
+        (None, None) => Arc::from("panic without a text"),
+    }
 }

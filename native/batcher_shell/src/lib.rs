@@ -1,38 +1,39 @@
-//! Where threads meet: the lock of a shard, its thread, the events between them, and the cursor
-//! over the callers of a batch.
+//! The runtime of the write batcher, where threads meet: the lock of a shard, its thread, the workers that take what is
+//! due, and the cursor over the callers of a batch.
 //!
-//! `batcher_core` decides, this crate locks, wakes and sends what was decided, and the BEAM comes in
-//! as a [`Host`]: what terms, pids and messages are stays outside. So everything that depends on
-//! who comes first can be run under loom, which tries all orders: see `tests/loom`.
+//! `batcher_core` decides, this crate locks, wakes and hands out what was decided, and the BEAM comes in as a [`Vm`]:
+//! what terms, pids and messages are stays outside. So everything that depends on which thread comes first can be run
+//! under loom, which tries all orders: see `tests/loom`.
 //!
-//! Start with [`Shard`]. Clause numbers refer to `docs/contract.md`.
+//! Start with [`Shard`]. Clause numbers refer to `docs/contract.md`. A file imports only from those before it:
 
 #![forbid(unsafe_code)]
 
+mod batch;
 mod callers;
-mod calls;
-mod committer;
-mod contents;
+mod effects;
 mod failure;
-mod host;
 #[cfg(feature = "lock-times")]
 mod lock_times;
-mod outbox;
-mod relay;
+mod look;
+mod responders;
 mod shard;
 mod state;
 pub mod sync;
-mod thread;
+mod take;
+mod timer;
+mod vm;
+mod workers;
 
+pub use batch::{Batch, Contents};
 pub use callers::{Callers, Expired, KEPT};
-pub use committer::{Departure, Info, Seat};
-pub use contents::{Contents, Held};
+pub use effects::{Effects, Event};
 pub use failure::Failure;
-pub use host::Host;
 #[cfg(feature = "lock-times")]
 pub use lock_times::clock_ns;
-pub use outbox::Outbox;
-pub use relay::{Finished, Inbox, Relay, finish};
+pub use look::{LaneLook, SlotLook};
+pub use responders::{Finished, Handover, Handovers, finish};
 pub use shard::Shard;
-pub use state::State;
-pub use thread::Event;
+pub use take::{Info, Taken};
+pub use vm::{Notice, Vm};
+pub use workers::{Work, WorkerId};

@@ -1,21 +1,20 @@
 //! A shard of the library: its state behind a lock, and the channel to its thread.
 //!
-//! Invariant: the engine is touched only under the lock, and whatever it decides is collected
-//! there in an [`Outbox`] and sent after the lock is free. Only mail for a committer that rests is
-//! sent under it.
+//! Invariant: the engine is touched only under the lock, and whatever follows from that is collected there as
+//! [`Effects`] and run when the lock is free.
 
-use crate::failure::Failure;
-use crate::host::Host;
-use crate::outbox::Outbox;
-use crate::relay::Heralds;
+use crate::batch::{Batch, Contents};
+use crate::effects::{Effects, Event};
+use crate::failure::{Failure, panic_text};
+use crate::responders::Responders;
 use crate::state::{Owner, State};
 use crate::sync::{self, Lock, Mutex, Receiver, Sender};
-use crate::thread::{Event, panic_text};
-use batcher_core::Config;
+use crate::vm::{Notice, Vm};
+use batcher_core::{BarrierId, Config, Engine, Group, LaneRef, Refused};
 use crossbeam_utils::CachePadded;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// No window of its own: no `:hot_batch_window_ms` is as small as this.
 const NO_WINDOW: i64 = i64::MIN;
@@ -24,24 +23,29 @@ const NO_WINDOW: i64 = i64::MIN;
 ///
 /// # Driving
 ///
-/// Processes call [`open`](Self::open), [`offer`](Self::offer) and the others whenever they like.
-/// One thread per open shard, which `open` asks for, calls [`run`](Self::run).
-pub struct Shard<H: Host> {
-    state: CachePadded<Lock<State<H>>>,
+/// 1. One thread per open shard, which [`open`](Self::open) asks for, calls [`run`](Self::run).
+/// 2. Processes call `open`, [`offer`](Self::offer), [`flush`](Self::flush), [`stop`](Self::stop) and
+///    [`close`](Self::close) whenever they like.
+/// 3. A committing process calls [`join`](Self::join), and then [`take`](Self::take) whenever it is
+///    [woken](Vm::wake) or has answered the callers of its batch.
+pub struct Shard<V: Vm> {
+    state: CachePadded<Lock<State<V>>>,
     /// Its number.
     pub index: u64,
-    /// `:hot_batch_window_ms` of this shard's options (1.3), or [`NO_WINDOW`]. A setting: whoever
-    /// reads it while the owner changes gets the old or the new one. So it is none of loom's.
+    /// `:hot_batch_window_ms` of this shard's options (1.3), or [`NO_WINDOW`]. A setting: a reader gets the old or
+    /// the new one while the owner changes. So it is none of loom's.
     hot_window_ms: AtomicI64,
     /// Whether groups are to be measured for budgets (16.3). A setting as well.
     measures: AtomicBool,
+    /// The number of the owner.
+    owner: AtomicU64,
     /// Never locked while the state's lock is wanted.
-    pub(crate) heralds: Mutex<Heralds<H::Herald>>,
+    responders: Mutex<Responders<V::Responder>>,
     /// Both ends, so that an event can be sent while no thread runs.
-    pub(crate) events: (Sender<Event<H>>, Receiver<Event<H>>),
+    pub(crate) events: (Sender<Event<V>>, Receiver<Event<V>>),
 }
 
-impl<H: Host> Shard<H> {
+impl<V: Vm> Shard<V> {
     /// A shard that is closed.
     pub fn new(index: u64) -> Self {
         Shard {
@@ -49,7 +53,8 @@ impl<H: Host> Shard<H> {
             index,
             hot_window_ms: AtomicI64::new(NO_WINDOW),
             measures: AtomicBool::new(false),
-            heralds: Mutex::default(),
+            owner: AtomicU64::new(0),
+            responders: Mutex::default(),
             events: sync::unbounded(),
         }
     }
@@ -65,73 +70,152 @@ impl<H: Host> Shard<H> {
         self.measures.load(Ordering::Relaxed)
     }
 
+    /// Why nothing can be offered now.
+    pub fn refuses(&self) -> Option<Refused> {
+        self.locked(|state| state.engine.phase().refuses())
+    }
+
     /// Tells the thread.
-    pub fn notify(&self, event: Event<H>) {
+    pub fn notify(&self, event: Event<V>) {
         // This shard holds the receiving end.
         let _ = self.events.0.send(event);
     }
 
-    /// Looks at the state.
-    pub fn look<R>(&self, look: impl FnOnce(&State<H>) -> R) -> R {
-        self.locked(|state| look(state))
-    }
-
-    /// Changes the state, then sends what follows from it. `sender` is the calling process,
-    /// `None` on the shard's own thread.
-    pub(crate) fn with<R>(
+    /// A process takes the shard over as its owner; answers which processes commit for it already.
+    ///
+    /// `spawn` starts the thread, `watch` has the owner's death told as that of this number. An error is that of
+    /// `spawn`, and nothing has changed.
+    pub fn open(
         &self,
-        sender: Option<H::Env<'_>>,
-        change: impl FnOnce(&mut State<H>, Instant) -> R,
-    ) -> R {
-        let (result, outbox) = self.change(sender, change);
-        self.dispatch(sender, outbox);
-        result
-    }
-
-    /// Changes the state. What follows from it is to be [dispatched](Self::dispatch).
-    pub(crate) fn change<R>(
-        &self,
-        sender: Option<H::Env<'_>>,
-        change: impl FnOnce(&mut State<H>, Instant) -> R,
-    ) -> (R, Option<Outbox<H>>) {
-        let now = sync::now();
-        let changed = self.guard(sender, || {
-            let mut state = sync::lock(&self.state);
-            #[cfg(feature = "lock-times")]
-            let taken = sync::now();
-            let result = change(&mut state, now);
-            let outbox = state.settle(now);
-            #[cfg(feature = "lock-times")]
-            state.lock_times.held_since(taken);
-            (result, outbox)
-        });
-        changed.unwrap_or_else(|panic| resume_unwind(panic))
-    }
-
-    /// Works, and has the thread answer who waits (10.5) if that fails in a calling process: its own panics end up
-    /// there as well.
-    pub(crate) fn guard<R>(
-        &self,
-        sender: Option<H::Env<'_>>,
-        work: impl FnOnce() -> R,
-    ) -> std::thread::Result<R> {
-        catch_unwind(AssertUnwindSafe(work)).inspect_err(|panic| {
-            if sender.is_some() {
-                self.notify(Event::Crash(panic_text(&**panic)));
+        sender: V::Env<'_>,
+        pid: V::Pid,
+        config: Config,
+        hot_window_ms: Option<i64>,
+        spawn: impl FnOnce() -> std::io::Result<()>,
+        watch: impl FnOnce(u64, Sender<Event<V>>) -> V::Watch,
+    ) -> std::io::Result<Vec<V::Pid>> {
+        self.with(Some(sender), |state, now| {
+            // Under the same lock as the rest: a thread that found the shard closed would end.
+            if !state.thread_lives {
+                spawn()?;
+                state.thread_lives = true;
+                state.asleep_until = None;
             }
+            state.dismisses = false;
+            state.owners += 1;
+            self.owner.store(state.owners, Ordering::Relaxed);
+            let watch = watch(state.owners, self.events.0.clone());
+            state.owner = Some(Owner { pid, _watch: watch });
+            self.hot_window_ms.store(hot_window_ms.unwrap_or(NO_WINDOW), Ordering::Relaxed);
+            self.measures.store(config.budgets.is_some(), Ordering::Relaxed);
+            state.workers.handle_new_owner();
+            // Those of another owner end with it.
+            *self.responders.lock() = Responders::default();
+            state.engine.open(now, config);
+            Ok(state.workers.pids())
         })
     }
 
-    /// Sends what follows from a change.
-    pub(crate) fn dispatch(&self, sender: Option<H::Env<'_>>, outbox: Option<Outbox<H>>) {
-        let Some(outbox) = outbox else { return };
-        let sent = self.guard(sender, || match sender {
-            Some(sender) if H::may_be_exiting(sender) || outbox.is_long() => {
-                self.notify(Event::Send(outbox));
-            }
-            _ => outbox.send(sender, &self.events.0),
+    /// The owner ends: what is queued is abandoned, by the shard's thread.
+    pub fn close(&self, sender: V::Env<'_>) {
+        self.with(Some(sender), |state, _now| {
+            self.shut(state, Failure::ShuttingDown);
+            // Under the lock: a thread that finds the shard closed finds the event, too, and does not end before it
+            // has answered what is abandoned.
+            self.notify(Event::Wake);
         });
-        sent.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// No batcher runs any more.
+    pub(crate) fn shut(&self, state: &mut State<V>, failure: Failure) {
+        state.abandon_with = failure;
+        state.owner = None;
+        self.hot_window_ms.store(NO_WINDOW, Ordering::Relaxed);
+        self.measures.store(false, Ordering::Relaxed);
+        state.engine.close();
+    }
+
+    /// A call's writes arrive; `put` puts them into their batch, and the caller among those that wait, until the given
+    /// time if `wait` sets one. The lock is free by then.
+    pub fn offer(
+        &self,
+        sender: V::Env<'_>,
+        lane: LaneRef<'_>,
+        group: Group,
+        window: Duration,
+        wait: Option<Duration>,
+        put: impl FnOnce(&mut Contents<V>, Option<Instant>),
+    ) -> Result<(), Refused> {
+        let (accepted, effects) = self.change(Some(sender), |state, now| {
+            #[cfg(feature = "lock-times")]
+            state.lock_times.offers();
+            let reservation = state.engine.offer(now, lane, group, window)?.contents.reserve();
+            let until = wait.map(|wait| now + wait);
+            state.expire_at(until);
+            Ok((reservation, until))
+        });
+        let queued = accepted.map(|(reservation, until)| {
+            reservation.fill(|contents| self.guard(Some(sender), || put(contents, until)))
+        });
+        // Whatever has become of this group: what follows may be for others, too.
+        self.run_effects(Some(sender), effects);
+        queued.map(|filled| filled.unwrap_or_else(|panic| resume_unwind(panic)))
+    }
+
+    /// Asks for everything to be committed, windows aside. `None` if no batcher runs.
+    pub fn flush(&self, sender: V::Env<'_>, waiter: V::Waiter) -> Option<BarrierId> {
+        self.barrier(sender, waiter, Engine::handle_flush)
+    }
+
+    /// As [`flush`](Self::flush), and new writes are refused from now on.
+    pub fn stop(&self, sender: V::Env<'_>, waiter: V::Waiter) -> Option<BarrierId> {
+        self.barrier(sender, waiter, Engine::handle_stop)
+    }
+
+    fn barrier(
+        &self,
+        sender: V::Env<'_>,
+        waiter: V::Waiter,
+        raise: fn(&mut Engine<Batch<V>>, Instant) -> BarrierId,
+    ) -> Option<BarrierId> {
+        self.with(Some(sender), |state, now| {
+            if state.is_closed() {
+                return None;
+            }
+            let barrier = raise(&mut state.engine, now);
+            state.waiters.insert(barrier, waiter);
+            Some(barrier)
+        })
+    }
+
+    /// The process that waits for a barrier gives up. False if it has been told.
+    pub fn cancel_barrier(&self, barrier: BarrierId) -> bool {
+        self.locked(|state| state.waiters.remove(&barrier).is_some())
+    }
+
+    /// A responder has started on this scheduler. False: there is one already.
+    pub fn join_responder(&self, scheduler: usize, responder: V::Responder) -> bool {
+        self.responders.lock().join(scheduler, responder)
+    }
+
+    /// A responder has died.
+    pub fn responder_down(&self, is: impl Fn(&V::Responder) -> bool) {
+        self.responders.lock().leave(is);
+    }
+
+    /// The responder of this scheduler. Asks for some if there is none.
+    pub fn responder(&self, sender: V::Env<'_>, scheduler: usize) -> Option<V::Responder> {
+        let (responder, asks) = {
+            let mut responders = self.responders.lock();
+            let responder = responders.find(scheduler);
+            let asks = responder.is_none() && responders.ask(sync::now());
+            (responder, asks)
+        };
+        let owner = || self.locked(|state| state.owner.as_ref().map(|owner| owner.pid.clone()));
+        if let Some(owner) = asks.then(owner).flatten() {
+            V::notify(&owner, Some(sender), Notice::Responders);
+        }
+        responder
     }
 
     /// How long offers have held the lock since this was asked last: `(nanoseconds, how many of them)`, ascending.
@@ -141,61 +225,65 @@ impl<H: Host> Shard<H> {
         self.locked(|state| state.lock_times.take())
     }
 
-    /// Works on the state when nothing follows from it.
-    pub(crate) fn locked<R>(&self, work: impl FnOnce(&mut State<H>) -> R) -> R {
-        work(&mut sync::lock(&self.state))
+    /// Changes the state, then runs what follows from it. `sender` is the calling process, `None` on the shard's own
+    /// thread.
+    pub(crate) fn with<R>(
+        &self,
+        sender: Option<V::Env<'_>>,
+        change: impl FnOnce(&mut State<V>, Instant) -> R,
+    ) -> R {
+        let (result, effects) = self.change(sender, change);
+        self.run_effects(sender, effects);
+        result
     }
 
-    /// A process takes the shard over as its owner; answers who commits for it already.
-    ///
-    /// `spawn` starts the thread, `watch` has the owner's death told as that of this number. An
-    /// error is that of `spawn`, and nothing has changed.
-    pub fn open(
+    /// Changes the state. What follows from it is to be [run](Self::run_effects).
+    pub(crate) fn change<R>(
         &self,
-        sender: H::Env<'_>,
-        pid: H::Pid,
-        config: Config,
-        hot_window_ms: Option<i64>,
-        spawn: impl FnOnce() -> std::io::Result<()>,
-        watch: impl FnOnce(u64, Sender<Event<H>>) -> H::Watch,
-    ) -> std::io::Result<Vec<H::Pid>> {
-        self.with(Some(sender), |state, now| {
-            // Under the same lock as the rest: a thread that found the shard closed would end.
-            if !state.thread_lives {
-                spawn()?;
-                state.thread_lives = true;
-                state.asleep_until = None;
+        sender: Option<V::Env<'_>>,
+        change: impl FnOnce(&mut State<V>, Instant) -> R,
+    ) -> (R, Option<Effects<V>>) {
+        let now = sync::now();
+        let changed = self.guard(sender, || {
+            let mut state = sync::lock(&self.state);
+            #[cfg(feature = "lock-times")]
+            let taken = sync::now();
+            let result = change(&mut state, now);
+            let effects = state.collect();
+            #[cfg(feature = "lock-times")]
+            state.lock_times.held_since(taken);
+            (result, effects)
+        });
+        changed.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// Works, and has the thread answer everybody that waits (10.5) if that fails in a calling process: its own panics
+    /// end up there as well.
+    pub(crate) fn guard<R>(
+        &self,
+        sender: Option<V::Env<'_>>,
+        work: impl FnOnce() -> R,
+    ) -> std::thread::Result<R> {
+        let owner = self.owner.load(Ordering::Relaxed);
+        catch_unwind(AssertUnwindSafe(work)).inspect_err(|panic| {
+            if sender.is_some() {
+                self.notify(Event::Crash(owner, panic_text(&**panic)));
             }
-            state.owners += 1;
-            let number = state.owners;
-            let watch = watch(number, self.events.0.clone());
-            state.owner = Some(Owner { pid, number, _watch: watch });
-            self.hot_window_ms.store(hot_window_ms.unwrap_or(NO_WINDOW), Ordering::Relaxed);
-            self.measures.store(config.budgets.is_some(), Ordering::Relaxed);
-            state.asked_for = 0;
-            // Those of another owner end with it.
-            *self.heralds.lock() = Heralds::default();
-            state.engine.open(now, config);
-            Ok(state.committers.iter().map(|committer| H::seat(committer).pid.clone()).collect())
         })
     }
 
-    /// The owner ends: what is queued is abandoned, by the shard's thread.
-    pub fn close(&self, sender: H::Env<'_>) {
-        self.with(Some(sender), |state, _now| {
-            self.shut(state, Failure::ShuttingDown);
-            // Under the lock: a thread that finds the shard closed finds the event, too, and does
-            // not end before it has answered what is abandoned.
-            self.notify(Event::Wake);
+    /// Runs what follows from a change.
+    pub(crate) fn run_effects(&self, sender: Option<V::Env<'_>>, effects: Option<Effects<V>>) {
+        let Some(effects) = effects else { return };
+        let run = self.guard(sender, || match sender {
+            Some(sender) if V::may_be_exiting(sender) => self.notify(Event::Run(effects)),
+            _ => effects.run(sender, &self.events.0),
         });
+        run.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
-    /// No batcher runs any more.
-    pub(crate) fn shut(&self, state: &mut State<H>, failure: Failure) {
-        state.abandon_with = failure;
-        state.owner = None;
-        self.hot_window_ms.store(NO_WINDOW, Ordering::Relaxed);
-        self.measures.store(false, Ordering::Relaxed);
-        state.engine.close();
+    /// Works on the state when nothing follows from it.
+    pub(crate) fn locked<R>(&self, work: impl FnOnce(&mut State<V>) -> R) -> R {
+        work(&mut sync::lock(&self.state))
     }
 }

@@ -1,113 +1,211 @@
-//! A shard's thread that fails in the midst of its work: whoever waits is told, once (10.5).
+//! A library that fails in the midst of its work: whoever waits is told, once, and the shard works for its next owner
+//! (10.5).
 #![cfg(not(loom))]
 
 use batcher_core::{Config, Group, LaneRef};
-use batcher_shell::{Callers, Contents, Departure, Event, Failure, Host, Seat, Shard};
+use batcher_shell::{Callers, Event, Failure, Notice, Shard, Taken, Vm, WorkerId};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-/// How many replies somebody has had.
+const AT_ONCE: Duration = Duration::ZERO;
+const LATE: Duration = Duration::from_secs(3600);
+
+/// Counts the replies that a process has had.
 type Caller = Arc<AtomicUsize>;
 
+#[derive(Debug)]
 enum Failing {}
 
-struct Committer {
-    seat: Seat<Failing>,
-    /// Whether to look at it makes the library fail.
-    fails: bool,
+thread_local! {
+    /// What fails next, once.
+    static FAILS: Cell<Option<&'static str>> = const { Cell::new(None) };
 }
 
-impl Host for Failing {
+fn fail_if(what: &str) {
+    if FAILS.get() == Some(what) {
+        FAILS.set(None);
+        panic!("provoked");
+    }
+}
+
+impl Vm for Failing {
     type Env<'a> = ();
-    type Pid = u32;
+    type Pid = u64;
     type Watch = ();
-    type Committer = Arc<Committer>;
-    type Herald = ();
+    type Committer = ();
+    type Responder = ();
     type Writes = ();
     type Caller = Caller;
     type Answers = Callers<Caller>;
     type Waiter = Caller;
-    type Mail = ();
+    type Proxied = ();
     type Reply = ();
 
     fn may_be_exiting(_sender: ()) -> bool {
         false
     }
 
-    fn is_current(committer: &Arc<Committer>) -> bool {
-        assert!(!committer.fails, "provoked");
-        true
-    }
-
-    fn seat(committer: &Arc<Committer>) -> &Seat<Self> {
-        &committer.seat
-    }
-
-    fn depart(_departure: &Departure<Self>, _writes: (), _sender: Option<()>) {}
-
-    fn clear(answers: &mut Callers<Caller>) {
-        answers.clear();
+    fn wake(_committer: &(), _sender: Option<()>) {
+        fail_if("wake");
     }
 
     fn tell(waiter: Caller, _sender: Option<()>, _failure: Option<&Failure>) {
         waiter.fetch_add(1, Relaxed);
     }
 
-    fn ask_for_committers(_owner: u32, _sender: Option<()>, _count: usize) {}
+    fn notify(_owner: &u64, _sender: Option<()>, _notice: Notice<'_>) {
+        fail_if("notify");
+    }
 
-    fn ask_for_heralds(_owner: u32, _sender: ()) {}
-
-    fn fail(batches: impl Iterator<Item = Contents<Self>>, _failure: &Failure) -> Option<()> {
-        for contents in batches {
-            while let Some((caller, true)) = contents.lock().answers.pass() {
-                caller.fetch_add(1, Relaxed);
-            }
+    fn fail(answers: &mut Callers<Caller>, _failure: &Failure, _proxied: &mut ()) {
+        while let Some((caller, true)) = answers.pass() {
+            caller.fetch_add(1, Relaxed);
         }
-        None
+    }
+
+    fn is_empty(_proxied: &()) -> bool {
+        true
     }
 
     fn tell_late(_answers: &mut Callers<Caller>, _caller: Caller) {}
 
-    fn take_over(_committer: &Arc<Committer>, _sender: Option<()>, _reply: ()) {}
+    fn clear(answers: &mut Callers<Caller>) {
+        fail_if("clear");
+        answers.clear();
+    }
+}
 
-    fn reply(_failure: &Failure) {}
+fn open(shard: &Shard<Failing>) {
+    let config = Config { adoption_timeout: Duration::ZERO, ..Config::default() };
+    shard.open((), 0, config, None, || Ok(()), |_number, _events| ()).unwrap();
+}
 
-    fn deliver(_committer: &Arc<Committer>, _sender: Option<()>, _mail: ()) {}
-
-    fn dismiss(_committer: &Arc<Committer>) {}
-
-    fn tell_of_crash(_owner: u32, _text: &str) {}
+fn join(shard: &Shard<Failing>, number: u64) -> WorkerId {
+    shard.join((), WorkerId(number), number, ());
+    WorkerId(number)
 }
 
 fn offer(shard: &Shard<Failing>, window: Duration) -> Caller {
     let caller = Caller::default();
     let group = Group { weight: 1, bytes: 8, ..Group::default() };
-    let queued = shard.offer((), LaneRef::Put, group, window, None, |held, until| {
-        held.answers.add(Arc::clone(&caller), until);
-    });
-    queued.unwrap();
+    let offer = || {
+        shard.offer((), LaneRef::Put, group, window, None, |contents, until| {
+            contents.answers.add(Arc::clone(&caller), until);
+        })
+    };
+    // Whatever fails behind it: the write was accepted.
+    let _ = catch_unwind(AssertUnwindSafe(|| offer().unwrap()));
     caller
 }
 
-fn join(shard: &Shard<Failing>, pid: u32, fails: bool) {
-    shard.join((), Arc::new(Committer { seat: Seat::new(pid), fails }));
+fn told<const N: usize>(callers: [&Caller; N]) -> [usize; N] {
+    callers.map(|caller| caller.load(Relaxed))
 }
 
 #[test]
 fn whoever_waits_is_told_although_the_thread_fails() {
     let shard = Shard::<Failing>::new(0);
-    let config = Config { adoption_timeout: Duration::ZERO, ..Config::default() };
-    shard.open((), 0, config, None, || Ok(()), |_number, _events| ()).unwrap();
-    join(&shard, 1, false);
-    let in_flight = offer(&shard, Duration::ZERO);
-    let abandoned = offer(&shard, Duration::from_secs(3600));
+    open(&shard);
+    let first = join(&shard, 1);
+    let in_flight = offer(&shard, AT_ONCE);
+    assert!(matches!(shard.take((), first, None), Taken::Commit(..)));
+    let abandoned = offer(&shard, LATE);
     let flush = Caller::default();
     shard.flush((), Arc::clone(&flush)).unwrap();
-    // The thread finds a batch without a committer, one who could answer it, and that nobody follows the owner.
-    join(&shard, 2, true);
-    shard.notify(Event::CommitterDown(1));
+    // The thread finds a dead committer's batch, one to wake for it, and that the owner has no successor.
+    join(&shard, 2);
     shard.notify(Event::OwnerDown(1));
+    shard.notify(Event::WorkerDown(first));
+    FAILS.set(Some("wake"));
     shard.run();
-    assert_eq!([in_flight, abandoned, flush].map(|waits| waits.load(Relaxed)), [1, 1, 1]);
+    assert_eq!(told([&in_flight, &abandoned, &flush]), [1, 1, 1]);
+}
+
+#[test]
+fn a_lane_goes_on_after_a_wake_that_failed() {
+    let shard = Shard::<Failing>::new(0);
+    open(&shard);
+    join(&shard, 1);
+    FAILS.set(Some("wake"));
+    let first = offer(&shard, AT_ONCE);
+    while shard.round() {
+        // The thread ends with its owner.
+    }
+    assert_eq!(told([&first]), [1]);
+    open(&shard);
+    let id = join(&shard, 2);
+    let second = offer(&shard, AT_ONCE);
+    let flush = Caller::default();
+    shard.flush((), Arc::clone(&flush)).unwrap();
+    let Taken::Commit(work, _info) = shard.take((), id, None) else { panic!("it is due") };
+    work.batch.take_writes();
+    while let Some((caller, true)) = work.batch.lock().answers.pass() {
+        caller.fetch_add(1, Relaxed);
+    }
+    assert!(matches!(shard.take((), id, Some(work)), Taken::Rest));
+    assert_eq!(told([&first, &second, &flush]), [1, 1, 1]);
+}
+
+#[test]
+fn a_lane_goes_on_after_a_take_that_failed() {
+    let shard = Shard::<Failing>::new(0);
+    open(&shard);
+    let id = join(&shard, 1);
+    let first = offer(&shard, AT_ONCE);
+    let Taken::Commit(work, _info) = shard.take((), id, None) else { panic!("it is due") };
+    let flush = Caller::default();
+    shard.flush((), Arc::clone(&flush)).unwrap();
+    let behind = offer(&shard, AT_ONCE);
+    // The failure is the committer's end.
+    FAILS.set(Some("clear"));
+    let take = || shard.take((), id, Some(work));
+    assert!(catch_unwind(AssertUnwindSafe(take)).is_err());
+    shard.notify(Event::Crash(1, "as the library tells it".into()));
+    shard.notify(Event::WorkerDown(id));
+    while shard.round() {
+        // The thread ends when nothing is in flight any more.
+    }
+    assert_eq!(told([&first, &behind, &flush]), [1, 1, 1]);
+    open(&shard);
+    join(&shard, 2);
+    offer(&shard, AT_ONCE);
+    assert!(matches!(shard.take((), WorkerId(2), None), Taken::Commit(..)));
+}
+
+#[test]
+fn a_crash_that_is_heard_of_late_leaves_the_next_owner_alone() {
+    let shard = Shard::<Failing>::new(0);
+    open(&shard);
+    shard.notify(Event::Crash(1, "late".into()));
+    shard.close(());
+    open(&shard);
+    let waiting = offer(&shard, LATE);
+    assert!(shard.round());
+    assert!(shard.round());
+    assert_eq!(told([&waiting]), [0]);
+    assert!(shard.refuses().is_none());
+}
+
+#[test]
+fn a_committer_that_its_owner_does_not_speak_of_is_buried() {
+    let shard = Shard::<Failing>::new(0);
+    open(&shard);
+    let first = join(&shard, 1);
+    let waiting = offer(&shard, AT_ONCE);
+    assert!(matches!(shard.take((), first, None), Taken::Commit(..)));
+    shard.notify(Event::WorkerDown(first));
+    let second = join(&shard, 2);
+    // The thread waits for the owner's word, and then no longer.
+    let taken = loop {
+        shard.notify(Event::Wake);
+        shard.round();
+        if let Taken::Answer(work, None) = shard.take((), second, None) {
+            break work;
+        }
+    };
+    assert_eq!(taken.batch.lock().answers.left().len(), 1);
+    assert_eq!(told([&waiting]), [0]);
 }

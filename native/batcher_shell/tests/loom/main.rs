@@ -4,14 +4,14 @@
 //! more find nothing but time to spend.
 #![cfg(loom)]
 
-mod host;
-mod relay;
+mod responders;
+mod vm;
 
 use batcher_core::LaneRef;
-use batcher_shell::Event;
-use host::*;
+use batcher_shell::{Event, WorkerId};
 use loom::thread::{JoinHandle, spawn};
 use std::sync::Arc;
+use vm::*;
 
 /// Runs a model in every order of its threads; `LOOM_MAX_PREEMPTIONS` sets another bound.
 fn model(run: impl Fn(Arc<Shard>) + Send + Sync + 'static) {
@@ -204,11 +204,11 @@ fn a_write_at_the_end_is_refused_or_committed() {
 
 /// The same where only a process can send the reply: a committer that is free takes it along.
 #[test]
-fn a_reply_by_courier_is_not_left_behind() {
+fn a_reply_by_a_process_is_not_left_behind() {
     model(|shard| {
         let thread = open(&shard, LATE).unwrap();
         let crew = Crew::join(&shard, &[1]);
-        let (first, second) = (Caller::new(), Caller::by_courier());
+        let (first, second) = (Caller::new(), Caller::by_process());
         first.offer(&shard, AT_ONCE).unwrap();
         second.offer(&shard, LATE).unwrap();
         let committing = {
@@ -226,17 +226,13 @@ fn a_reply_by_courier_is_not_left_behind() {
 
 /// The same where the committer leaves: then the reply waits for the next one.
 #[test]
-fn a_reply_by_courier_is_not_sent_to_one_who_leaves() {
+fn a_reply_by_a_process_is_not_sent_to_one_that_leaves() {
     model(|shard| {
         let thread = open(&shard, LATE).unwrap();
-        let crew = Crew::join(&shard, &[]);
-        let committer = crew.join_one(&shard, 1);
-        let caller = Caller::by_courier();
+        let crew = Crew::join(&shard, &[1]);
+        let caller = Caller::by_process();
         caller.offer(&shard, LATE).unwrap();
-        let leaving = {
-            let (shard, crew) = (Arc::clone(&shard), Arc::clone(&crew));
-            spawn(move || crew.retire(&shard, &committer))
-        };
+        let leaving = beside(&shard, |shard| drop(shard.retire(WorkerId(1), 0)));
         shard.close(());
         leaving.join().unwrap();
         thread.join().unwrap();
@@ -320,23 +316,24 @@ fn an_open_shard_has_one_thread() {
     });
 }
 
-/// A committer dies, its owner tells of that, and dies as well: its batch is answered once, by
-/// another committer, and its lane is free.
+/// A committer dies, its owner tells of that, and dies as well: its batch is answered once, by another committer, and
+/// its lane is free.
 #[test]
 fn the_batch_of_a_dead_committer_is_answered_once() {
     model(|shard| {
         let thread = open(&shard, LATE).unwrap();
         let crew = Crew::join(&shard, &[1, 2]);
-        let callers = [Caller::new(), Caller::by_courier()];
+        let callers = [Caller::new(), Caller::by_process()];
         callers[0].offer(&shard, LATE).unwrap();
         callers[1].offer(&shard, AT_ONCE).unwrap();
-        let dead = crew.kill();
-        let burying = beside(&shard, move |shard| shard.bury_committer((), &dead, ()));
-        shard.notify(Event::CommitterDown(dead));
+        let dead = crew.kill(&shard);
+        let burying = beside(&shard, move |shard| shard.explain_death((), &dead.0, ()));
+        shard.notify(Event::WorkerDown(dead));
         owner_dies(&shard);
         crew.work(&shard);
         burying.join().unwrap();
-        assert!(shard.look(|state| state.lanes().all(|lane| lane.in_flight().is_none())));
+        let lanes = shard.lanes().unwrap_or_default();
+        assert!(lanes.iter().all(|lane| lane.committer.is_none()));
         shard.close(());
         thread.join().unwrap();
         crew.finish(&shard);
@@ -344,18 +341,18 @@ fn the_batch_of_a_dead_committer_is_answered_once() {
     });
 }
 
-/// A lane is not free before the callers of a dead committer have been answered: a write that waits
-/// for it leaves after them.
+/// A lane is not free before the callers of a dead committer have been answered: a write that waits for it leaves after
+/// them.
 #[test]
 fn a_lane_is_free_when_the_callers_of_the_dead_are_answered() {
     model(|shard| {
         open_without_thread(&shard);
-        // One to go on with the batch, one who could take the next too early.
+        // One to go on with the batch, one that could take the next too early.
         let crew = Crew::join(&shard, &[1, 2, 3]);
-        let (first, second) = (Caller::by_courier(), Caller::new());
+        let (first, second) = (Caller::by_process(), Caller::new());
         first.offer(&shard, AT_ONCE).unwrap();
-        let dead = crew.kill();
-        let burying = beside(&shard, move |shard| shard.bury_committer((), &dead, ()));
+        let dead = crew.kill(&shard);
+        let burying = beside(&shard, move |shard| shard.explain_death((), &dead.0, ()));
         second.offer(&shard, AT_ONCE).unwrap();
         while second.replies() == 0 {
             if !crew.work(&shard).is_empty() {
@@ -367,8 +364,7 @@ fn a_lane_is_free_when_the_callers_of_the_dead_are_answered() {
     });
 }
 
-/// Where the owner ends without having heard of it, and no other committer is left, the thread
-/// answers.
+/// Where the owner ends without having heard of it, and no other committer is left, the thread answers.
 #[test]
 fn the_batch_of_a_dead_committer_is_answered_without_an_owner() {
     model(|shard| {
@@ -376,11 +372,51 @@ fn the_batch_of_a_dead_committer_is_answered_without_an_owner() {
         let crew = Crew::join(&shard, &[1]);
         let caller = Caller::new();
         caller.offer(&shard, AT_ONCE).unwrap();
-        let dead = crew.kill();
-        let dying = beside(&shard, move |shard| shard.notify(Event::CommitterDown(dead)));
+        let dead = crew.kill(&shard);
+        let dying = beside(&shard, move |shard| shard.notify(Event::WorkerDown(dead)));
         shard.close(());
         dying.join().unwrap();
         thread.join().unwrap();
         assert_eq!(caller.replies(), 1);
+    });
+}
+
+/// Take against death: a committer that is woken and dies leaves its work to another.
+#[test]
+fn what_a_dead_committer_was_woken_for_is_taken_by_another() {
+    model(|shard| {
+        let thread = open(&shard, LATE).unwrap();
+        let crew = Crew::join(&shard, &[1, 2]);
+        let caller = Caller::new();
+        let writing = {
+            let caller = Arc::clone(&caller);
+            beside(&shard, move |shard| caller.offer(shard, AT_ONCE).unwrap())
+        };
+        shard.notify(Event::WorkerDown(crew.kill_woken()));
+        crew.work(&shard);
+        writing.join().unwrap();
+        shard.close(());
+        crew.finish(&shard);
+        thread.join().unwrap();
+        assert_eq!(caller.replies(), 1);
+    });
+}
+
+/// Take against take: two committers that are awake, one lane that is due. One gets it, the other rests and is woken
+/// for what comes next.
+#[test]
+fn a_committer_that_found_nothing_is_woken_again() {
+    model(|shard| {
+        open_without_thread(&shard);
+        let crew = Crew::join(&shard, &[1, 2]);
+        let callers = [Caller::new(), Caller::new()];
+        let taking = {
+            let (shard, crew) = (Arc::clone(&shard), Arc::clone(&crew));
+            spawn(move || crew.work(&shard))
+        };
+        callers.iter().for_each(|caller| caller.offer(&shard, AT_ONCE).unwrap());
+        taking.join().unwrap();
+        crew.finish(&shard);
+        assert!(callers.iter().all(|caller| caller.replies() == 1));
     });
 }

@@ -1,4 +1,4 @@
-defmodule Ferricstore.Raft.WARaftBackend.Batcher.Herald do
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Responder do
   @moduledoc false
   # Tells the callers of one scheduler that their writes are committed: to wake a process of another
   # scheduler takes ten times as long as to wake a neighbour. Committers give it the replies.
@@ -7,11 +7,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Herald do
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{Committer, From, Native}
 
-  # Waits awake for so long if the relay before came no longer ago.
+  # Waits awake for so long if the handover before came no longer ago.
   @stay_us 60
   @near_us 100
 
-  @doc "Starts the heralds of a shard, one for each scheduler; they end with the calling owner."
+  @doc "Starts the responders of a shard, one for each scheduler; they end with the calling owner."
   @spec start_all(integer) :: [pid]
   def start_all(shard) do
     owner = self()
@@ -20,7 +20,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Herald do
         do: start(fn -> init(shard, owner) end, scheduler)
   end
 
-  # The VM does not document `:scheduler`. Without it a herald is none the worse but for its speed.
+  # The VM does not document `:scheduler`. Without it a responder is none the worse but for its speed.
   defp start(init, scheduler) do
     apply(:erlang, :spawn_opt, [init, [scheduler: scheduler]])
   rescue
@@ -28,14 +28,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Herald do
   end
 
   defp init(shard, owner) do
-    if ref = Native.attend(shard), do: loop(ref, Process.monitor(owner), now_us())
+    if ref = Native.join_responder(shard), do: loop(ref, Process.monitor(owner), now_us())
   end
 
   @doc false
   def loop(ref, monitor, last_us) do
     receive do
-      {^ref, :relay} ->
-        __MODULE__.loop(ref, monitor, work(ref, last_us))
+      {^ref, :handover} ->
+        __MODULE__.loop(ref, monitor, answer(ref, last_us))
 
       {:DOWN, ^monitor, :process, _owner, _reason} ->
         :ok
@@ -46,8 +46,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Herald do
   end
 
   # Answers when it was done.
-  defp work(ref, last_us) do
-    relay(ref)
+  defp answer(ref, last_us) do
+    respond(ref)
     now_us = now_us()
 
     if now_us - last_us < @near_us do
@@ -59,27 +59,27 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Herald do
   end
 
   # Commits that follow each other like this: to sleep between them would take longer than they do, since a
-  # scheduler that sleeps is woken by its operating system. So it is kept awake for the next relay. Whoever
+  # scheduler that sleeps is woken by its operating system. So it is kept awake for the next handover. Whoever
   # else can run here does.
   defp stay(ref, until_us, last_us) do
     :erlang.yield()
 
     receive do
-      {^ref, :relay} -> work(ref, last_us)
+      {^ref, :handover} -> answer(ref, last_us)
     after
       0 -> if now_us() < until_us, do: stay(ref, until_us, last_us), else: last_us
     end
   end
 
-  # Each relay on a time slice of its own, begun by waiting or by a yield: within one a process can't be killed, so
+  # Each handover on a time slice of its own, begun by waiting or by a yield: within one a process can't be killed, so
   # that whatever it was left to send is sent.
-  defp relay(ref) do
-    {more?, proxied} = Committer.known(fn -> Native.relay(ref) end)
+  defp respond(ref) do
+    {more?, proxied} = Committer.known(fn -> Native.respond(ref) end)
     From.deliver(proxied)
 
     if more? do
       :erlang.yield()
-      relay(ref)
+      respond(ref)
     end
   end
 

@@ -1,10 +1,10 @@
-# Contract 8: replies that heralds send, the processes that answer the callers of one scheduler each.
-defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section08HeraldsTest do
+# Contract 8: replies that responders send, the processes that answer the callers of one scheduler each.
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section08RespondersTest do
   use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: false
 
   import Ferricstore.Raft.WARaftBackend.Batcher.Writes, only: [drop_commits: 1]
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Herald
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Responder
 
   @moduletag skip: System.schedulers_online() < 2
 
@@ -12,36 +12,36 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section08HeraldsTest do
   @writes 200
   @rounds 30
 
-  test "8 a herald for each scheduler, while the owner lives", c do
+  test "8 a responder for each scheduler, while the owner lives", c do
     owner = start_alone(c.shard)
     write_from_all(c.shard)
-    heralds = await_heralds(owner)
-    assert length(heralds) == System.schedulers_online()
+    responders = await_responders(owner)
+    assert length(responders) == System.schedulers_online()
     :ok = Batcher.stop(c.shard)
-    Enum.each(heralds, &await_death/1)
+    Enum.each(responders, &await_death/1)
   end
 
   for kind <- [:call, :alias] do
     @kind kind
 
-    test "8 no reply depends on a herald: callers (#{kind}) of suspended ones are answered, before a flush is",
+    test "8 no reply depends on a responder: callers (#{kind}) of suspended ones are answered, before a flush is",
          c do
       owner = start(c, @kind)
       write_from_all(c.shard, @kind)
-      Enum.each(await_heralds(owner), &:erlang.suspend_process/1)
+      Enum.each(await_responders(owner), &:erlang.suspend_process/1)
       write_from_all(c.shard, @kind)
       assert Batcher.flush(c.shard) == :ok
     end
 
-    test "8 nor on its life: heralds that are killed are replaced (#{kind})", c do
+    test "8 nor on its life: responders that are killed are replaced (#{kind})", c do
       owner = start(c, @kind)
       write_from_all(c.shard, @kind)
 
       for _ <- 1..@rounds do
-        heralds = await_heralds(owner)
+        responders = await_responders(owner)
         writing = Task.async(fn -> write_from_all(c.shard, @kind) end)
-        Enum.each(heralds, &Process.exit(&1, :kill))
-        Enum.each(heralds, &await_death/1)
+        Enum.each(responders, &Process.exit(&1, :kill))
+        Enum.each(responders, &await_death/1)
         Task.await(writing)
         write_from_all(c.shard, @kind)
       end
@@ -50,7 +50,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section08HeraldsTest do
     test "9.5 nor on the committer that has given it away (#{kind})", c do
       owner = start(c, @kind)
       write_from_all(c.shard, @kind)
-      Enum.each(await_heralds(owner), &:erlang.suspend_process/1)
+      Enum.each(await_responders(owner), &:erlang.suspend_process/1)
       for _ <- 1..@rounds, do: write_and_kill(c.shard, @kind, committers(owner))
       assert Batcher.flush(c.shard) == :ok
     end
@@ -61,7 +61,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section08HeraldsTest do
     for _ <- 1..@rounds do
       owner = start_alone(c.shard, adoption_timeout: 0)
       write_from_all(c.shard)
-      Enum.each(await_heralds(owner), &:erlang.suspend_process/1)
+      Enum.each(await_responders(owner), &:erlang.suspend_process/1)
       victims = [owner | committers(owner)]
       write_and_kill(c.shard, :call, victims)
       wait_until(fn -> not Enum.any?(victims, &Process.alive?/1) end)
@@ -192,18 +192,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section08HeraldsTest do
     :erlang.spawn_opt(call, [:monitor, scheduler: scheduler])
   end
 
-  defp await_heralds(owner) do
+  defp await_responders(owner) do
     count = System.schedulers_online()
-    wait_until(fn -> length(heralds(owner)) == count end)
-    heralds(owner)
+    wait_until(fn -> length(responders(owner)) == count end)
+    responders(owner)
   end
 
-  defp heralds(owner) do
+  defp responders(owner) do
     {:monitored_by, watchers} = Process.info(owner, :monitored_by)
 
     for pid <- watchers,
         is_pid(pid),
-        {:current_function, {Herald, _, _}} <- [Process.info(pid, :current_function)],
+        {:current_function, {Responder, _, _}} <- [Process.info(pid, :current_function)],
         do: pid
   end
 end

@@ -42,7 +42,7 @@ impl Part {
         let mut rest = item;
         while let Some((piece, piece_bytes, behind)) = cut(rest) {
             let mut arena = Arena::default();
-            let items = vec![arena.keep_list(&piece)];
+            let items = vec![arena.keep(list_of(item.get_env(), piece.into_iter()))];
             parts.push(Part { arena, items, bytes: piece_bytes, goes_on: !parts.is_empty() });
             bytes += piece_bytes;
             rest = behind;
@@ -66,12 +66,12 @@ impl Part {
     /// Sends a message made of its items, and leaves it empty.
     pub(crate) fn send(
         &mut self,
-        sender: Option<Env<'_>>,
+        sender: Env<'_>,
         to: LocalPid,
         build: impl for<'a> FnOnce(Inside<'a>, &[Kept]) -> Term<'a>,
     ) {
-        // Of one that has died somebody else hears.
-        let _ = self.arena.send(sender, to, |inside| build(inside, &self.items));
+        // If it is being killed, its batch is known to be its own.
+        let _ = self.arena.send(Some(sender), to, |inside| build(inside, &self.items));
         self.items.clear();
         self.items.shrink_to(KEPT);
         self.bytes = 0;

@@ -1,0 +1,152 @@
+//! Replies on their way through a *responder*, a process that is bound to the scheduler of its callers.
+//!
+//! To wake a process of another scheduler is to fight for that one's run queue: it takes ten times as long as to wake
+//! a neighbour. So the committer answers the callers of its own scheduler, and hands over the replies of the others.
+//!
+//! Invariant: replies are taken out of their handover and sent under its lock, by whichever comes first: the
+//! responder, the committer that waits for the end of its batch, or the one that answers in its place when it has
+//! died. So no reply depends on a responder.
+
+use crate::sync::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Some replies of one batch, for callers of one scheduler.
+pub struct Handover<R> {
+    replies: Mutex<R>,
+}
+
+impl<R> Handover<R> {
+    /// Replies that have not been sent yet.
+    pub fn new(replies: R) -> Self {
+        Handover { replies: Mutex::new(replies) }
+    }
+
+    /// Sends what is left: waits while another thread is at it. Only for threads that may wait.
+    pub fn send<S>(&self, send: impl FnOnce(&mut R) -> S) -> S {
+        send(&mut self.replies.lock())
+    }
+}
+
+/// How far the handovers of a batch have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finished {
+    /// No reply is left.
+    All,
+    /// Some were left and have been sent now; there may be more.
+    Some,
+    /// A responder is sending: look again later.
+    Busy,
+}
+
+/// Sends what responders have left of a batch, one handover at a time; `send` says how many it has sent.
+pub fn finish<R>(
+    handovers: &mut Vec<Arc<Handover<R>>>,
+    send: impl Fn(&mut R) -> usize,
+) -> Finished {
+    while let Some(handover) = handovers.last() {
+        let Some(mut replies) = handover.replies.try_lock() else { return Finished::Busy };
+        let sent = send(&mut replies);
+        drop(replies);
+        handovers.pop();
+        if sent > 0 {
+            return Finished::Some;
+        }
+    }
+    Finished::All
+}
+
+/// Handovers that wait for one responder are so many at most: it may be kept from running.
+const QUEUED: usize = 64;
+
+/// What a responder has to send.
+pub struct Handovers<R> {
+    queue: Mutex<VecDeque<Arc<Handover<R>>>>,
+}
+
+impl<R> Default for Handovers<R> {
+    fn default() -> Self {
+        Handovers { queue: Mutex::new(VecDeque::new()) }
+    }
+}
+
+impl<R> Handovers<R> {
+    /// Whether the responder has enough to do.
+    pub fn is_full(&self) -> bool {
+        self.queue.lock().len() >= QUEUED
+    }
+
+    /// One more. True: the responder sleeps and is to be woken.
+    pub fn push(&self, handover: Arc<Handover<R>>) -> bool {
+        let mut queue = self.queue.lock();
+        queue.push_back(handover);
+        queue.len() == 1
+    }
+
+    /// Sends the handover that came first, in the responder, unless another thread is at it. True: there are more.
+    ///
+    /// It counts as there until it has been sent, so that a responder that is awake is not woken.
+    pub fn send_first<S>(&self, send: impl FnOnce(&mut R) -> S) -> bool {
+        let first = self.queue.lock().front().cloned();
+        let Some(first) = first else { return false };
+        if let Some(mut replies) = first.replies.try_lock() {
+            send(&mut replies);
+        }
+        let mut queue = self.queue.lock();
+        queue.pop_front();
+        !queue.is_empty()
+    }
+}
+
+/// An owner is not asked again before that: where responders can't be had, it would start them for ever.
+const ASKED: Duration = Duration::from_secs(1);
+
+/// The responders of a shard, by the number of their scheduler.
+pub(crate) struct Responders<T> {
+    at: Vec<Option<T>>,
+    asked: Option<Instant>,
+}
+
+impl<T> Default for Responders<T> {
+    fn default() -> Self {
+        Responders { at: Vec::new(), asked: None }
+    }
+}
+
+impl<T: Clone> Responders<T> {
+    pub(crate) fn find(&self, scheduler: usize) -> Option<T> {
+        self.at.get(scheduler).cloned().flatten()
+    }
+
+    /// False if there is one already.
+    pub(crate) fn join(&mut self, scheduler: usize, responder: T) -> bool {
+        if self.at.len() <= scheduler {
+            self.at.resize(scheduler + 1, None);
+        }
+        let free = self.at[scheduler].is_none();
+        if free {
+            self.at[scheduler] = Some(responder);
+        }
+        free
+    }
+
+    /// It has died: another one is wanted.
+    pub(crate) fn leave(&mut self, is: impl Fn(&T) -> bool) {
+        for responder in &mut self.at {
+            if responder.as_ref().is_some_and(&is) {
+                *responder = None;
+                self.asked = None;
+            }
+        }
+    }
+
+    /// Whether the owner is to be asked for responders.
+    pub(crate) fn ask(&mut self, now: Instant) -> bool {
+        let asks = self.asked.is_none_or(|asked| now >= asked + ASKED);
+        if asks {
+            self.asked = Some(now);
+        }
+        asks
+    }
+}

@@ -1,0 +1,249 @@
+//! The committers of a shard and what each of them does.
+//!
+//! Invariant: a worker is in the list of the idle, is awake and about to take work, has the batch of one lane, or is
+//! dead and has left such a batch; that lane is free only when the callers of the batch have been answered.
+
+use crate::batch::Batch;
+use crate::vm::Vm;
+use batcher_core::LaneId;
+use foldhash::fast::RandomState;
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+/// An owner that has not said by then why a committer has died won't.
+const SILENCE: Duration = Duration::from_millis(500);
+
+/// Names a committer of a shard. None has the number of another, be that dead or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WorkerId(pub u64);
+
+/// The batch of one lane, while it is being committed and answered.
+pub struct Work<V: Vm> {
+    /// Its lane.
+    pub lane: LaneId,
+    /// Its writes and callers.
+    pub batch: Batch<V>,
+}
+
+impl<V: Vm> Clone for Work<V> {
+    fn clone(&self) -> Self {
+        Work { lane: self.lane, batch: self.batch.clone() }
+    }
+}
+
+/// What a committer does.
+enum Worker<V: Vm> {
+    /// Sleeps until it is woken.
+    Idle,
+    /// Has been woken, or is about to ask anyway.
+    Awake,
+    /// Has a batch.
+    Committing(Work<V>),
+    /// Has died with a batch. The reason is what its owner says.
+    Dead { work: Work<V>, reason: Option<V::Reply> },
+}
+
+struct Entry<V: Vm> {
+    pid: V::Pid,
+    committer: V::Committer,
+    worker: Worker<V>,
+}
+
+pub(crate) struct Workers<V: Vm> {
+    entries: HashMap<WorkerId, Entry<V>, RandomState>,
+    idle: Vec<WorkerId>,
+    awake: usize,
+    /// The dead whose batches are to be answered, in order.
+    dead: VecDeque<WorkerId>,
+    /// The dead that the owner has not spoken of yet, and how long it may take to.
+    unexplained: VecDeque<(Instant, WorkerId)>,
+    /// How many the owner was asked for that have not joined yet.
+    asked_for: usize,
+}
+
+impl<V: Vm> Default for Workers<V> {
+    fn default() -> Self {
+        Workers {
+            entries: HashMap::default(),
+            idle: Vec::new(),
+            awake: 0,
+            dead: VecDeque::new(),
+            unexplained: VecDeque::new(),
+            asked_for: 0,
+        }
+    }
+}
+
+impl<V: Vm> Workers<V> {
+    pub(crate) fn join(&mut self, id: WorkerId, pid: V::Pid, committer: V::Committer) {
+        self.asked_for = self.asked_for.saturating_sub(1);
+        self.entries.insert(id, Entry { pid, committer, worker: Worker::Idle });
+        self.idle.push(id);
+    }
+
+    /// The next one to be woken.
+    pub(crate) fn wake(&mut self) -> Option<V::Committer> {
+        let id = self.idle.pop()?;
+        let entry = self.entries.get_mut(&id).expect("the idle are there");
+        entry.worker = Worker::Awake;
+        self.awake += 1;
+        Some(entry.committer.clone())
+    }
+
+    /// A worker asks for work: it has none any more, and is awake. Returns what it had; `None` if it is not known.
+    pub(crate) fn ask(&mut self, id: WorkerId) -> Option<Option<Work<V>>> {
+        let worker = &mut self.entries.get_mut(&id)?.worker;
+        let had = match std::mem::replace(worker, Worker::Awake) {
+            Worker::Awake => return Some(None),
+            Worker::Idle => {
+                self.idle.retain(|idle| *idle != id);
+                None
+            }
+            Worker::Committing(work) => Some(work),
+            dead @ Worker::Dead { .. } => {
+                *worker = dead;
+                return None;
+            }
+        };
+        self.awake += 1;
+        Some(had)
+    }
+
+    /// A worker that is awake has this to do.
+    pub(crate) fn begin(&mut self, id: WorkerId, work: Work<V>) {
+        self.set(id, Worker::Committing(work));
+    }
+
+    /// A worker that is awake has nothing to do.
+    pub(crate) fn rest(&mut self, id: WorkerId) {
+        self.set(id, Worker::Idle);
+        self.idle.push(id);
+    }
+
+    fn set(&mut self, id: WorkerId, worker: Worker<V>) {
+        self.awake -= 1;
+        self.entries.get_mut(&id).expect("it has asked for work").worker = worker;
+    }
+
+    /// A worker that is awake ends.
+    pub(crate) fn leave(&mut self, id: WorkerId) {
+        self.awake -= 1;
+        self.entries.remove(&id);
+    }
+
+    /// An idle one ends, if more than `keep` are idle.
+    pub(crate) fn retire(&mut self, id: WorkerId, keep: usize) -> bool {
+        let idle = matches!(self.entries.get(&id), Some(Entry { worker: Worker::Idle, .. }));
+        let leaves = idle && self.idle.len() > keep;
+        if leaves {
+            self.forget_idle(id);
+        }
+        leaves
+    }
+
+    fn forget_idle(&mut self, id: WorkerId) {
+        self.idle.retain(|idle| *idle != id);
+        self.entries.remove(&id);
+    }
+
+    /// A worker has died. Its owner, if there is one, hears of that too, and knows why.
+    pub(crate) fn died(&mut self, id: WorkerId, now: Instant) {
+        if self.bury(id, None) {
+            self.unexplained.push_back((now + SILENCE, id));
+        }
+    }
+
+    /// The owner says that a committer has died, perhaps before it could join, and what the callers of its batch are
+    /// told.
+    pub(crate) fn explain(&mut self, pid: &V::Pid, reason: V::Reply) {
+        let found = self.entries.iter().find(|(_, entry)| entry.pid == *pid);
+        match found.map(|(&id, _)| id) {
+            Some(id) => {
+                if self.bury(id, Some(reason)) {
+                    self.unexplained.retain(|&(_, dead)| dead != id);
+                    self.dead.push_back(id);
+                }
+            }
+            None => self.asked_for = self.asked_for.saturating_sub(1),
+        }
+    }
+
+    /// True if it leaves a batch that is not to be answered yet.
+    fn bury(&mut self, id: WorkerId, reason: Option<V::Reply>) -> bool {
+        let Some(entry) = self.entries.get_mut(&id) else { return false };
+        match std::mem::replace(&mut entry.worker, Worker::Awake) {
+            Worker::Idle => self.forget_idle(id),
+            Worker::Awake => self.leave(id),
+            Worker::Committing(work) => {
+                entry.worker = Worker::Dead { work, reason };
+                return true;
+            }
+            Worker::Dead { work, reason: before } => {
+                let explained = before.is_none() && reason.is_some();
+                entry.worker = Worker::Dead { work, reason: before.or(reason) };
+                return explained;
+            }
+        }
+        false
+    }
+
+    /// Those that the owner says nothing of are answered without it: all of them where there is none.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, is_owned: bool) {
+        while let Some(&(until, id)) = self.unexplained.front()
+            && (until <= now || !is_owned)
+        {
+            self.unexplained.pop_front();
+            self.dead.push_back(id);
+        }
+    }
+
+    /// When that is wanted next.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.unexplained.front().map(|&(until, _)| until)
+    }
+
+    /// The next batch that a dead one has left, and what its callers are told, if its owner has said that.
+    pub(crate) fn poll_dead(&mut self) -> Option<(Work<V>, Option<V::Reply>)> {
+        let id = self.dead.pop_front()?;
+        match self.entries.remove(&id)?.worker {
+            Worker::Dead { work, reason } => Some((work, reason)),
+            _ => unreachable!("only the dead are among the dead"),
+        }
+    }
+
+    /// How many have left a batch that is to be answered.
+    pub(crate) fn dead(&self) -> usize {
+        self.dead.len()
+    }
+
+    /// How many are about to ask for work.
+    pub(crate) fn awake(&self) -> usize {
+        self.awake
+    }
+
+    /// How many are to be asked for where so many are missing.
+    pub(crate) fn ask_for(&mut self, missing: usize) -> usize {
+        let more = missing.saturating_sub(self.asked_for);
+        self.asked_for += more;
+        more
+    }
+
+    /// Whatever the owner before was asked for does not come.
+    pub(crate) fn handle_new_owner(&mut self) {
+        self.asked_for = 0;
+    }
+
+    /// The processes that live.
+    pub(crate) fn pids(&self) -> Vec<V::Pid> {
+        let living = |entry: &&Entry<V>| !matches!(entry.worker, Worker::Dead { .. });
+        self.entries.values().filter(living).map(|entry| entry.pid.clone()).collect()
+    }
+
+    /// The batches that are being committed and answered, with those of the dead.
+    pub(crate) fn all_work(&self) -> impl Iterator<Item = (&Work<V>, &V::Committer)> {
+        self.entries.values().filter_map(|entry| match &entry.worker {
+            Worker::Committing(work) | Worker::Dead { work, .. } => Some((work, &entry.committer)),
+            Worker::Idle | Worker::Awake => None,
+        })
+    }
+}

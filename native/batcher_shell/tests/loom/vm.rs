@@ -1,0 +1,275 @@
+//! Processes for the models: committers that are woken by a shared counter, callers that count their replies.
+//!
+//! Invariant: what only records (replies, batches in flight) is none of loom's, so that it adds no
+//! orders to try.
+
+use batcher_core::{Config, Group, LaneRef, Refused};
+use batcher_shell::{
+    Callers as AllCallers, Contents, Event, Failure, Notice, Taken, Vm, Work, WorkerId,
+};
+use loom::sync::{Condvar, Mutex};
+use loom::thread::JoinHandle;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+pub const AT_ONCE: Duration = Duration::ZERO;
+/// Ends within the model.
+pub const SOON: Duration = Duration::from_millis(1);
+/// Outlasts the model.
+pub const LATE: Duration = Duration::from_secs(3600);
+
+pub enum Model {}
+pub type Shard = batcher_shell::Shard<Model>;
+
+/// Who waits for a reply.
+#[derive(Default)]
+pub struct Caller {
+    replies: AtomicUsize,
+    /// How often it was told that it has waited too long.
+    late: AtomicUsize,
+    /// Answered by a process, as an alias is.
+    by_process: bool,
+}
+
+impl Caller {
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    pub fn by_process() -> Arc<Self> {
+        Arc::new(Caller { by_process: true, ..Caller::default() })
+    }
+
+    pub fn replies(&self) -> usize {
+        self.replies.load(Relaxed)
+    }
+
+    pub fn late(&self) -> usize {
+        self.late.load(Relaxed)
+    }
+
+    pub fn reply(&self) {
+        self.replies.fetch_add(1, Relaxed);
+    }
+
+    /// Writes to the put lane.
+    pub fn offer(self: &Arc<Self>, shard: &Shard, window: Duration) -> Result<(), Refused> {
+        self.offer_to(LaneRef::Put, shard, window)
+    }
+
+    /// The same, and waits no longer than this.
+    pub fn wait(self: &Arc<Self>, shard: &Shard, window: Duration, wait: Duration) {
+        self.make(LaneRef::Put, shard, window, Some(wait)).unwrap();
+    }
+
+    pub fn offer_to(
+        self: &Arc<Self>,
+        lane: LaneRef<'_>,
+        shard: &Shard,
+        window: Duration,
+    ) -> Result<(), Refused> {
+        self.make(lane, shard, window, None)
+    }
+
+    fn make(
+        self: &Arc<Self>,
+        lane: LaneRef<'_>,
+        shard: &Shard,
+        window: Duration,
+        wait: Option<Duration>,
+    ) -> Result<(), Refused> {
+        let group = Group { weight: 1, bytes: 8, ..Group::default() };
+        shard.offer((), lane, group, window, wait, |contents, until| {
+            contents.writes.push(Arc::clone(self));
+            contents.answers.add(Arc::clone(self), until);
+        })
+    }
+}
+
+type Callers = AllCallers<Arc<Caller>>;
+
+/// Replies to all who are left; returns those that only a process reaches.
+fn answer(callers: &mut Callers) -> Vec<Arc<Caller>> {
+    let mut proxied = Vec::new();
+    while let Some((caller, waits)) = callers.pass() {
+        match caller.by_process {
+            _ if !waits => {}
+            true => proxied.push(Arc::clone(caller)),
+            false => caller.reply(),
+        }
+    }
+    proxied
+}
+
+/// A write to the put lane that fails before it is in its slot.
+pub fn fail_to_fill(shard: &Shard) {
+    let group = Group { weight: 1, bytes: 8, ..Group::default() };
+    let fail = |_: &mut Contents<Model>, _| resume_unwind(Box::new("provoked"));
+    let offer = || shard.offer((), LaneRef::Put, group, LATE, None, fail);
+    assert!(catch_unwind(AssertUnwindSafe(offer)).is_err());
+}
+
+/// A process that commits. All of a model commit for one lane.
+pub struct Committer {
+    id: WorkerId,
+    crew: Arc<Crew>,
+}
+
+/// The committers of a model.
+pub struct Crew {
+    /// Those that have been woken, in order.
+    woken: Mutex<VecDeque<WorkerId>>,
+    arrived: Condvar,
+    in_flight: AtomicUsize,
+}
+
+impl Crew {
+    /// Committers of these numbers join the shard.
+    pub fn join(shard: &Shard, numbers: &[u64]) -> Arc<Self> {
+        let (woken, arrived) = Default::default();
+        let crew = Arc::new(Crew { woken, arrived, in_flight: AtomicUsize::new(0) });
+        numbers.iter().for_each(|&number| crew.join_one(shard, number));
+        crew
+    }
+
+    pub fn join_one(self: &Arc<Self>, shard: &Shard, number: u64) {
+        let id = WorkerId(number);
+        shard.join((), id, number, Arc::new(Committer { id, crew: Arc::clone(self) }));
+    }
+
+    /// Whether none has been woken.
+    pub fn rests(&self) -> bool {
+        self.woken.lock().unwrap().is_empty()
+    }
+
+    fn next_woken(&self) -> WorkerId {
+        let mut woken = self.woken.lock().unwrap();
+        loop {
+            if let Some(id) = woken.pop_front() {
+                return id;
+            }
+            woken = self.arrived.wait(woken).unwrap();
+        }
+    }
+
+    /// Waits until a committer is woken, which works until nothing is left to take. Returns whose writes were
+    /// committed.
+    pub fn work(&self, shard: &Shard) -> Vec<Arc<Caller>> {
+        let id = self.next_woken();
+        let (mut committed, mut done) = (Vec::new(), None);
+        loop {
+            match shard.take((), id, done.take()) {
+                Taken::Commit(work, _info) => {
+                    assert_eq!(self.in_flight.fetch_add(1, Relaxed), 0, "one in flight per lane");
+                    committed.extend(self.answer(&work));
+                    done = Some(work);
+                }
+                Taken::Answer(work, _reply) => {
+                    self.answer(&work);
+                    done = Some(work);
+                }
+                Taken::Send(callers) => callers.iter().for_each(|caller| caller.reply()),
+                Taken::Rest | Taken::Leave => return committed,
+            }
+        }
+    }
+
+    /// Returns whose writes these were.
+    fn answer(&self, work: &Work<Model>) -> Vec<Arc<Caller>> {
+        let writes = work.batch.take_writes();
+        let proxied = answer(&mut work.batch.lock().answers);
+        proxied.iter().for_each(|caller| caller.reply());
+        self.in_flight.fetch_sub(1, Relaxed);
+        writes
+    }
+
+    /// A committer takes a batch, and dies before it has answered that.
+    pub fn kill(&self, shard: &Shard) -> WorkerId {
+        let id = self.next_woken();
+        assert!(matches!(shard.take((), id, None), Taken::Commit(..)));
+        self.in_flight.fetch_add(1, Relaxed);
+        id
+    }
+
+    /// A committer that has been woken dies before it has taken anything.
+    pub fn kill_woken(&self) -> WorkerId {
+        self.next_woken()
+    }
+
+    /// Works until nothing is left to do.
+    pub fn finish(&self, shard: &Shard) {
+        while !self.rests() {
+            self.work(shard);
+        }
+    }
+}
+
+impl Vm for Model {
+    type Env<'a> = ();
+    type Pid = u64;
+    type Watch = ();
+    type Committer = Arc<Committer>;
+    type Responder = ();
+    type Writes = Vec<Arc<Caller>>;
+    type Caller = Arc<Caller>;
+    type Answers = Callers;
+    type Waiter = ();
+    type Proxied = Vec<Arc<Caller>>;
+    type Reply = ();
+
+    fn may_be_exiting(_sender: ()) -> bool {
+        false
+    }
+
+    fn wake(committer: &Arc<Committer>, _sender: Option<()>) {
+        committer.crew.woken.lock().unwrap().push_back(committer.id);
+        committer.crew.arrived.notify_one();
+    }
+
+    fn tell(_waiter: (), _sender: Option<()>, _failure: Option<&Failure>) {}
+
+    fn notify(_owner: &u64, _sender: Option<()>, _notice: Notice<'_>) {}
+
+    fn fail(answers: &mut Callers, _failure: &Failure, proxied: &mut Vec<Arc<Caller>>) {
+        proxied.extend(answer(answers));
+    }
+
+    fn is_empty(proxied: &Vec<Arc<Caller>>) -> bool {
+        proxied.is_empty()
+    }
+
+    fn tell_late(_answers: &mut Callers, caller: Arc<Caller>) {
+        caller.late.fetch_add(1, Relaxed);
+    }
+
+    fn clear(answers: &mut Callers) {
+        answers.clear();
+    }
+}
+
+/// Opens the shard for its next owner. The thread, if one was needed.
+pub fn open(shard: &Arc<Shard>, adoption_timeout: Duration) -> Option<JoinHandle<()>> {
+    let mut thread = None;
+    let spawn = || {
+        let shard = Arc::clone(shard);
+        thread = Some(loom::thread::spawn(move || shard.serve()));
+        Ok(())
+    };
+    let config = Config { adoption_timeout, ..Config::default() };
+    shard.open((), 0, config, None, spawn, |_number, _events| ()).unwrap();
+    thread
+}
+
+/// The first owner has died.
+pub fn owner_dies(shard: &Shard) {
+    shard.notify(Event::OwnerDown(1));
+}
+
+/// Opens the shard without a thread, for a model that has one of its own.
+pub fn open_without_thread(shard: &Shard) {
+    let config = Config::default();
+    shard.open((), 0, config, None, || Ok(()), |_number, _events| ()).unwrap();
+}
