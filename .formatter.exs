@@ -1,4 +1,4 @@
 # What `mix format` formats.
 [
-  inputs: ["{mix,.formatter}.exs", "{mix,src,demo,bench,erl_test}/**/*.{ex,exs}"]
+  inputs: ["{mix,.formatter}.exs", "{mix,src,demo,bench,tools,erl_test}/**/*.{ex,exs}"]
 ]

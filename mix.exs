@@ -15,8 +15,12 @@ defmodule FerricstoreBatcher.MixProject do
   # Modules that are called when the host brings them, and are no dependencies; the last one by the benchmarks.
   @brought_by_the_host [:ra, :ra_system, :telemetry, :gen_batch_server]
   # For those who work on this project: not in a release, not in the package, not where this is a dependency.
+  # Demo and benchmarks don't know each other; what both use is in tools.
   @workshop if Mix.Project.get() == nil,
-              do: %{dev: ["demo/lib", "bench/lib"], test: ["demo/lib", "erl_test/support"]},
+              do: %{
+                dev: ["demo/lib", "bench/lib", "tools/lib"],
+                test: ["demo/lib", "tools/lib", "erl_test/support"]
+              },
               else: %{}
 
   def project do

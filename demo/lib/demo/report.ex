@@ -4,7 +4,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Report do
   # One invariant: it only reads; a phase runs the same whether somebody watches or not.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Demo.{Histogram, Meter}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Demo.Meter
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Tools.Histogram
 
   @interval 1000
   @no_value "-"
