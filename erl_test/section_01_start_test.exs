@@ -171,11 +171,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section01StartTest do
     end
   end
 
-  defp from_src?(module) do
-    source = to_string(module.module_info(:compile)[:source])
-    match?(["src" | _], source |> Path.relative_to_cwd() |> Path.split())
-  end
-
   defp supervisor_spec do
     start = {Supervisor, :start_link, [[], [strategy: :one_for_one]]}
     %{id: make_ref(), type: :supervisor, start: start}
