@@ -1,10 +1,22 @@
 # What the demo and the benchmarks share.
-# Invariant: nothing of either is needed here.
+# Invariant: nothing of either is needed here, nor there of the other.
 
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.ToolsTest do
   use ExUnit.Case, async: true
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Tools.{CommandLine, Histogram}
+
+  test "demo and benchmarks don't name each other, what they share names neither, the library none of them" do
+    for {folder, others} <- [
+          {"demo", ["Bench"]},
+          {"bench", ["Demo"]},
+          {"tools", ["Bench", "Demo"]},
+          {"src", ["Bench", "Demo", "Tools"]}
+        ],
+        path <- Path.wildcard("#{folder}/**/*.ex"),
+        other <- others,
+        do: refute(File.read!(path) =~ ~r/\b#{other}\b/, "#{path} names #{other}")
+  end
 
   test "latencies are at most 1/32 above what they were" do
     histogram = Histogram.new()
