@@ -1,4 +1,4 @@
 # What `mix format` formats.
 [
-  inputs: ["{mix,.formatter}.exs", "{mix,src,erl_test,bench}/**/*.{ex,exs}"]
+  inputs: ["{mix,.formatter}.exs", "{mix,src,demo,bench,tools,erl_test}/**/*.{ex,exs}"]
 ]

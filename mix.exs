@@ -15,7 +15,13 @@ defmodule FerricstoreBatcher.MixProject do
   # Modules that are called when the host brings them, and are no dependencies; the last one by the benchmarks.
   @brought_by_the_host [:ra, :ra_system, :telemetry, :gen_batch_server]
   # For those who work on this project: not in a release, not in the package, not where this is a dependency.
-  @benchmarks if Mix.Project.get() == nil, do: ["bench/lib"], else: []
+  # Demo and benchmarks don't know each other; what both use is in tools.
+  @workshop if Mix.Project.get() == nil,
+              do: %{
+                dev: ["demo/lib", "bench/lib", "tools/lib"],
+                test: ["demo/lib", "tools/lib", "erl_test/support"]
+              },
+              else: %{}
 
   def project do
     [
@@ -35,9 +41,7 @@ defmodule FerricstoreBatcher.MixProject do
 
   def application, do: [extra_applications: [:logger]]
 
-  defp elixirc_paths(:test), do: ["src", "erl_test/support"]
-  defp elixirc_paths(:dev), do: ["src" | @benchmarks]
-  defp elixirc_paths(_env), do: ["src"]
+  defp elixirc_paths(env), do: ["src" | Map.get(@workshop, env, [])]
 
   # Elixir 1.20 warns of the old way, Elixir 1.14 knows no other.
   defp optional(modules) do

@@ -7,10 +7,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench do
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{
     Backends,
+    CommandLine,
     Goals,
     Line,
     Machine,
-    Options,
     Progress,
     Report,
     Suite
@@ -26,12 +26,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench do
   """
   @spec main([String.t()]) :: 0 | 1 | 2
   def main(argv) do
-    with {:ok, options} <- Options.parse(argv),
+    with {:ok, options} <- CommandLine.parse(argv),
          {:ok, specs} <- Suite.specs(options) do
       run(specs, options)
     else
       :help ->
-        IO.write(Options.help())
+        IO.write(CommandLine.help())
         0
 
       {:error, message} ->

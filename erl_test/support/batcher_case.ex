@@ -40,6 +40,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Case do
     Application.put_env(@app, :waraft_backend_batcher_sync_gate, TestGate)
   end
 
+  @doc "Whether a module is part of what a host gets."
+  def from_src?(module) do
+    source = to_string(module.module_info(:compile)[:source])
+    match?(["src" | _], source |> Path.relative_to_cwd() |> Path.split())
+  end
+
   @doc "A shard that no other test knows; its commits are reported to the calling process."
   def new_shard do
     shard = :erlang.unique_integer([:positive])

@@ -3,7 +3,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.ClosedLoop do
   # Callers that write one after the other: each makes its next call when the one before has been answered.
   # One invariant: what is counted began and ended its count with every caller at work, warm-up and end left out.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Demo.Histogram
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Tools.Histogram
   alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Backends, Conductor, Cpu, Peer, Work}
 
   @warm_up 0

@@ -3,6 +3,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Progress do
   # Where a run stands, on the standard error output: one line that is overwritten on a terminal, else one for each
   # part of the suite.
 
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Tools.Terminal
+
   @enforce_keys [:parts, :started, :state]
   defstruct @enforce_keys
 
@@ -28,7 +30,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Progress do
       "[#{:counters.get(progress.state, @part)}/#{progress.parts}] #{now() - progress.started} s: #{what}"
 
     cond do
-      IO.ANSI.enabled?() -> IO.write(:stderr, ["\r\e[K", line])
+      Terminal.watched?() -> Terminal.overwrite(:stderr, line)
       :counters.get(progress.state, 2) == 0 -> IO.puts(:stderr, line)
       true -> :ok
     end
@@ -38,13 +40,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Progress do
 
   @doc "A line for the standard output, which takes the place of the progress on a terminal."
   @spec print(String.t()) :: :ok
-  def print(line), do: IO.puts(if(IO.ANSI.enabled?(), do: ["\r\e[K", line], else: line))
+  def print(line), do: Terminal.puts(:stdio, line)
 
   @spec stop(t) :: :ok
-  def stop(progress) do
-    if IO.ANSI.enabled?(), do: IO.write(:stderr, "\r\e[K")
-    IO.puts(:stderr, "measured for #{now() - progress.started} s")
-  end
+  def stop(progress),
+    do: Terminal.puts(:stderr, "measured for #{now() - progress.started} s")
 
   @spec error(String.t()) :: :ok
   def error(message), do: IO.puts(:stderr, "error: " <> message)

@@ -3,7 +3,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Suite do
   # What a run measures, the whole of it and the quick one, and how options change that.
   # One invariant: `specs/1` gives specs that can be run as they stand, in this order.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Backends, Options, Peer, Scenarios}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Backends, CommandLine, Peer, Scenarios}
 
   @callers [1, 16, 256, 2_000, 10_000]
   @batching [:batcher, :genserver, :gbs]
@@ -124,7 +124,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Suite do
   def names, do: @plan |> Enum.map(&elem(&1, 0)) |> Enum.uniq()
 
   @doc "What these options ask for, or what is wrong with the combination."
-  @spec specs(Options.t()) :: {:ok, [spec]} | {:error, String.t()}
+  @spec specs(CommandLine.t()) :: {:ok, [spec]} | {:error, String.t()}
   def specs(options) do
     specs =
       for {kind, full, quick} <- @plan, options.only == nil or kind in options.only do
@@ -174,7 +174,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Suite do
 
   defp override(spec, options) do
     spec =
-      for {key, value} <- Map.from_struct(options),
+      for {key, value} <- options,
           value != nil and is_map_key(spec, key),
           reduce: spec,
           do: (spec -> Map.put(spec, key, value))

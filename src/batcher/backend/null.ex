@@ -3,7 +3,7 @@
 
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Null do
   @moduledoc """
-  A backend that stores nothing and answers `:ok` to each command, at once: for the demo, and for
+  A backend that stores nothing and answers `:ok` to each command, at once: for demos and
   benchmarks that are to show the batcher alone.
   """
 

@@ -5,7 +5,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Closed do
   # One invariant: within a repetition every peer has its turn before any has its next, so that a machine that is
   # disturbed for a while disturbs all of them.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Demo.Histogram
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Tools.Histogram
   alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Backends, ClosedLoop, Line, Peer}
   alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Statistics, Suite, Work}
 

@@ -4,7 +4,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Open do
   # One invariant: latency counts from the moment a write was due, so that a peer that is late with one pays for all
   # that had to wait behind it.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Demo.Histogram
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Tools.Histogram
   alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Backends, ClosedLoop, Conductor, Line, Peer}
   alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Statistics, Suite, Work}
   alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Closed

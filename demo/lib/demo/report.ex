@@ -4,7 +4,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Report do
   # One invariant: it only reads; a phase runs the same whether somebody watches or not.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Demo.{Histogram, Meter}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Demo.Meter
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Tools.{Histogram, Terminal}
 
   @interval 1000
   @no_value "-"
@@ -30,7 +31,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Report do
     next = started + (ticks + 1) * @interval
 
     receive do
-      :stop -> if terminal?(), do: IO.write("\r\e[K")
+      :stop -> Terminal.overwrite(:stdio, "")
     after
       max(next - System.monotonic_time(:millisecond), 0) ->
         acknowledged = Meter.acknowledged(meter)
@@ -49,7 +50,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Report do
         waiting(meter) <>
         ", #{Meter.failed(meter)} failed"
 
-    if terminal?(), do: IO.write(["\r\e[K", line]), else: IO.puts(line)
+    if Terminal.watched?(), do: Terminal.overwrite(:stdio, line), else: IO.puts(line)
   end
 
   defp waiting(%{via: :batched, shards: shards}) do
@@ -67,9 +68,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Report do
     hot = for slot <- [state.batch_slot, state.put_slot, state.delete_slot], slot != nil, do: slot
     Enum.sum(for slot <- hot ++ Map.values(state.slots), do: slot.count)
   end
-
-  # `:io.columns/0` knows terminals on new releases only; the `elixir` script tells on all of them.
-  defp terminal?, do: IO.ANSI.enabled?()
 
   @spec table(phase(), phase()) :: :ok
   def table(direct, batched) do

@@ -3,7 +3,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Meter do
   # What one phase has done so far, counted by all its callers and read by the progress line meanwhile.
   # One invariant: a write counts as acknowledged only when its call has returned and said so.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Demo.{Call, Histogram}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Demo.Call
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Tools.Histogram
 
   @acknowledged 1
   @failed 2

@@ -5,7 +5,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Shards do
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
   alias Ferricstore.Raft.WARaftBackend.Batcher.Backend
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Demo.Options
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Demo.CommandLine
 
   @type t :: %{
           backend: module(),
@@ -16,7 +16,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Shards do
         }
 
   @doc "Starts `count` shards of the backend, without batchers."
-  @spec open(Options.t(), pos_integer()) :: {:ok, t()} | {:error, String.t()}
+  @spec open(CommandLine.t(), pos_integer()) :: {:ok, t()} | {:error, String.t()}
   def open(options, count) do
     with {:ok, directory, temporary?} <- directory(options) do
       # Raft reports each election, which would tear the progress line apart.
@@ -24,7 +24,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Shards do
       :logger.set_primary_config(:level, :error)
 
       shards = %{
-        backend: if(options.backend == "ra", do: Backend.Ra, else: Backend.Null),
+        backend: if(options.backend == :ra, do: Backend.Ra, else: Backend.Null),
         directory: directory,
         temporary?: temporary?,
         environment: environment(options),
@@ -118,7 +118,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Shards do
   defp start(_null, _count), do: :ok
 
   defp environment(options) do
-    backend = if options.backend == "ra", do: Backend.Ra, else: Backend.Null
+    backend = if options.backend == :ra, do: Backend.Ra, else: Backend.Null
 
     settings = [
       waraft_backend_batcher_backend: backend,
@@ -148,7 +148,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Shards do
   defp remove(%{temporary?: true, directory: directory}), do: File.rm_rf(directory)
   defp remove(_shards), do: :ok
 
-  defp directory(%{backend: "null"}), do: {:ok, nil, false}
+  defp directory(%{backend: :null}), do: {:ok, nil, false}
 
   defp directory(%{data_dir: nil}) do
     unique = Base.encode16(:rand.bytes(6), case: :lower)

@@ -9,10 +9,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo do
   """
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Demo.{
+    CommandLine,
     Expected,
     Load,
     Meter,
-    Options,
     Plan,
     ReadBack,
     Replay,
@@ -29,12 +29,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo do
   """
   @spec main([String.t()]) :: 0 | 1
   def main(argv) do
-    with {:ok, options} <- Options.parse(argv),
+    with {:ok, options} <- CommandLine.parse(argv),
          {:ok, shards} <- Shards.open(options, 2 * options.shards) do
       run(options, shards)
     else
       :help ->
-        IO.write(Options.help())
+        IO.write(CommandLine.help())
         0
 
       {:error, message} ->

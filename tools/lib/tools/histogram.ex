@@ -1,4 +1,4 @@
-defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Histogram do
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Tools.Histogram do
   @moduledoc false
   # Latencies in log-linear buckets, 32 to each power of two, filled by many processes at once.
   # One invariant: what is read from it is at most 1/32 above what was put in, and the maximum is exact.
