@@ -47,6 +47,7 @@ lint: setup ## check formatting, warnings (Rust, Elixir), circles of modules, wh
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 	RUSTFLAGS="--cfg loom" cargo clippy -p batcher_shell --all-targets --locked --target-dir target/loom -- -D warnings
+	scripts/acyclic
 	scripts/deny
 	mix format --check-formatted
 	mix compile --all-warnings --warnings-as-errors
