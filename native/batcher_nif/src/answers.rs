@@ -23,7 +23,7 @@ use std::time::Instant;
 
 /// How many callers are answered in one call from the BEAM, and how much of a time slice that takes,
 /// woken processes included: some 200 us.
-const CHUNK: u64 = 128;
+const CHUNK: usize = 128;
 pub(crate) const CHUNK_PERCENT: i32 = 40;
 /// Of a slice of more replies one copy is saved by sending it from here.
 const WORTH_A_HANDOVER: u64 = 32;
@@ -150,13 +150,13 @@ impl Answers {
         let mut handed = self.begin(answerer);
         let each = SHORT - words;
         // So many that they get no more than that together.
-        let callers = CHUNK.min(SHORT / each.max(1));
+        let callers = usize::try_from(SHORT / each.max(1)).map_or(CHUNK, |fit| fit.min(CHUNK));
         for _ in 0..callers {
             let Some(caller) = self.next(own) else { break };
             self.answer_next(answerer.env, caller, reply, &mut handed, own);
         }
         self.handovers.extend(handed.leave());
-        self.progress(reply, each * callers)
+        self.progress(reply, each * callers as u64)
     }
 
     /// The calling process answers those that are claimed now.
@@ -218,7 +218,7 @@ impl Answers {
         if self.others && self.callers.left().len() == self.callers.all().len() {
             self.ordered = !self.are_different();
         }
-        let next = self.callers.left().take(CHUNK as usize);
+        let next = self.callers.left().take(CHUNK);
         answerer.shard.answering(answerer.lane, next.map(Waiting::writer));
         Handed::new(answerer.env, answerer.shard)
     }

@@ -139,11 +139,10 @@ impl Arena {
 
 /// A process as a number, which no other living one has.
 pub(crate) fn number(pid: LocalPid) -> u64 {
-    // SAFETY: no environment is looked at; a term is a transparent word, and that of a pid leads nowhere.
-    unsafe {
-        let term = enif_make_pid(ptr::null_mut(), *pid.as_c_arg());
-        std::mem::transmute::<ErlNifTerm, usize>(term) as u64
-    }
+    // SAFETY: no environment is looked at.
+    let term = unsafe { enif_make_pid(ptr::null_mut(), *pid.as_c_arg()) };
+    // SAFETY: a term is a transparent word, and that of a pid leads nowhere.
+    unsafe { std::mem::transmute::<ErlNifTerm, usize>(term) as u64 }
 }
 
 /// Whether this is a scheduler's thread, and not that of a dirty one or one of our own.
@@ -184,9 +183,11 @@ impl<'a> Elements<'a> {
             enif_get_tuple(env.as_c_arg(), tuple.as_c_arg(), &mut arity, terms.as_mut_ptr()) == 1
         };
         is_tuple.then(|| {
-            // SAFETY: on success the pointer leads to `arity` terms inside the tuple, which stays
-            // where it is as long as its environment is borrowed.
-            let terms = unsafe { std::slice::from_raw_parts(terms.assume_init(), arity as usize) };
+            // SAFETY: on success it has been written.
+            let terms = unsafe { terms.assume_init() };
+            // SAFETY: it leads to `arity` terms inside the tuple, which stays where it is as long as its environment
+            // is borrowed.
+            let terms = unsafe { std::slice::from_raw_parts(terms, arity as usize) };
             Elements { env, terms }
         })
     }
@@ -204,9 +205,9 @@ impl<'a> Elements<'a> {
 /// A list of terms of one environment.
 pub(crate) fn list_of<'a>(env: Env<'a>, terms: impl Iterator<Item = Term<'a>>) -> Term<'a> {
     let terms: Vec<ErlNifTerm> = terms.map(|term| term.as_c_arg()).collect();
+    let count = u32::try_from(terms.len()).expect("a list of 2^32 terms fits no memory");
     // SAFETY: the lifetime says that all terms belong to `env`.
-    unsafe {
-        let list = enif_make_list_from_array(env.as_c_arg(), terms.as_ptr(), terms.len() as u32);
-        Term::new(env, list)
-    }
+    let list = unsafe { enif_make_list_from_array(env.as_c_arg(), terms.as_ptr(), count) };
+    // SAFETY: it was just made there.
+    unsafe { Term::new(env, list) }
 }

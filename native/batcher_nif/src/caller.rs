@@ -143,7 +143,9 @@ impl Waiting {
             let (reply, rest) = replies.list_get_cell()?;
             return Ok(fits(reply).then_some((reply, rest)));
         }
-        let mut first = Vec::with_capacity(self.replies.min(KEPT as u64) as usize);
+        let mut first = Vec::with_capacity(
+            usize::try_from(self.replies).map_or(KEPT, |replies| replies.min(KEPT)),
+        );
         let mut rest = replies;
         for _ in 0..self.replies {
             let (head, tail) = rest.list_get_cell()?;

@@ -124,8 +124,8 @@ pub(crate) fn send_batch(env: Env<'_>, committer: &ResourceArc<Committer>) {
         let entries = entries(inside, items, lane, shape);
         let head = (committer, atoms::commit(), lane_term(env, lane), function);
         let counts = (replies, info.weight, info.groups, bytes);
-        let wait_us = info.waited.as_micros() as u64;
-        (head, entries, (counts, info.window_ms, wait_us, atoms::reason(info.reason))).encode(env)
+        (head, entries, (counts, info.window_ms, info.waited_us, atoms::reason(info.reason)))
+            .encode(env)
     });
     work.batch.put_back(writes.emptied());
 }

@@ -23,7 +23,7 @@ pub(crate) const SHORT: u64 = 16_384;
 
 /// How much of a process's time slice of a millisecond visiting and copying so many words takes.
 pub(crate) fn percent(words: u64) -> i32 {
-    (words * 50 / SHORT) as i32
+    i32::try_from(words / (SHORT / 50)).unwrap_or(i32::MAX)
 }
 
 /// Bytes that the term takes, itself included.

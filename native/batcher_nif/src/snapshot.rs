@@ -26,8 +26,7 @@ fn slot_term<'a>(env: Env<'a>, slot: &SlotLook<Beam>) -> Option<Term<'a>> {
         return None;
     }
     let (items, froms) = (contents.writes.items(env), contents.answers.froms(env));
-    let age_us = slot.opened.elapsed().as_micros() as u64;
     let Work { command_items, compound_members, visits } = slot.work;
     let work = (command_items, compound_members, visits);
-    Some((items, froms, slot.weight, slot.window.as_millis() as u64, age_us, work).encode(env))
+    Some((items, froms, slot.weight, slot.window_ms, slot.age_us, work).encode(env))
 }

@@ -33,7 +33,7 @@ impl LockTimes {
 
     /// The lock was taken then, and is about to be free.
     pub(crate) fn held_since(&mut self, taken: Instant) {
-        let held = sync::now().duration_since(taken).as_nanos() as usize;
+        let held = usize::try_from(sync::now().duration_since(taken).as_nanos()).unwrap_or(LONGEST);
         if mem::take(&mut self.offers) {
             self.counts[held.min(LONGEST)] += 1;
         }
@@ -51,7 +51,7 @@ pub fn clock_ns() -> u64 {
     let mut costs: Vec<_> = (0..LOOKS)
         .map(|_| {
             let first = sync::now();
-            sync::now().duration_since(first).as_nanos() as u64
+            sync::now().duration_since(first).subsec_nanos().into()
         })
         .collect();
     costs.sort_unstable();

@@ -4,10 +4,11 @@
 
 use crate::batch::Batch;
 use crate::shard::Shard;
+use crate::sync;
 use crate::vm::Vm;
 use batcher_core::{LaneId, LaneKey, LaneView, Slot, Work};
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A lane as it was a moment ago.
 pub struct LaneLook<V: Vm> {
@@ -26,9 +27,9 @@ pub struct SlotLook<V: Vm> {
     /// What it counts against the maximum of its lane (6.1).
     pub weight: u64,
     /// The window of the write that opened it.
-    pub window: Duration,
-    /// When that was.
-    pub opened: Instant,
+    pub window_ms: u64,
+    /// How long ago that was, in microseconds.
+    pub age_us: u64,
     /// What it is to the state machine.
     pub work: Work,
 }
@@ -36,6 +37,7 @@ pub struct SlotLook<V: Vm> {
 impl<V: Vm> Shard<V> {
     /// All lanes; `None` if no batcher runs.
     pub fn lanes(&self) -> Option<Vec<LaneLook<V>>> {
+        let now = sync::now();
         self.locked(|state| {
             if state.is_closed() {
                 return None;
@@ -44,7 +46,7 @@ impl<V: Vm> Shard<V> {
                 state.workers.all_work().map(|(work, committer)| (work.lane, committer)).collect();
             let look = |lane: LaneView<'_, Batch<V>>| LaneLook {
                 lane: lane.key().clone(),
-                queue: lane.queue().map(slot_look).collect(),
+                queue: lane.queue().map(|slot| slot_look(slot, now)).collect(),
                 committer: committers.get(&lane.id()).map(|&committer| committer.clone()),
             };
             Some(state.engine.lanes().map(look).collect())
@@ -52,12 +54,12 @@ impl<V: Vm> Shard<V> {
     }
 }
 
-fn slot_look<V: Vm>(slot: &Slot<Batch<V>>) -> SlotLook<V> {
+fn slot_look<V: Vm>(slot: &Slot<Batch<V>>, now: Instant) -> SlotLook<V> {
     SlotLook {
         batch: slot.contents.clone(),
         weight: slot.weight,
-        window: slot.window,
-        opened: slot.opened,
+        window_ms: sync::millis(slot.window),
+        age_us: sync::micros(now.saturating_duration_since(slot.opened)),
         work: slot.work,
     }
 }

@@ -3,8 +3,8 @@
 //!
 //! Invariant: no other module of this crate names a lock, a channel or a clock.
 
-#[cfg(loom)]
-pub use loom::thread_local;
+use crossbeam_utils::Backoff;
+
 #[cfg(loom)]
 pub use modelled::{
     Mutex, Mutex as Lock, MutexGuard as LockGuard, Receiver, RecvTimeoutError, Sender, now,
@@ -13,7 +13,7 @@ pub use modelled::{
 
 #[cfg(not(loom))]
 pub use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
-/// A lock that few threads want: of a committer's seat, of heralds, of relays.
+/// A lock that few threads want: of what a committer has taken, of responders, of handovers.
 #[cfg(not(loom))]
 pub use parking_lot::Mutex;
 /// The lock of a shard's state, or of what a slot holds: with each write it is taken, mostly for far less than it takes
@@ -21,13 +21,21 @@ pub use parking_lot::Mutex;
 /// it takes an atomic operation, which waits until all that was written before has reached the cache.
 #[cfg(not(loom))]
 pub use spin::mutex::{SpinMutex as Lock, SpinMutexGuard as LockGuard};
-#[cfg(not(loom))]
-pub use std::thread_local;
 
 /// The time.
 #[cfg(not(loom))]
 pub fn now() -> std::time::Instant {
     std::time::Instant::now()
+}
+
+/// Whole milliseconds, `u64::MAX` at most.
+pub fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Whole microseconds, `u64::MAX` at most.
+pub fn micros(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Takes a lock. Nobody hands it on: who naps may be passed by who comes.
@@ -37,15 +45,14 @@ pub fn lock<T>(lock: &Lock<T>) -> LockGuard<'_, T> {
 
 /// The same, once what it guards is as it should be, which takes as little.
 pub fn lock_when<T>(lock: &Lock<T>, is: impl Fn(&T) -> bool) -> LockGuard<'_, T> {
-    let mut looks = 0;
+    let backoff = Backoff::new();
     loop {
         if let Some(guard) = attempt(lock).filter(|guard| is(guard)) {
             return guard;
         }
         // To try takes the cache line from whoever has the lock, to look does not.
         loop {
-            pause(looks);
-            looks += 1;
+            pause(&backoff);
             if !is_taken(lock) {
                 break;
             }
@@ -63,25 +70,17 @@ fn is_taken<T>(lock: &Lock<T>) -> bool {
     lock.is_locked()
 }
 
-/// How often a lock is looked at before the thread lets others run on its core: some 2 us, many times what a write
-/// takes it for.
-#[cfg(not(loom))]
-const LOOKS: usize = 64;
-/// How often others may run before the thread naps between two looks: whoever has the lock may be one of them.
-#[cfg(not(loom))]
-const YIELDS: usize = 64;
-/// For the few who take a lock for longer: to answer callers, to copy a whole shard, or because their thread does not run.
+/// Between two looks of a thread that has let others run on its core often enough: the holder of the lock answers
+/// callers, copies a whole slot, or does not run.
 #[cfg(not(loom))]
 const NAP: std::time::Duration = std::time::Duration::from_micros(50);
 
 #[cfg(not(loom))]
-fn pause(looks: usize) {
-    if looks < LOOKS {
-        std::hint::spin_loop();
-    } else if looks < LOOKS + YIELDS {
-        std::thread::yield_now();
-    } else {
+fn pause(backoff: &Backoff) {
+    if backoff.is_completed() {
         std::thread::sleep(NAP);
+    } else {
+        backoff.snooze();
     }
 }
 
@@ -97,13 +96,15 @@ fn is_taken<T>(_lock: &Lock<T>) -> bool {
 }
 
 #[cfg(loom)]
-fn pause(_looks: usize) {
+fn pause(_backoff: &Backoff) {
     loom::thread::yield_now();
 }
 
 /// The same for loom, as far as it is used here.
 #[cfg(loom)]
+#[allow(clippy::missing_panics_doc, reason = "a model ends with its first panic")]
 mod modelled {
+    use super::micros;
     use loom::sync::{Arc, Mutex as LoomMutex};
     use std::collections::VecDeque;
     use std::sync::OnceLock;
@@ -208,7 +209,7 @@ mod modelled {
                 }
                 let left = deadline.saturating_duration_since(now());
                 if left <= SHORT {
-                    ELAPSED.fetch_add(left.as_micros() as u64, Ordering::Relaxed);
+                    ELAPSED.fetch_add(micros(left), Ordering::Relaxed);
                     return Err(RecvTimeoutError::Timeout);
                 }
                 queue = self.0.arrived.wait(queue).expect("as above");

@@ -5,10 +5,11 @@
 
 use crate::shard::Shard;
 use crate::state::State;
+use crate::sync;
 use crate::vm::Vm;
 use crate::workers::{Work, WorkerId};
 use batcher_core::{LaneId, LaneKey, Reason};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What a committer has to do.
 pub enum Taken<V: Vm> {
@@ -35,8 +36,8 @@ pub struct Info {
     pub groups: u64,
     /// The window of the write that opened it.
     pub window_ms: u64,
-    /// How long its first write has been queued.
-    pub waited: Duration,
+    /// How long its first write has been queued, in microseconds.
+    pub waited_us: u64,
     /// Why it left.
     pub reason: Reason,
 }
@@ -65,8 +66,8 @@ impl<V: Vm> State<V> {
             lane: commit.key.clone(),
             weight: slot.weight,
             groups: slot.groups,
-            window_ms: slot.window.as_millis() as u64,
-            waited: now.saturating_duration_since(slot.opened),
+            window_ms: sync::millis(slot.window),
+            waited_us: sync::micros(now.saturating_duration_since(slot.opened)),
             reason: commit.reason,
         };
         self.workers.begin(id, work.clone());

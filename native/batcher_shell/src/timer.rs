@@ -40,6 +40,10 @@ impl<V: Vm> Shard<V> {
     }
 
     /// Does what is due and waits for more. False: the thread ends.
+    ///
+    /// # Panics
+    ///
+    /// If the library has failed: [`run`](Self::run) tells everybody that waits, and goes on.
     pub fn round(&self) -> bool {
         self.turn();
         let Some(deadline) = self.sleep() else { return false };
