@@ -232,7 +232,9 @@ fn a_reply_by_a_process_is_not_sent_to_one_that_leaves() {
         let crew = Crew::join(&shard, &[1]);
         let caller = Caller::by_process();
         caller.offer(&shard, LATE).unwrap();
-        let leaving = beside(&shard, |shard| drop(shard.retire(WorkerId(1), 0)));
+        let leaving = beside(&shard, |shard| {
+            shard.retire(WorkerId(1), 0);
+        });
         shard.close(());
         leaving.join().unwrap();
         thread.join().unwrap();

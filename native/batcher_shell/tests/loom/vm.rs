@@ -15,18 +15,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-pub const AT_ONCE: Duration = Duration::ZERO;
+pub(crate) const AT_ONCE: Duration = Duration::ZERO;
 /// Ends within the model.
-pub const SOON: Duration = Duration::from_millis(1);
+pub(crate) const SOON: Duration = Duration::from_millis(1);
 /// Outlasts the model.
-pub const LATE: Duration = Duration::from_secs(3600);
+pub(crate) const LATE: Duration = Duration::from_secs(3600);
 
-pub enum Model {}
-pub type Shard = batcher_shell::Shard<Model>;
+pub(crate) enum Model {}
+pub(crate) type Shard = batcher_shell::Shard<Model>;
 
 /// Who waits for a reply.
 #[derive(Default)]
-pub struct Caller {
+pub(crate) struct Caller {
     replies: AtomicUsize,
     /// How often it was told that it has waited too long.
     late: AtomicUsize,
@@ -35,37 +35,37 @@ pub struct Caller {
 }
 
 impl Caller {
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    pub fn by_process() -> Arc<Self> {
+    pub(crate) fn by_process() -> Arc<Self> {
         Arc::new(Caller { by_process: true, ..Caller::default() })
     }
 
-    pub fn replies(&self) -> usize {
+    pub(crate) fn replies(&self) -> usize {
         self.replies.load(Relaxed)
     }
 
-    pub fn late(&self) -> usize {
+    pub(crate) fn late(&self) -> usize {
         self.late.load(Relaxed)
     }
 
-    pub fn reply(&self) {
+    pub(crate) fn reply(&self) {
         self.replies.fetch_add(1, Relaxed);
     }
 
     /// Writes to the put lane.
-    pub fn offer(self: &Arc<Self>, shard: &Shard, window: Duration) -> Result<(), Refused> {
+    pub(crate) fn offer(self: &Arc<Self>, shard: &Shard, window: Duration) -> Result<(), Refused> {
         self.offer_to(LaneRef::Put, shard, window)
     }
 
     /// The same, and waits no longer than this.
-    pub fn wait(self: &Arc<Self>, shard: &Shard, window: Duration, wait: Duration) {
+    pub(crate) fn wait(self: &Arc<Self>, shard: &Shard, window: Duration, wait: Duration) {
         self.make(LaneRef::Put, shard, window, Some(wait)).unwrap();
     }
 
-    pub fn offer_to(
+    pub(crate) fn offer_to(
         self: &Arc<Self>,
         lane: LaneRef<'_>,
         shard: &Shard,
@@ -105,7 +105,7 @@ fn answer(callers: &mut Callers) -> Vec<Arc<Caller>> {
 }
 
 /// A write to the put lane that fails before it is in its slot.
-pub fn fail_to_fill(shard: &Shard) {
+pub(crate) fn fail_to_fill(shard: &Shard) {
     let group = Group { weight: 1, bytes: 8, ..Group::default() };
     let fail = |_: &mut Contents<Model>, _| resume_unwind(Box::new("provoked"));
     let offer = || shard.offer((), LaneRef::Put, group, LATE, None, fail);
@@ -113,13 +113,13 @@ pub fn fail_to_fill(shard: &Shard) {
 }
 
 /// A process that commits. All of a model commit for one lane.
-pub struct Committer {
+pub(crate) struct Committer {
     id: WorkerId,
     crew: Arc<Crew>,
 }
 
 /// The committers of a model.
-pub struct Crew {
+pub(crate) struct Crew {
     /// Those that have been woken, in order.
     woken: Mutex<VecDeque<WorkerId>>,
     arrived: Condvar,
@@ -128,20 +128,20 @@ pub struct Crew {
 
 impl Crew {
     /// Committers of these numbers join the shard.
-    pub fn join(shard: &Shard, numbers: &[u64]) -> Arc<Self> {
+    pub(crate) fn join(shard: &Shard, numbers: &[u64]) -> Arc<Self> {
         let (woken, arrived) = Default::default();
         let crew = Arc::new(Crew { woken, arrived, in_flight: AtomicUsize::new(0) });
         numbers.iter().for_each(|&number| crew.join_one(shard, number));
         crew
     }
 
-    pub fn join_one(self: &Arc<Self>, shard: &Shard, number: u64) {
+    pub(crate) fn join_one(self: &Arc<Self>, shard: &Shard, number: u64) {
         let id = WorkerId(number);
         shard.join((), id, number, Arc::new(Committer { id, crew: Arc::clone(self) }));
     }
 
     /// Whether none has been woken.
-    pub fn rests(&self) -> bool {
+    pub(crate) fn rests(&self) -> bool {
         self.woken.lock().unwrap().is_empty()
     }
 
@@ -157,7 +157,7 @@ impl Crew {
 
     /// Waits until a committer is woken, which works until nothing is left to take. Returns whose writes were
     /// committed.
-    pub fn work(&self, shard: &Shard) -> Vec<Arc<Caller>> {
+    pub(crate) fn work(&self, shard: &Shard) -> Vec<Arc<Caller>> {
         let id = self.next_woken();
         let (mut committed, mut done) = (Vec::new(), None);
         loop {
@@ -187,7 +187,7 @@ impl Crew {
     }
 
     /// A committer takes a batch, and dies before it has answered that.
-    pub fn kill(&self, shard: &Shard) -> WorkerId {
+    pub(crate) fn kill(&self, shard: &Shard) -> WorkerId {
         let id = self.next_woken();
         assert!(matches!(shard.take((), id, None), Taken::Commit(..)));
         self.in_flight.fetch_add(1, Relaxed);
@@ -195,12 +195,12 @@ impl Crew {
     }
 
     /// A committer that has been woken dies before it has taken anything.
-    pub fn kill_woken(&self) -> WorkerId {
+    pub(crate) fn kill_woken(&self) -> WorkerId {
         self.next_woken()
     }
 
     /// Works until nothing is left to do.
-    pub fn finish(&self, shard: &Shard) {
+    pub(crate) fn finish(&self, shard: &Shard) {
         while !self.rests() {
             self.work(shard);
         }
@@ -251,7 +251,7 @@ impl Vm for Model {
 }
 
 /// Opens the shard for its next owner. The thread, if one was needed.
-pub fn open(shard: &Arc<Shard>, adoption_timeout: Duration) -> Option<JoinHandle<()>> {
+pub(crate) fn open(shard: &Arc<Shard>, adoption_timeout: Duration) -> Option<JoinHandle<()>> {
     let mut thread = None;
     let spawn = || {
         let shard = Arc::clone(shard);
@@ -264,12 +264,12 @@ pub fn open(shard: &Arc<Shard>, adoption_timeout: Duration) -> Option<JoinHandle
 }
 
 /// The first owner has died.
-pub fn owner_dies(shard: &Shard) {
+pub(crate) fn owner_dies(shard: &Shard) {
     shard.notify(Event::OwnerDown(1));
 }
 
 /// Opens the shard without a thread, for a model that has one of its own.
-pub fn open_without_thread(shard: &Shard) {
+pub(crate) fn open_without_thread(shard: &Shard) {
     let config = Config::default();
     shard.open((), 0, config, None, || Ok(()), |_number, _events| ()).unwrap();
 }
