@@ -194,7 +194,9 @@ impl<B: Default> Engine<B> {
         let lane = self.lanes.lane(id)?;
         let slot = lane.in_flight.take()?;
         lane.state = State::Idle;
-        self.abandoned.extend(lane.take_stale(self.epochs));
+        if let Some(queue) = lane.take_stale(self.epochs) {
+            self.abandoned.push_back(queue);
+        }
         lane.lingers_until = (paced && lane.paced).then(|| now + self.config.linger);
         let follows = paced && lane.follows();
         lane.answering_from = None;
@@ -361,7 +363,10 @@ impl<B: Default> Engine<B> {
         }
         match (reason, deadline) {
             (Some(reason), _) => self.due.push(id, reason),
-            (None, deadline) => self.timers.extend(deadline.map(|deadline| (deadline, id))),
+            (None, Some(deadline)) => {
+                self.timers.insert((deadline, id));
+            }
+            (None, None) => {}
         }
     }
 }

@@ -45,6 +45,7 @@ impl<B> Default for Lanes<B> {
 }
 
 impl<B> Lanes<B> {
+    #[inline]
     fn find(&self, name: LaneRef<'_>) -> Option<LaneId> {
         match name {
             LaneRef::Prefix(prefix) => self.by_prefix.get(prefix).copied(),
@@ -56,17 +57,25 @@ impl<B> Lanes<B> {
     }
 
     pub(crate) fn find_or_open(&mut self, name: LaneRef<'_>) -> LaneId {
-        match name {
-            // A driver that does so pays for it, but there is one lane for a name all the same.
-            LaneRef::Prefix(prefix) if prefix.len() >= LONG_PREFIX => {
-                let long = LongPrefix::new(prefix);
-                self.find(LaneRef::Long(&long)).unwrap_or_else(|| self.open(LaneRef::Long(&long)))
-            }
-            name => self.find(name).unwrap_or_else(|| self.open(name)),
+        match self.find(name) {
+            Some(id) => id,
+            None => self.open(name),
         }
     }
 
     fn open(&mut self, name: LaneRef<'_>) -> LaneId {
+        // A driver that gives a long prefix as a short one pays for it, at each write.
+        let long;
+        let name = match name {
+            LaneRef::Prefix(prefix) if prefix.len() >= LONG_PREFIX => {
+                long = LongPrefix::new(prefix);
+                if let Some(id) = self.find(LaneRef::Long(&long)) {
+                    return id;
+                }
+                LaneRef::Long(&long)
+            }
+            name => name,
+        };
         let entry = self.slab.vacant_entry();
         // 2^32 lanes would need hundreds of gigabytes: memory ends before the numbers do.
         let id = LaneId { place: entry.key() as u32, generation: self.opened };
