@@ -2,12 +2,13 @@
 
 use crate::barrier::{BarrierId, Barriers};
 use crate::config::{Config, Overflow, Pacing};
-use crate::due::{DueLanes, Timers};
+use crate::due::DueLanes;
 use crate::lane::{Epochs, LaneId, LaneView, State};
 use crate::lanes::Lanes;
 use crate::name::LaneRef;
 use crate::offer::{Accepted, Group, Refused, items};
 use crate::phase::Phase;
+use crate::schedule::{Cause, Schedule};
 use crate::slot::{Commit, Reason, Slot};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -51,8 +52,7 @@ pub struct Engine<B> {
     pub(crate) config: Config,
     pub(crate) phase: Phase,
     pub(crate) lanes: Lanes<B>,
-    pub(crate) timers: Timers,
-    pub(crate) due: DueLanes,
+    pub(crate) schedule: Schedule,
     pub(crate) barriers: Barriers,
     pub(crate) flights: Flights,
     /// Queues that nobody will commit.
@@ -82,8 +82,7 @@ impl<B> Default for Engine<B> {
             config: Config::default(),
             phase: Phase::Closed,
             lanes: Lanes::default(),
-            timers: Timers::new(),
-            due: DueLanes::default(),
+            schedule: Schedule::default(),
             barriers: Barriers::default(),
             flights: Flights::default(),
             abandoned: VecDeque::new(),
@@ -107,16 +106,21 @@ impl<B: Default> Engine<B> {
         let (max, budgets) = (self.config.max(lane), self.config.budgets);
         self.admit(lane, group)?;
         let id = self.lanes.find_or_open(lane);
-        let mut lane = self.lanes.lane(id).expect("just found or opened");
-        let epochs = self.epochs;
-        if lane.queue.back().is_some_and(|slot| slot.epoch != epochs.now) {
-            self.catch_up(id);
-            lane = self.lanes.lane(id).expect("as above");
-        }
+        let lane = self.lanes.lane(id).expect("just found or opened");
         let keeps_out = |held: Option<&Slot<B>>| Slot::keeps_out(held, group, max, budgets);
+        let opens = match lane.queue.back() {
+            Some(last) if last.epoch == self.epochs.now => {
+                last.sealed || keeps_out(Some(last)).is_some()
+            }
+            Some(_) => {
+                self.abandoned.extend(lane.catch_up(self.epochs));
+                true
+            }
+            None => true,
+        };
         if self.config.overflow == Overflow::Refuse
             && lane.is_behind()
-            && let Some(refused) = keeps_out(lane.gathering(epochs.now))
+            && let Some(refused) = keeps_out(lane.gathering(self.epochs.now))
         {
             return Err(refused);
         }
@@ -127,15 +131,12 @@ impl<B: Default> Engine<B> {
 
         let answering = lane.answering_from.is_some();
         let queue = &mut lane.queue;
-        let takes = |slot: &Slot<B>| !slot.sealed && slot.epoch == epochs.now;
-        let opens =
-            !queue.back().is_some_and(|slot| takes(slot) && keeps_out(Some(slot)).is_none());
         if opens {
             if let Some(full) = queue.back_mut() {
                 full.sealed = true;
             }
             let contents = self.spares.pop().unwrap_or_default();
-            queue.push_back(Slot::open(now, window, ticket, epochs.now, contents));
+            queue.push_back(Slot::open(now, window, ticket, self.epochs.now, contents));
             self.barriers.opened();
         }
         let slot = queue.back_mut().expect("just opened or found to fit");
@@ -152,10 +153,14 @@ impl<B: Default> Engine<B> {
 
         if opens || sealed || returns || window.is_zero() {
             let immediate = window.is_zero().then_some(Reason::Immediate);
-            self.reschedule(now, id, immediate.or(returns.then_some(Reason::Commit)));
+            let ready = immediate.or(returns.then_some(Reason::Commit));
+            self.schedule.place(
+                id,
+                lane,
+                Cause { now, ready, epoch: self.epochs.now, stopping: false },
+            );
         }
-        let queue = &mut self.lanes.lane(id).expect("lanes with slots stay").queue;
-        let contents = &mut queue.back_mut().expect("as above").contents;
+        let contents = &mut lane.queue.back_mut().expect("as above").contents;
         Ok(Accepted { ticket, contents })
     }
 
@@ -203,6 +208,9 @@ impl<B: Default> Engine<B> {
         if lane.lingers_until.is_none() {
             lane.answered.forget();
         }
+        let ready = follows.then_some(Reason::Commit);
+        let stopping = self.phase == Phase::Stopping;
+        self.schedule.place(id, lane, Cause { now, ready, epoch: self.epochs.now, stopping });
         let flight = lane.flight;
         self.land(flight);
         self.flights.items -= slot.items;
@@ -210,7 +218,6 @@ impl<B: Default> Engine<B> {
         self.items -= slot.items;
         self.bytes -= slot.bytes;
         self.barriers.answered(slot.epoch);
-        self.reschedule(now, id, follows.then_some(Reason::Commit));
         self.lanes.rest(id);
         Some(slot.contents)
     }
@@ -232,21 +239,22 @@ impl<B: Default> Engine<B> {
             self.close();
         }
         for _ in 0..TIMERS_AT_ONCE {
-            let Some(&(_, id)) = self.timers.first().filter(|&&(deadline, _)| deadline <= now)
+            let Some(&(_, id)) =
+                self.schedule.timers.first().filter(|&&(deadline, _)| deadline <= now)
             else {
                 return;
             };
-            self.timers.pop_first();
+            self.schedule.timers.pop_first();
             if let Some(lane) = self.lanes.lane(id) {
                 lane.state = State::Due;
-                self.due.push(id, Reason::Window);
+                self.schedule.due.push(id, Reason::Window);
             }
         }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is wanted next.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let window = self.timers.first().map(|&(deadline, _)| deadline);
+        let window = self.schedule.timers.first().map(|&(deadline, _)| deadline);
         match self.phase {
             Phase::Orphaned(until) => Some(window.map_or(until, |window| window.min(until))),
             _ => window,
@@ -258,7 +266,7 @@ impl<B: Default> Engine<B> {
         if self.wanted() == 0 {
             return None;
         }
-        let (id, reason) = self.due.pop()?;
+        let (id, reason) = self.schedule.due.pop()?;
         let stopping = self.phase == Phase::Stopping;
         let reason = if stopping { Reason::Stop } else { reason };
         let lane = self.lanes.lane(id).expect("a due lane holds a slot");
@@ -276,9 +284,11 @@ impl<B: Default> Engine<B> {
     /// How many batches [`poll_commit`](Self::poll_commit) would yield now.
     pub fn wanted(&self) -> usize {
         match self.phase {
-            Phase::Running | Phase::Stopping => {
-                self.due.len().min(self.config.max_in_flight.saturating_sub(self.in_flight()))
-            }
+            Phase::Running | Phase::Stopping => self
+                .schedule
+                .due
+                .len()
+                .min(self.config.max_in_flight.saturating_sub(self.in_flight())),
             Phase::Closed | Phase::Orphaned(_) => 0,
         }
     }
@@ -308,17 +318,6 @@ impl<B: Default> Engine<B> {
         self.lanes.iter(self.epochs)
     }
 
-    /// What a flush or a close has done to all lanes at once is done to this one.
-    #[cold]
-    fn catch_up(&mut self, id: LaneId) {
-        let Some(lane) = self.lanes.lane(id) else { return };
-        self.abandoned.extend(lane.take_stale(self.epochs));
-        if matches!(lane.state, State::Waiting(_)) {
-            // `due` has it among those that waited when the flush came.
-            lane.state = State::Due;
-        }
-    }
-
     /// One less is in flight.
     fn land(&mut self, flight: u32) {
         self.flights.lanes.swap_remove(flight as usize);
@@ -326,47 +325,6 @@ impl<B: Default> Engine<B> {
             && let Some(lane) = self.lanes.lane(moved)
         {
             lane.flight = flight;
-        }
-    }
-
-    /// Decides what an unbusy lane waits for. `ready` is a reason to leave now, if there is one
-    /// beside those that the slot itself carries.
-    fn reschedule(&mut self, now: Instant, id: LaneId, ready: Option<Reason>) {
-        let stopping = self.phase == Phase::Stopping;
-        let Some(lane) = self.lanes.lane(id) else { return };
-        if matches!(lane.state, State::Busy | State::Due) {
-            return;
-        }
-        let reason = match lane.queue.front() {
-            None => {
-                lane.state = State::Idle;
-                return;
-            }
-            Some(_) if stopping => Some(Reason::Stop),
-            Some(slot) if slot.epoch < self.epochs.now => Some(Reason::Flush),
-            Some(_) if ready == Some(Reason::Commit) => ready,
-            Some(slot) if slot.sealed => Some(Reason::Size),
-            Some(slot) if ready.is_none() && slot.deadline() <= now => Some(Reason::Window),
-            Some(_) => ready,
-        };
-        let waited = lane.state;
-        let deadline = lane.queue.front().map(Slot::deadline);
-        lane.state = match (reason, deadline) {
-            (None, Some(deadline)) => State::Waiting(deadline),
-            _ => State::Due,
-        };
-        if lane.state == waited {
-            return;
-        }
-        if let State::Waiting(deadline) = waited {
-            self.timers.remove(&(deadline, id));
-        }
-        match (reason, deadline) {
-            (Some(reason), _) => self.due.push(id, reason),
-            (None, Some(deadline)) => {
-                self.timers.insert((deadline, id));
-            }
-            (None, None) => {}
         }
     }
 }

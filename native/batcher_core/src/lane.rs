@@ -94,6 +94,17 @@ impl<B> Lane<B> {
         Some(std::mem::take(&mut self.queue))
     }
 
+    /// What a flush or a close has done to all lanes at once is done to this one; its queue, if that is stale.
+    #[cold]
+    pub(crate) fn catch_up(&mut self, epochs: Epochs) -> Option<VecDeque<Slot<B>>> {
+        let stale = self.take_stale(epochs);
+        if matches!(self.state, State::Waiting(_)) {
+            // It is due, among those that waited when the flush came.
+            self.state = State::Due;
+        }
+        stale
+    }
+
     /// What gathers behind the slot that leaves before it, if a flush has not ended that.
     pub(crate) fn gathering(&self, epoch: u64) -> Option<&Slot<B>> {
         let leaving = usize::from(self.state == State::Due);

@@ -21,6 +21,7 @@ mod life;
 mod name;
 mod offer;
 mod phase;
+mod schedule;
 mod slot;
 
 pub use barrier::BarrierId;

@@ -30,7 +30,7 @@ impl<B: Default> Engine<B> {
         self.epochs.now = self.barriers.epoch();
         let stopping = self.phase == Phase::Stopping;
         let reason = if stopping { Reason::Stop } else { Reason::Flush };
-        self.due.push_all(std::mem::take(&mut self.timers), reason);
+        self.schedule.due.push_all(std::mem::take(&mut self.schedule.timers), reason);
         barrier
     }
 
@@ -59,8 +59,8 @@ impl<B: Default> Engine<B> {
         self.items = self.flights.items;
         self.bytes = self.flights.bytes;
         // Lanes with something queued are due, wait for their windows, or have a commit in flight.
-        let mut left = std::mem::take(&mut self.due);
-        left.push_all(std::mem::take(&mut self.timers), Reason::Stop);
+        let mut left = std::mem::take(&mut self.schedule.due);
+        left.push_all(std::mem::take(&mut self.schedule.timers), Reason::Stop);
         let in_flight = self.flights.lanes.iter().rev();
         in_flight.for_each(|&id| left.push(id, Reason::Stop));
         if left.len() > 0 {
