@@ -1,6 +1,6 @@
 //! What can be set for a shard.
 
-use crate::lane::LaneRef;
+use crate::name::LaneRef;
 use crate::offer::{Group, Refused, Work};
 use std::time::Duration;
 
@@ -44,6 +44,9 @@ pub struct Config {
     /// this time. A caller that writes again and again is often just too late for the look that its
     /// committer takes, and would sit out a window that is many times longer than its commit.
     pub linger: Duration,
+    /// Most commits in flight at once, each in a lane of its own (4.2). More hide the time that one
+    /// takes; fewer leave more writes to gather. 0 commits nothing.
+    pub max_in_flight: usize,
     /// Most items that the shard holds, queued and in flight (6.5). Bounds memory and the time
     /// that a new write can wait; what comes above is refused at once.
     pub max_items: u64,
@@ -57,15 +60,15 @@ impl Config {
     /// What a commit of this lane may count at most (6.1).
     pub(crate) fn max(&self, lane: LaneRef<'_>) -> Option<u64> {
         match lane {
-            LaneRef::Prefix(_) => self.namespace_max,
-            _ => self.hot_max,
+            LaneRef::Prefix(_) | LaneRef::Long(_) => self.namespace_max,
+            LaneRef::Generic | LaneRef::Put | LaneRef::Delete => self.hot_max,
         }
     }
 
     /// Whether a group, where it is measured, may be a commit at all (16.3).
     pub(crate) fn admit(&self, lane: LaneRef<'_>, group: Group) -> Result<(), Refused> {
         let Some(budgets) = self.budgets else { return Ok(()) };
-        let is_hot = !matches!(lane, LaneRef::Prefix(_));
+        let is_hot = !matches!(lane, LaneRef::Prefix(_) | LaneRef::Long(_));
         if is_hot && self.hot_max.is_some_and(|max| group.weight > max) {
             return Err(Refused::Overloaded);
         }
@@ -82,6 +85,7 @@ impl Default for Config {
             overflow: Overflow::Queue,
             pacing: Pacing::Commit,
             linger: Duration::from_micros(100),
+            max_in_flight: 128,
             max_items: 1_000_000,
             max_bytes: 1 << 30,
             adoption_timeout: Duration::from_secs(5),

@@ -2,16 +2,21 @@
 
 use crate::barrier::{BarrierId, Barriers};
 use crate::config::{Config, Overflow, Pacing};
-use crate::lane::{LaneId, LaneRef, LaneView, State};
+use crate::due::DueLanes;
+use crate::lane::{Epochs, LaneId, LaneView, State};
 use crate::lanes::Lanes;
+use crate::name::LaneRef;
 use crate::offer::{Accepted, Group, Refused, items};
 use crate::phase::Phase;
+use crate::schedule::{Cause, Schedule};
 use crate::slot::{Commit, Reason, Slot};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// So many slots' contents are kept for the next ones.
 const SPARES: usize = 4;
+/// So many windows end in one call.
+const TIMERS_AT_ONCE: usize = 256;
 
 /// What one shard decides by: lanes, their slots, what is in flight, barriers and limits.
 ///
@@ -40,56 +45,54 @@ const SPARES: usize = 4;
 #[derive(Debug)]
 #[repr(C)]
 pub struct Engine<B> {
-    next_ticket: u64,
-    items: u64,
-    bytes: u64,
-    in_flight: usize,
-    config: Config,
-    phase: Phase,
-    lanes: Lanes<B>,
-    timers: BTreeSet<(Instant, LaneId)>,
-    due: VecDeque<LaneId>,
-    barriers: Barriers,
-    abandoned: VecDeque<Slot<B>>,
-    /// Tickets before this one are of a life that has been closed.
-    life_from: u64,
+    pub(crate) next_ticket: u64,
+    pub(crate) items: u64,
+    pub(crate) bytes: u64,
+    pub(crate) epochs: Epochs,
+    pub(crate) config: Config,
+    pub(crate) phase: Phase,
+    pub(crate) lanes: Lanes<B>,
+    pub(crate) schedule: Schedule,
+    pub(crate) barriers: Barriers,
+    pub(crate) flights: Flights,
+    /// Queues that nobody will commit.
+    pub(crate) abandoned: VecDeque<VecDeque<Slot<B>>>,
+    /// Lanes that held something when their life was closed: what is stale in them is abandoned too.
+    pub(crate) closed: VecDeque<DueLanes>,
     /// For the next slots.
     spares: Vec<B>,
 }
 
-impl<B: Default> Default for Engine<B> {
+/// What is in flight, of this life and of earlier ones.
+#[derive(Debug, Default)]
+pub(crate) struct Flights {
+    pub(crate) items: u64,
+    pub(crate) bytes: u64,
+    /// In no order; each lane knows its place here.
+    pub(crate) lanes: Vec<LaneId>,
+}
+
+impl<B> Default for Engine<B> {
     fn default() -> Self {
         Engine {
+            next_ticket: 0,
+            items: 0,
+            bytes: 0,
+            epochs: Epochs::default(),
             config: Config::default(),
             phase: Phase::Closed,
             lanes: Lanes::default(),
-            timers: BTreeSet::new(),
-            due: VecDeque::new(),
+            schedule: Schedule::default(),
             barriers: Barriers::default(),
+            flights: Flights::default(),
             abandoned: VecDeque::new(),
-            life_from: 0,
+            closed: VecDeque::new(),
             spares: Vec::new(),
-            next_ticket: 0,
-            in_flight: 0,
-            items: 0,
-            bytes: 0,
         }
     }
 }
 
 impl<B: Default> Engine<B> {
-    /// An owner takes the shard over, with whatever is queued or still in flight (10.4).
-    pub fn open(&mut self, now: Instant, config: Config) {
-        self.config = config;
-        if self.phase == Phase::Closed {
-            self.life_from = self.next_ticket;
-        }
-        self.phase = Phase::Running;
-        for id in self.lanes.ids() {
-            self.reschedule(now, id, None);
-        }
-    }
-
     /// A call's writes arrive. `window` counts if they open a slot (5.1).
     ///
     /// The driver must put the writes, or a place for them, into [`Accepted::contents`] before it polls.
@@ -105,9 +108,19 @@ impl<B: Default> Engine<B> {
         let id = self.lanes.find_or_open(lane);
         let lane = self.lanes.lane(id).expect("just found or opened");
         let keeps_out = |held: Option<&Slot<B>>| Slot::keeps_out(held, group, max, budgets);
+        let opens = match lane.queue.back() {
+            Some(last) if last.epoch == self.epochs.now => {
+                last.sealed || keeps_out(Some(last)).is_some()
+            }
+            Some(_) => {
+                self.abandoned.extend(lane.catch_up(self.epochs));
+                true
+            }
+            None => true,
+        };
         if self.config.overflow == Overflow::Refuse
             && lane.is_behind()
-            && let Some(refused) = keeps_out(lane.gathering())
+            && let Some(refused) = keeps_out(lane.gathering(self.epochs.now))
         {
             return Err(refused);
         }
@@ -118,14 +131,13 @@ impl<B: Default> Engine<B> {
 
         let answering = lane.answering_from.is_some();
         let queue = &mut lane.queue;
-        let opens =
-            !queue.back().is_some_and(|slot| !slot.sealed && keeps_out(Some(slot)).is_none());
         if opens {
             if let Some(full) = queue.back_mut() {
                 full.sealed = true;
             }
             let contents = self.spares.pop().unwrap_or_default();
-            queue.push_back(Slot::open(now, window, ticket, contents));
+            queue.push_back(Slot::open(now, window, ticket, self.epochs.now, contents));
+            self.barriers.opened();
         }
         let slot = queue.back_mut().expect("just opened or found to fit");
         slot.count(group);
@@ -141,10 +153,14 @@ impl<B: Default> Engine<B> {
 
         if opens || sealed || returns || window.is_zero() {
             let immediate = window.is_zero().then_some(Reason::Immediate);
-            self.reschedule(now, id, immediate.or(returns.then_some(Reason::Commit)));
+            let ready = immediate.or(returns.then_some(Reason::Commit));
+            self.schedule.place(
+                id,
+                lane,
+                Cause { now, ready, epoch: self.epochs.now, stopping: false },
+            );
         }
-        let queue = &mut self.lanes.lane(id).expect("lanes with slots stay").queue;
-        let contents = &mut queue.back_mut().expect("as above").contents;
+        let contents = &mut lane.queue.back_mut().expect("as above").contents;
         Ok(Accepted { ticket, contents })
     }
 
@@ -155,70 +171,6 @@ impl<B: Default> Engine<B> {
         let bytes = self.bytes.saturating_add(group.bytes);
         let over = items > self.config.max_items || bytes > self.config.max_bytes;
         if over && self.items > 0 { Err(Refused::Overloaded) } else { Ok(()) }
-    }
-
-    /// Everything accepted so far is to be committed, windows aside. The barrier is done when all
-    /// of it has been answered; later writes neither delay it nor are hurried by it (11.1).
-    pub fn handle_flush(&mut self, now: Instant) -> BarrierId {
-        let barrier = self.barriers.open();
-        let last_ticket = self.next_ticket.checked_sub(1);
-        let life_from = self.life_from;
-        for id in self.lanes.ids() {
-            let Some(lane) = self.lanes.lane(id) else { continue };
-            lane.flush_through = last_ticket;
-            if let Some(last) = lane.last_mut().filter(|last| last.first_ticket >= life_from) {
-                last.sealed = true;
-                last.barriers.push(barrier);
-                self.barriers.wait_for_one(barrier);
-            }
-            self.reschedule(now, id, None);
-        }
-        self.barriers.settle(barrier);
-        barrier
-    }
-
-    /// The owner wants to end: nothing new is taken, everything leaves. The barrier tells when the
-    /// shard is drained (11.3).
-    pub fn handle_stop(&mut self, now: Instant) -> BarrierId {
-        if self.phase == Phase::Running {
-            self.phase = Phase::Stopping;
-        }
-        self.handle_flush(now)
-    }
-
-    /// The owner is gone without a word. What is queued waits for a successor (10.4).
-    pub fn handle_owner_down(&mut self, now: Instant) {
-        if matches!(self.phase, Phase::Running | Phase::Stopping) {
-            self.phase = Phase::Orphaned(now + self.config.adoption_timeout);
-        }
-    }
-
-    /// No batcher runs any more: what is still queued is abandoned, what is in flight may end.
-    pub fn close(&mut self) {
-        self.phase = Phase::Closed;
-        let life_from = self.life_from;
-        self.due.clear();
-        self.timers.clear();
-        for id in self.lanes.ids() {
-            let Some(lane) = self.lanes.lane(id) else { continue };
-            if lane.state != State::Busy {
-                lane.state = State::Idle;
-            }
-            for slot in lane.queue.drain(..) {
-                self.items -= slot.items;
-                self.bytes -= slot.bytes;
-                // What is in flight is answered apart from what was queued behind it.
-                let in_flight = lane.in_flight.as_mut();
-                if let Some(in_flight) = in_flight.filter(|slot| slot.first_ticket >= life_from) {
-                    for &barrier in &slot.barriers {
-                        self.barriers.wait_for_one(barrier);
-                        in_flight.barriers.push(barrier);
-                    }
-                }
-                self.abandoned.push_back(slot);
-            }
-            self.lanes.rest(id);
-        }
     }
 
     /// The commit of this lane has ended, and these processes are about to be answered. May be
@@ -247,17 +199,25 @@ impl<B: Default> Engine<B> {
         let lane = self.lanes.lane(id)?;
         let slot = lane.in_flight.take()?;
         lane.state = State::Idle;
+        if let Some(queue) = lane.take_stale(self.epochs) {
+            self.abandoned.push_back(queue);
+        }
         lane.lingers_until = (paced && lane.paced).then(|| now + self.config.linger);
         let follows = paced && lane.follows();
         lane.answering_from = None;
         if lane.lingers_until.is_none() {
             lane.answered.forget();
         }
-        self.in_flight -= 1;
+        let ready = follows.then_some(Reason::Commit);
+        let stopping = self.phase == Phase::Stopping;
+        self.schedule.place(id, lane, Cause { now, ready, epoch: self.epochs.now, stopping });
+        let flight = lane.flight;
+        self.land(flight);
+        self.flights.items -= slot.items;
+        self.flights.bytes -= slot.bytes;
         self.items -= slot.items;
         self.bytes -= slot.bytes;
-        self.barriers.passed(&slot.barriers);
-        self.reschedule(now, id, follows.then_some(Reason::Commit));
+        self.barriers.answered(slot.epoch);
         self.lanes.rest(id);
         Some(slot.contents)
     }
@@ -272,23 +232,29 @@ impl<B: Default> Engine<B> {
         None
     }
 
-    /// Time has passed: windows end, and so does the wait for a successor, in which case
-    /// the shard is closed.
+    /// Time has passed: windows end, and so does the wait for a successor, in which case the shard
+    /// is closed. Ends a bounded number of windows: while `next_deadline` is over, call it again.
     pub fn handle_timeout(&mut self, now: Instant) {
         if matches!(self.phase, Phase::Orphaned(until) if until <= now) {
             self.close();
         }
-        while let Some(&(deadline, id)) = self.timers.first()
-            && deadline <= now
-        {
-            self.timers.pop_first();
-            self.set_state(id, State::Due(Reason::Window));
+        for _ in 0..TIMERS_AT_ONCE {
+            let Some(&(_, id)) =
+                self.schedule.timers.first().filter(|&&(deadline, _)| deadline <= now)
+            else {
+                return;
+            };
+            self.schedule.timers.pop_first();
+            if let Some(lane) = self.lanes.lane(id) {
+                lane.state = State::Due;
+                self.schedule.due.push(id, Reason::Window);
+            }
         }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is wanted next.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let window = self.timers.first().map(|&(deadline, _)| deadline);
+        let window = self.schedule.timers.first().map(|&(deadline, _)| deadline);
         match self.phase {
             Phase::Orphaned(until) => Some(window.map_or(until, |window| window.min(until))),
             _ => window,
@@ -300,18 +266,17 @@ impl<B: Default> Engine<B> {
         if self.wanted() == 0 {
             return None;
         }
-        let id = self.due.pop_front()?;
-        self.in_flight += 1;
+        let (id, reason) = self.schedule.due.pop()?;
         let stopping = self.phase == Phase::Stopping;
+        let reason = if stopping { Reason::Stop } else { reason };
         let lane = self.lanes.lane(id).expect("a due lane holds a slot");
-        let reason = match lane.state {
-            _ if stopping => Reason::Stop,
-            State::Due(reason) => reason,
-            _ => unreachable!("the lanes in `due` are due"),
-        };
         lane.state = State::Busy;
         lane.paced = reason == Reason::Commit;
+        lane.flight = self.flights.lanes.len() as u32;
         let slot = lane.queue.pop_front().expect("a due lane holds a slot");
+        self.flights.lanes.push(id);
+        self.flights.items += slot.items;
+        self.flights.bytes += slot.bytes;
         let slot = lane.in_flight.insert(slot);
         Some(Commit { lane: id, key: &lane.key, slot, reason })
     }
@@ -319,16 +284,13 @@ impl<B: Default> Engine<B> {
     /// How many batches [`poll_commit`](Self::poll_commit) would yield now.
     pub fn wanted(&self) -> usize {
         match self.phase {
-            Phase::Running | Phase::Stopping => self.due.len(),
+            Phase::Running | Phase::Stopping => self
+                .schedule
+                .due
+                .len()
+                .min(self.config.max_in_flight.saturating_sub(self.in_flight())),
             Phase::Closed | Phase::Orphaned(_) => 0,
         }
-    }
-
-    /// The next batch that nobody will commit. Its barriers pass.
-    pub fn poll_abandoned(&mut self) -> Option<B> {
-        let slot = self.abandoned.pop_front()?;
-        self.barriers.passed(&slot.barriers);
-        Some(slot.contents)
     }
 
     /// The next barrier that is done.
@@ -343,62 +305,26 @@ impl<B: Default> Engine<B> {
 
     /// Commits in flight.
     pub fn in_flight(&self) -> usize {
-        self.in_flight
+        self.flights.lanes.len()
     }
 
     /// The lane of this number, while it holds something.
     pub fn lane(&self, id: LaneId) -> Option<LaneView<'_, B>> {
-        self.lanes.view(id)
+        self.lanes.view(id, self.epochs)
     }
 
     /// All lanes.
     pub fn lanes(&self) -> impl Iterator<Item = LaneView<'_, B>> {
-        self.lanes.iter()
+        self.lanes.iter(self.epochs)
     }
 
-    /// Decides what an unbusy lane waits for. `ready` is a reason to leave now, if there is one
-    /// beside those that the slot itself carries.
-    fn reschedule(&mut self, now: Instant, id: LaneId, ready: Option<Reason>) {
-        let stopping = self.phase == Phase::Stopping;
-        let Some(lane) = self.lanes.lane(id) else { return };
-        if matches!(lane.state, State::Busy | State::Due(_)) {
-            return;
+    /// One less is in flight.
+    fn land(&mut self, flight: u32) {
+        self.flights.lanes.swap_remove(flight as usize);
+        if let Some(&moved) = self.flights.lanes.get(flight as usize)
+            && let Some(lane) = self.lanes.lane(moved)
+        {
+            lane.flight = flight;
         }
-        let state = match lane.queue.front() {
-            None => State::Idle,
-            Some(_) if stopping => State::Due(Reason::Stop),
-            Some(slot) if lane.is_flushed(slot) => State::Due(Reason::Flush),
-            Some(slot) => match ready {
-                Some(Reason::Commit) => State::Due(Reason::Commit),
-                _ if slot.sealed => State::Due(Reason::Size),
-                Some(reason) => State::Due(reason),
-                None if slot.deadline() <= now => State::Due(Reason::Window),
-                None => State::Waiting(slot.deadline()),
-            },
-        };
-        self.set_state(id, state);
-    }
-
-    fn set_state(&mut self, id: LaneId, state: State) {
-        let Some(lane) = self.lanes.lane(id) else { return };
-        if let State::Waiting(deadline) = lane.state {
-            self.timers.remove(&(deadline, id));
-        }
-        lane.state = state;
-        match state {
-            State::Waiting(deadline) => {
-                self.timers.insert((deadline, id));
-            }
-            State::Due(_) => self.due.push_back(id),
-            State::Idle | State::Busy => {}
-        }
-    }
-}
-
-impl<B> Engine<B> {
-    /// Everything that it still holds, whatever state it is in: for a driver whose engine has failed.
-    pub fn into_contents(self) -> impl Iterator<Item = B> {
-        let abandoned = self.abandoned.into_iter().map(|slot| slot.contents);
-        abandoned.chain(self.lanes.into_contents())
     }
 }

@@ -4,81 +4,50 @@
 //! the last slot of the queue may still take groups.
 
 use crate::answered::Answered;
-use crate::slot::{Reason, Slot};
+use crate::name::{Digest, LaneKey};
+use crate::slot::Slot;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Instant;
 
-/// A lane's name, owned.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum LaneKey {
-    /// The lane of a namespace.
-    Prefix(Arc<[u8]>),
-    /// The hot lane of `write_batch`.
-    Generic,
-    /// The hot lane of puts.
-    Put,
-    /// The hot lane of deletes.
-    Delete,
-}
-
-impl LaneKey {
-    /// The same name, borrowed.
-    pub fn borrow(&self) -> LaneRef<'_> {
-        match self {
-            LaneKey::Prefix(prefix) => LaneRef::Prefix(prefix),
-            LaneKey::Generic => LaneRef::Generic,
-            LaneKey::Put => LaneRef::Put,
-            LaneKey::Delete => LaneRef::Delete,
-        }
-    }
-}
-
-/// A lane's name, borrowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LaneRef<'a> {
-    /// The lane of a namespace.
-    Prefix(&'a [u8]),
-    /// The hot lane of `write_batch`.
-    Generic,
-    /// The hot lane of puts.
-    Put,
-    /// The hot lane of deletes.
-    Delete,
-}
-
-impl LaneRef<'_> {
-    /// The same name, owned.
-    pub fn to_key(self) -> LaneKey {
-        match self {
-            LaneRef::Prefix(prefix) => LaneKey::Prefix(prefix.into()),
-            LaneRef::Generic => LaneKey::Generic,
-            LaneRef::Put => LaneKey::Put,
-            LaneRef::Delete => LaneKey::Delete,
-        }
-    }
-}
-
-/// A lane's number. Valid while the lane holds something.
+/// A lane's number. It names this lane while that holds something, and no other one afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LaneId(pub(crate) u32);
+pub struct LaneId {
+    /// Used again when the lane is gone.
+    pub(crate) place: u32,
+    /// Tells the lanes of a place apart, until 2^32 others have come.
+    pub(crate) generation: u32,
+}
 
 /// What a lane does now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     /// Holds nothing.
     Idle,
-    /// Its first slot leaves at this time.
+    /// Its first slot leaves at this time, or is due if it is of an earlier epoch.
     Waiting(Instant),
     /// Its first slot leaves as soon as somebody can commit it.
-    Due(Reason),
+    Due,
     /// A commit is in flight.
     Busy,
+}
+
+/// Which slots may still take groups, and which of them nobody will commit.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Epochs {
+    /// A slot of an earlier one is flushed: it takes no more groups and leaves windows aside.
+    pub(crate) now: u64,
+    /// A slot of an earlier one is of a closed life.
+    pub(crate) life_from: u64,
 }
 
 #[derive(Debug)]
 pub(crate) struct Lane<B> {
     pub(crate) key: LaneKey,
+    /// Of its name, if that is a long one; else zeros.
+    pub(crate) digest: Digest,
+    pub(crate) generation: u32,
+    /// Its place among the lanes in flight, while it is one of them.
+    pub(crate) flight: u32,
     pub(crate) state: State,
     pub(crate) queue: VecDeque<Slot<B>>,
     pub(crate) in_flight: Option<Slot<B>>,
@@ -91,14 +60,15 @@ pub(crate) struct Lane<B> {
     pub(crate) answered: Answered,
     /// Until when their writes still leave because a commit has ended (5.4).
     pub(crate) lingers_until: Option<Instant>,
-    /// Slots up to this ticket leave windows aside.
-    pub(crate) flush_through: Option<u64>,
 }
 
 impl<B> Lane<B> {
-    pub(crate) fn new(key: LaneKey) -> Self {
+    pub(crate) fn new(key: LaneKey, digest: Digest, generation: u32) -> Self {
         Lane {
             key,
+            digest,
+            generation,
+            flight: 0,
             state: State::Idle,
             queue: VecDeque::new(),
             in_flight: None,
@@ -106,30 +76,45 @@ impl<B> Lane<B> {
             answering_from: None,
             answered: Answered::default(),
             lingers_until: None,
-            flush_through: None,
         }
     }
 
-    /// The last thing that this lane holds, which is answered last.
-    pub(crate) fn last_mut(&mut self) -> Option<&mut Slot<B>> {
-        self.queue.back_mut().or(self.in_flight.as_mut())
+    /// Whether what is queued is of a closed life, and nobody will commit it.
+    pub(crate) fn is_stale(&self, epochs: Epochs) -> bool {
+        // All of it or nothing: it makes way for the first write of the next life.
+        self.queue.front().is_some_and(|slot| slot.epoch < epochs.life_from)
+    }
+
+    /// Its queue, if that is stale: the lane holds only what is in flight from here on.
+    pub(crate) fn take_stale(&mut self, epochs: Epochs) -> Option<VecDeque<Slot<B>>> {
+        if !self.is_stale(epochs) {
+            return None;
+        }
+        self.state = if self.in_flight.is_some() { State::Busy } else { State::Idle };
+        Some(std::mem::take(&mut self.queue))
+    }
+
+    /// What a flush or a close has done to all lanes at once is done to this one; its queue, if that is stale.
+    #[cold]
+    pub(crate) fn catch_up(&mut self, epochs: Epochs) -> Option<VecDeque<Slot<B>>> {
+        let stale = self.take_stale(epochs);
+        if matches!(self.state, State::Waiting(_)) {
+            // It is due, among those that waited when the flush came.
+            self.state = State::Due;
+        }
+        stale
     }
 
     /// What gathers behind the slot that leaves before it, if a flush has not ended that.
-    pub(crate) fn gathering(&self) -> Option<&Slot<B>> {
-        let leaving = usize::from(matches!(self.state, State::Due(_)));
+    pub(crate) fn gathering(&self, epoch: u64) -> Option<&Slot<B>> {
+        let leaving = usize::from(self.state == State::Due);
         let last = self.queue.iter().skip(leaving).next_back();
-        last.filter(|slot| !self.is_flushed(slot))
-    }
-
-    /// Whether a slot leaves windows aside.
-    pub(crate) fn is_flushed(&self, slot: &Slot<B>) -> bool {
-        self.flush_through.is_some_and(|through| slot.first_ticket <= through)
+        last.filter(|slot| slot.epoch == epoch)
     }
 
     /// Whether something leaves before what comes next.
     pub(crate) fn is_behind(&self) -> bool {
-        matches!(self.state, State::Busy | State::Due(_))
+        matches!(self.state, State::Busy | State::Due)
     }
 
     /// Whether a write belongs to what the commit before it has begun: that has just answered its
@@ -154,11 +139,12 @@ impl<B> Lane<B> {
 pub struct LaneView<'a, B> {
     id: LaneId,
     lane: &'a Lane<B>,
+    epochs: Epochs,
 }
 
 impl<'a, B> LaneView<'a, B> {
-    pub(crate) fn new(id: LaneId, lane: &'a Lane<B>) -> Self {
-        LaneView { id, lane }
+    pub(crate) fn new(id: LaneId, lane: &'a Lane<B>, epochs: Epochs) -> Self {
+        LaneView { id, lane, epochs }
     }
 
     /// Its number.
@@ -171,15 +157,17 @@ impl<'a, B> LaneView<'a, B> {
         &self.lane.key
     }
 
-    /// Its queued slots in order of arrival.
+    /// Its queued slots in order of arrival, without those that [`close`](crate::Engine::close) has abandoned.
     pub fn queue(&self) -> impl ExactSizeIterator<Item = &'a Slot<B>> + use<'a, B> {
-        self.lane.queue.iter()
+        let queue = &self.lane.queue;
+        let stale = if self.lane.is_stale(self.epochs) { queue.len() } else { 0 };
+        queue.range(stale..)
     }
 
     /// How many groups leave together next; `None` if no more fit.
     pub fn gathered(&self) -> Option<u64> {
-        let next = self.lane.queue.front();
-        next.map_or(Some(0), |slot| (!slot.sealed).then_some(slot.groups))
+        let takes = |slot: &Slot<B>| !slot.sealed && slot.epoch == self.epochs.now;
+        self.queue().next().map_or(Some(0), |slot| takes(slot).then_some(slot.groups))
     }
 
     /// What is being committed.

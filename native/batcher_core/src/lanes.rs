@@ -1,9 +1,12 @@
 //! The lanes of a shard by name and by number.
 //!
 //! Invariant: every lane that holds something is here; of those that hold nothing only a bounded
-//! number with short names is kept, so that prefixes that come once cost nothing later.
+//! number with short names is kept, so that prefixes that come once cost nothing later. A number
+//! names nothing once its lane is gone.
 
-use crate::lane::{Lane, LaneId, LaneKey, LaneRef, LaneView, State};
+use crate::lane::{Epochs, Lane, LaneId, LaneView, State};
+use crate::name::{Digest, LONG_PREFIX, LaneKey, LaneRef, LongPrefix};
+use crate::slot::Slot;
 use foldhash::fast::RandomState;
 use slab::Slab;
 use std::collections::HashMap;
@@ -17,7 +20,11 @@ const KEPT_NAME_BYTES: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Lanes<B> {
     slab: Slab<Lane<B>>,
+    /// Lanes that ever were, roughly.
+    opened: u32,
     by_prefix: HashMap<Arc<[u8]>, LaneId, RandomState>,
+    /// Long prefixes, by digest and length.
+    by_digest: HashMap<(Digest, usize), LaneId, RandomState>,
     generic: Option<LaneId>,
     put: Option<LaneId>,
     delete: Option<LaneId>,
@@ -27,7 +34,9 @@ impl<B> Default for Lanes<B> {
     fn default() -> Self {
         Lanes {
             slab: Slab::new(),
+            opened: 0,
             by_prefix: HashMap::default(),
+            by_digest: HashMap::default(),
             generic: None,
             put: None,
             delete: None,
@@ -36,9 +45,11 @@ impl<B> Default for Lanes<B> {
 }
 
 impl<B> Lanes<B> {
+    #[inline]
     fn find(&self, name: LaneRef<'_>) -> Option<LaneId> {
         match name {
             LaneRef::Prefix(prefix) => self.by_prefix.get(prefix).copied(),
+            LaneRef::Long(long) => self.by_digest.get(&by_digest(long)).copied(),
             LaneRef::Generic => self.generic,
             LaneRef::Put => self.put,
             LaneRef::Delete => self.delete,
@@ -46,61 +57,87 @@ impl<B> Lanes<B> {
     }
 
     pub(crate) fn find_or_open(&mut self, name: LaneRef<'_>) -> LaneId {
-        if let Some(id) = self.find(name) {
-            return id;
+        match self.find(name) {
+            Some(id) => id,
+            None => self.open(name),
         }
-        // 2^32 lanes would need hundreds of gigabytes: memory ends before the numbers do.
+    }
+
+    fn open(&mut self, name: LaneRef<'_>) -> LaneId {
+        // A driver that gives a long prefix as a short one pays for it, at each write.
+        let long;
+        let name = match name {
+            LaneRef::Prefix(prefix) if prefix.len() >= LONG_PREFIX => {
+                long = LongPrefix::new(prefix);
+                if let Some(id) = self.find(LaneRef::Long(&long)) {
+                    return id;
+                }
+                LaneRef::Long(&long)
+            }
+            name => name,
+        };
         let entry = self.slab.vacant_entry();
-        let id = LaneId(entry.key() as u32);
+        // 2^32 lanes would need hundreds of gigabytes: memory ends before the numbers do.
+        let id = LaneId { place: entry.key() as u32, generation: self.opened };
+        self.opened = self.opened.wrapping_add(1);
         let key = name.to_key();
-        match &key {
-            LaneKey::Prefix(prefix) => {
+        let mut digest = Digest::default();
+        match (name, &key) {
+            (LaneRef::Long(long), _) => {
+                digest = long.digest();
+                self.by_digest.insert(by_digest(long), id);
+            }
+            (_, LaneKey::Prefix(prefix)) => {
                 self.by_prefix.insert(Arc::clone(prefix), id);
             }
-            LaneKey::Generic => self.generic = Some(id),
-            LaneKey::Put => self.put = Some(id),
-            LaneKey::Delete => self.delete = Some(id),
+            (_, LaneKey::Generic) => self.generic = Some(id),
+            (_, LaneKey::Put) => self.put = Some(id),
+            (_, LaneKey::Delete) => self.delete = Some(id),
         }
-        entry.insert(Lane::new(key));
+        entry.insert(Lane::new(key, digest, id.generation));
         id
     }
 
     pub(crate) fn lane(&mut self, id: LaneId) -> Option<&mut Lane<B>> {
-        self.slab.get_mut(id.0 as usize)
+        let lane = self.slab.get_mut(id.place as usize);
+        lane.filter(|lane| lane.generation == id.generation)
     }
 
     /// Drops a lane that holds nothing, unless it may be kept for its next write.
     pub(crate) fn rest(&mut self, id: LaneId) {
         let crowded = self.slab.len() > KEPT_LANES;
-        let Some(lane) = self.slab.get(id.0 as usize) else {
-            return;
-        };
-        let LaneKey::Prefix(prefix) = &lane.key else {
-            return;
-        };
+        let Some(lane) = self.lane(id) else { return };
+        let LaneKey::Prefix(prefix) = &lane.key else { return };
         if lane.state == State::Idle && (crowded || prefix.len() > KEPT_NAME_BYTES) {
-            self.by_prefix.remove(prefix);
-            self.slab.remove(id.0 as usize);
+            let lane = self.slab.remove(id.place as usize);
+            let LaneKey::Prefix(prefix) = &lane.key else { return };
+            if prefix.len() >= LONG_PREFIX {
+                self.by_digest.remove(&(lane.digest, prefix.len()));
+            } else {
+                self.by_prefix.remove(prefix);
+            }
         }
     }
 
-    pub(crate) fn ids(&self) -> impl Iterator<Item = LaneId> + use<B> {
-        let ids: Vec<LaneId> = self.slab.iter().map(|(id, _)| LaneId(id as u32)).collect();
-        ids.into_iter()
+    pub(crate) fn view(&self, id: LaneId, epochs: Epochs) -> Option<LaneView<'_, B>> {
+        let lane = self.slab.get(id.place as usize);
+        let lane = lane.filter(|lane| lane.generation == id.generation);
+        lane.map(|lane| LaneView::new(id, lane, epochs))
     }
 
-    pub(crate) fn view(&self, id: LaneId) -> Option<LaneView<'_, B>> {
-        self.slab.get(id.0 as usize).map(|lane| LaneView::new(id, lane))
+    pub(crate) fn iter(&self, epochs: Epochs) -> impl Iterator<Item = LaneView<'_, B>> {
+        self.slab.iter().map(move |(place, lane)| {
+            let id = LaneId { place: place as u32, generation: lane.generation };
+            LaneView::new(id, lane, epochs)
+        })
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = LaneView<'_, B>> {
-        self.slab.iter().map(|(id, lane)| LaneView::new(LaneId(id as u32), lane))
+    /// Everything in all lanes.
+    pub(crate) fn into_slots(self) -> impl Iterator<Item = Slot<B>> {
+        self.slab.into_iter().flat_map(|(_, lane)| lane.in_flight.into_iter().chain(lane.queue))
     }
 }
 
-impl<B> Lanes<B> {
-    pub(crate) fn into_contents(self) -> impl Iterator<Item = B> {
-        let slots = |(_, lane): (usize, Lane<B>)| lane.in_flight.into_iter().chain(lane.queue);
-        self.slab.into_iter().flat_map(slots).map(|slot| slot.contents)
-    }
+fn by_digest(long: &LongPrefix) -> (Digest, usize) {
+    (long.digest(), long.bytes().len())
 }

@@ -13,17 +13,22 @@
 mod answered;
 mod barrier;
 mod config;
+mod due;
 mod engine;
 mod lane;
 mod lanes;
+mod life;
+mod name;
 mod offer;
 mod phase;
+mod schedule;
 mod slot;
 
 pub use barrier::BarrierId;
 pub use config::{Config, Overflow, Pacing};
 pub use engine::Engine;
-pub use lane::{LaneId, LaneKey, LaneRef, LaneView};
+pub use lane::{LaneId, LaneView};
+pub use name::{LONG_PREFIX, LaneKey, LaneRef, LongPrefix};
 pub use offer::{Accepted, Group, Refused, Work};
 pub use phase::Phase;
 pub use slot::{Commit, Reason, Slot};

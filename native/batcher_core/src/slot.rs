@@ -3,8 +3,8 @@
 //! Invariant: `weight` and `work` are the sums of those of the groups, and never above the maximum of
 //! the lane or the budgets unless the slot holds a single group.
 
-use crate::barrier::BarrierId;
-use crate::lane::{LaneId, LaneKey};
+use crate::lane::LaneId;
+use crate::name::LaneKey;
 use crate::offer::{Group, Refused, Work, items};
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,8 @@ pub struct Slot<B> {
     pub(crate) items: u64,
     /// What the driver keeps here: filled by it after each accepted offer.
     pub contents: B,
+    /// The epoch in which it was opened. After that it takes no more groups and leaves windows aside.
+    pub(crate) epoch: u64,
     /// Takes no more groups.
     pub(crate) sealed: bool,
     /// Leaves when the commit in flight ends, though it was opened while that one's callers were
@@ -53,8 +55,6 @@ pub struct Slot<B> {
     pub(crate) first_ticket: u64,
     /// What it is to the state machine; nothing where groups are not measured.
     pub work: Work,
-    /// Barriers that wait for this slot to be answered.
-    pub(crate) barriers: Vec<BarrierId>,
 }
 
 /// A batch that is to be committed now.
@@ -71,9 +71,16 @@ pub struct Commit<'a, B> {
 }
 
 impl<B> Slot<B> {
-    pub(crate) fn open(now: Instant, window: Duration, first_ticket: u64, contents: B) -> Self {
+    pub(crate) fn open(
+        now: Instant,
+        window: Duration,
+        first_ticket: u64,
+        epoch: u64,
+        contents: B,
+    ) -> Self {
         Slot {
             contents,
+            epoch,
             weight: 0,
             groups: 0,
             window,
@@ -84,7 +91,6 @@ impl<B> Slot<B> {
             sealed: false,
             follows: false,
             work: Work::default(),
-            barriers: Vec::new(),
         }
     }
 

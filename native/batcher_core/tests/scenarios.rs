@@ -16,7 +16,7 @@
 //!
 //! | input | what happens |
 //! | --- | --- |
-//! | `config key=value ...` | sets what the next `open` takes: `hot_max`, `namespace_max`, `pacing`, `max_items`, `max_bytes`, `linger` (none unless set), `adoption`, `overflow`, `budgets` (items/members/visits) |
+//! | `config key=value ...` | sets what the next `open` takes: `hot_max`, `namespace_max`, `pacing`, `max_in_flight`, `max_items`, `max_bytes`, `linger` (none unless set), `adoption`, `overflow`, `budgets` (items/members/visits) |
 //! | `open`, `owner_down`, `close` | an owner comes, dies, ends |
 //! | `committers 2` | so many commits may be in flight at once; without it, any number |
 //! | `offer lane=ns:a n=1 bytes=1 window=5ms by=0 work=0/0/0` | a group of the process `by`; lanes are `generic`, `put`, `delete`, `ns:<prefix>` |

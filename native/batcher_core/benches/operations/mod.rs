@@ -103,7 +103,7 @@ impl Fleet {
     /// Shards with so many lanes each, all at rest; as many as it takes for a few lanes in total.
     pub fn new(lanes: usize) -> Self {
         let now = Instant::now();
-        let config = Config { namespace_max: None, ..Config::default() };
+        let config = Config { namespace_max: None, max_in_flight: usize::MAX, ..Config::default() };
         let shards = (0..LEAST.div_ceil(lanes)).map(|_| {
             let mut shard = Engine::default();
             shard.open(now, config.clone());

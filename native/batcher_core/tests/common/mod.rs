@@ -7,7 +7,9 @@
 // Each test crate uses its part of this file.
 #![allow(dead_code)]
 
-use batcher_core::{Config, Engine, Group, LaneId, LaneKey, LaneRef, Reason, Refused};
+use batcher_core::{
+    Config, Engine, Group, LONG_PREFIX, LaneId, LaneKey, LaneRef, LongPrefix, Reason, Refused,
+};
 use std::time::{Duration, Instant};
 
 /// Milliseconds.
@@ -65,6 +67,8 @@ pub struct Driver {
     pub shard: Engine<Vec<Write>>,
     /// How many commits may be in flight at once.
     committers: usize,
+    /// Abandoned batches are not taken for the time being.
+    lags: bool,
     start: Instant,
     now: Duration,
     in_flight: Vec<InFlight>,
@@ -76,6 +80,7 @@ impl Default for Driver {
         Driver {
             shard: Engine::default(),
             committers: usize::MAX,
+            lags: false,
             start: Instant::now(),
             now: Duration::ZERO,
             in_flight: Vec::new(),
@@ -113,6 +118,16 @@ impl Driver {
         self.settle();
     }
 
+    /// Whether abandoned batches stay where they are for the time being.
+    pub fn set_lags(&mut self, lags: bool) {
+        self.lags = lags;
+        self.settle();
+    }
+
+    pub fn lags(&self) -> bool {
+        self.lags
+    }
+
     pub fn open(&mut self, config: Config) {
         self.shard.open(self.instant(), config);
         self.settle();
@@ -124,7 +139,16 @@ impl Driver {
         group: Group,
         window: Duration,
     ) -> Result<u64, Refused> {
-        let offered = self.shard.offer(self.instant(), lane, group, window);
+        let (now, long);
+        now = self.instant();
+        let lane = match lane {
+            LaneRef::Prefix(prefix) if prefix.len() >= LONG_PREFIX => {
+                long = LongPrefix::new(prefix);
+                LaneRef::Long(&long)
+            }
+            lane => lane,
+        };
+        let offered = self.shard.offer(now, lane, group, window);
         let ticket = offered.map(|accepted| {
             let Group { weight, writer, .. } = group;
             accepted.contents.push(Write { ticket: accepted.ticket, weight, writer });
@@ -193,8 +217,13 @@ impl Driver {
 
     pub fn timeout(&mut self) {
         self.shard.handle_timeout(self.instant());
-        let overdue = self.next_deadline().filter(|&at| at <= self.now);
-        assert_eq!(overdue, None, "a deadline that is over at {:?} stayed", self.now);
+        // One call ends so many windows and no more.
+        let mut calls = 1;
+        while self.next_deadline().is_some_and(|at| at <= self.now) {
+            assert!(calls < 10_000, "a deadline that is over at {:?} stayed", self.now);
+            self.shard.handle_timeout(self.instant());
+            calls += 1;
+        }
         self.settle();
     }
 
@@ -230,7 +259,9 @@ impl Driver {
         {
             self.happened.push((self.now, Event::Commit(departed)));
         }
-        while let Some(writes) = self.shard.poll_abandoned() {
+        while !self.lags
+            && let Some(writes) = self.shard.poll_abandoned()
+        {
             self.happened.push((self.now, Event::Abandoned { tickets: tickets(&writes) }));
         }
         while let Some(barrier) = self.shard.poll_barrier() {

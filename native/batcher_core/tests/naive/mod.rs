@@ -74,14 +74,13 @@ impl Naive {
         }
     }
 
-    pub fn open(&mut self, now: Duration, config: Config) {
+    pub fn open(&mut self, config: Config) {
         self.inputs += 1;
         self.config = config;
         if self.life == Life::Closed {
             self.life_from = self.tickets;
         }
         self.life = Life::Running;
-        self.look_at_all(now, Cause::Other);
     }
 
     pub fn offer(
@@ -268,16 +267,24 @@ impl Naive {
     /// The slots of which one is to leave next; empty when nothing may.
     pub fn next_to_leave(&self) -> Vec<usize> {
         let due = |slot: &usize| self.slots[*slot].due.as_ref().map(|due| due.since);
-        let waiting: Vec<usize> = self.wanted();
+        let waiting = if self.wanted() > 0 { self.due() } else { Vec::new() };
         let first = waiting.iter().filter_map(due).min();
         waiting.into_iter().filter(|slot| due(slot) == first).collect()
     }
 
-    /// All slots that are to leave as soon as somebody can commit them.
-    pub fn wanted(&self) -> Vec<usize> {
-        if !matches!(self.life, Life::Running | Life::Stopping) {
-            return Vec::new();
+    /// How many slots may leave now.
+    pub fn wanted(&self) -> usize {
+        let in_flight = self.slots.iter().filter(|slot| slot.place == Place::InFlight).count();
+        match self.life {
+            Life::Running | Life::Stopping => {
+                self.due().len().min(self.config.max_in_flight.saturating_sub(in_flight))
+            }
+            Life::Closed | Life::Orphaned(_) => 0,
         }
+    }
+
+    /// All slots that are to leave as soon as somebody may and can commit them.
+    fn due(&self) -> Vec<usize> {
         let wanted = |slot: &Slot| slot.place == Place::Queued && slot.due.is_some();
         (0..self.slots.len()).filter(|&slot| wanted(&self.slots[slot])).collect()
     }

@@ -143,6 +143,7 @@ impl Run {
             match key {
                 "hot_max" => self.config.hot_max = maximum(value)?,
                 "namespace_max" => self.config.namespace_max = maximum(value)?,
+                "max_in_flight" => self.config.max_in_flight = number(value)? as usize,
                 "max_items" => self.config.max_items = number(value)?,
                 "max_bytes" => self.config.max_bytes = number(value)?,
                 "linger" => self.config.linger = time(value)?,

@@ -1,0 +1,81 @@
+//! The lanes that are due, in the order in which they became so.
+//!
+//! Invariant: `lanes` counts the lanes in all entries, and no entry is empty.
+
+use crate::lane::LaneId;
+use crate::slot::Reason;
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Instant;
+
+/// Lanes by the end of their windows.
+pub(crate) type Timers = BTreeSet<(Instant, LaneId)>;
+
+#[derive(Debug, Default)]
+pub(crate) struct DueLanes {
+    entries: VecDeque<Entry>,
+    lanes: usize,
+}
+
+#[derive(Debug)]
+enum Entry {
+    One(Option<(LaneId, Reason)>),
+    /// All that waited for their windows when a flush came.
+    Many(Timers, Reason),
+}
+
+impl DueLanes {
+    pub(crate) fn len(&self) -> usize {
+        self.lanes
+    }
+
+    pub(crate) fn push(&mut self, id: LaneId, reason: Reason) {
+        self.entries.push_back(Entry::One(Some((id, reason))));
+        self.lanes += 1;
+    }
+
+    /// All of them at once, however many they are.
+    pub(crate) fn push_all(&mut self, timers: Timers, reason: Reason) {
+        if !timers.is_empty() {
+            self.lanes += timers.len();
+            self.entries.push_back(Entry::Many(timers, reason));
+        }
+    }
+
+    /// The one that became due first.
+    pub(crate) fn pop(&mut self) -> Option<(LaneId, Reason)> {
+        let first = self.entries.front_mut()?;
+        let next = first.pop();
+        if first.is_empty() {
+            self.entries.pop_front();
+        }
+        self.lanes -= 1;
+        next
+    }
+
+    /// One of those that became due last.
+    pub(crate) fn pop_last(&mut self) -> Option<LaneId> {
+        let last = self.entries.back_mut()?;
+        let next = last.pop();
+        if last.is_empty() {
+            self.entries.pop_back();
+        }
+        self.lanes -= 1;
+        next.map(|(id, _)| id)
+    }
+}
+
+impl Entry {
+    fn pop(&mut self) -> Option<(LaneId, Reason)> {
+        match self {
+            Entry::One(lane) => lane.take(),
+            Entry::Many(timers, reason) => timers.pop_first().map(|(_, id)| (id, *reason)),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Entry::One(lane) => lane.is_none(),
+            Entry::Many(timers, _) => timers.is_empty(),
+        }
+    }
+}
