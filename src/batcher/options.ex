@@ -20,6 +20,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
       default: 10_000,
       doc: "the same for the generic, the put and the delete lane, in items"
     ],
+    max_in_flight: [
+      type: :positive,
+      default: 128,
+      doc:
+        "most lanes of the shard whose commits are in flight at once; the others wait in the order in which they " <>
+          "became due. Each has a process of its own"
+    ],
     hot_batch_window_ms: [
       type: :window,
       default: nil,
@@ -110,7 +117,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
     overflow = options.overflow || if(budgets, do: :refuse, else: :queue)
 
     {
-      {limit(options.namespace_batch_max), limit(options.hot_batch_max)},
+      {limit(options.namespace_batch_max), limit(options.hot_batch_max),
+       min(options.max_in_flight, @no_limit)},
       options.hot_batch_window_ms && max(options.hot_batch_window_ms, 0),
       {options.pacing == :window, overflow == :refuse},
       {min(options.max_queue_items, @no_limit), min(options.max_queue_bytes, @no_limit)},

@@ -34,7 +34,7 @@ const COMPARED: usize = 10_000;
 #[derive(Default)]
 #[repr(C)]
 pub(crate) struct Answers {
-    tags: Arena,
+    tags: Tags,
     callers: Callers<Waiting>,
     /// Some caller does not wait for its own call, and may have more than one reply to come.
     others: bool,
@@ -42,6 +42,27 @@ pub(crate) struct Answers {
     ordered: bool,
     /// Replies that responders have been given.
     handovers: Vec<Arc<Handover<Replies>>>,
+}
+
+/// The tags of the callers.
+#[derive(Default)]
+struct Tags {
+    small: Arena,
+    /// Those that take long to copy, each in an arena of its own.
+    large: Vec<Arena>,
+}
+
+impl Tags {
+    fn add(&mut self, (arena, tag): (Arena, Kept)) -> Kept {
+        self.large.push(arena);
+        tag
+    }
+
+    /// The arena that holds this one.
+    fn of(&self, tag: Kept) -> &Arena {
+        let others = || self.large.iter().find(|arena| arena.holds(tag));
+        if self.small.holds(tag) { &self.small } else { others().unwrap_or(&self.small) }
+    }
 }
 
 impl AsMut<Callers<Waiting>> for Answers {
@@ -57,7 +78,7 @@ pub(crate) enum Progress<'a> {
     HandedOver,
     /// Call again, with the rest of the replies. This took so much of the time slice, in percent.
     More(Term<'a>, i32),
-    /// The next caller's reply is too large for a scheduler: send it with [`answer_large`].
+    /// The next caller's reply or tag is too large for a scheduler: send it with [`answer_large`].
     Large(Term<'a>),
 }
 
@@ -83,17 +104,20 @@ impl Answers {
     pub(crate) fn add(
         &mut self,
         caller: Caller<'_>,
+        tag: Option<(Arena, Kept)>,
         until: Option<Instant>,
         replies: u64,
         bare: bool,
     ) {
         self.others |= !caller.is_own;
-        self.callers.add(caller.keep(&mut self.tags, replies, bare), until);
+        let copied = tag.map(|tag| self.tags.add(tag));
+        self.callers.add(caller.keep(&mut self.tags.small, copied, replies, bare), until);
     }
 
     /// No callers any more.
     pub(crate) fn clear(&mut self) {
-        self.tags.clear();
+        self.tags.small.clear();
+        self.tags.large.clear();
         self.callers.clear();
         self.handovers.clear();
         (self.others, self.ordered) = (false, false);
@@ -102,7 +126,7 @@ impl Answers {
     /// Sends `{tag}`: no reply will come. Only a process that waits for its own reference gives up.
     pub(crate) fn tell_late(&mut self, caller: Waiting) {
         let Route::Direct(pid) = caller.route else { return };
-        self.tags.enter(|tags| {
+        self.tags.of(caller.tag).enter(|tags| {
             Arena::default().send(None, pid, |inside| {
                 let env = inside.env();
                 (tags.term(caller.tag).in_env(env),).encode(env)
@@ -123,7 +147,11 @@ impl Answers {
         for passed in 0..CHUNK {
             let Some(caller) = self.next(own) else { break };
             let fits = |item| measure::item_within(item, &mut words).is_some();
-            match caller.slice(answerer.env, replies, fits)? {
+            let slice = match caller.is_large {
+                false => caller.slice(answerer.env, replies, fits)?,
+                true => None,
+            };
+            match slice {
                 Some((reply, rest)) => {
                     self.answer_next(answerer.env, caller, reply, &mut handed, own);
                     replies = rest;
@@ -151,8 +179,13 @@ impl Answers {
         let each = SHORT - words;
         // So many that they get no more than that together.
         let callers = usize::try_from(SHORT / each.max(1)).map_or(CHUNK, |fit| fit.min(CHUNK));
-        for _ in 0..callers {
+        for passed in 0..callers {
             let Some(caller) = self.next(own) else { break };
+            match caller.is_large {
+                true if passed == 0 => return Progress::Large(reply),
+                true => break,
+                false => {}
+            }
             self.answer_next(answerer.env, caller, reply, &mut handed, own);
         }
         self.handovers.extend(handed.leave());
@@ -172,7 +205,7 @@ impl Answers {
         else {
             return;
         };
-        let tag = self.tags.enter(|inside| arena.keep(inside.term(tag)));
+        let tag = self.tags.of(tag).enter(|inside| arena.keep(inside.term(tag)));
         let sent = arena.send(Some(sender), pid, |inside| {
             (inside.term(tag), inside.term(copy)).encode(inside.env())
         });
@@ -189,11 +222,11 @@ impl Answers {
         }
         let left = &mut proxied.arena;
         let reply = left.build(|inside| failure::term(inside.env(), failure));
-        let tags = &mut self.tags;
         while let Some((caller, waits)) = self.callers.pass() {
             if !waits {
                 continue;
             }
+            let tags = self.tags.of(caller.tag);
             match caller.route {
                 Route::Direct(pid) => {
                     left.enter(|inside| tags.reply(None, pid, caller.tag, inside.term(reply)));
@@ -209,7 +242,7 @@ impl Answers {
 
     /// The `from`s in queue order, for a look from outside.
     pub(crate) fn froms<'a>(&self, env: Env<'a>) -> Vec<Term<'a>> {
-        self.callers.all().map(|caller| caller.from(&self.tags, env)).collect()
+        self.callers.all().map(|caller| caller.from(self.tags.of(caller.tag), env)).collect()
     }
 
     /// A chunk begins: the engine hears whom it may answer, before they can.
@@ -273,12 +306,12 @@ impl Answers {
                 let Some((_, true)) = self.callers.pass() else { return };
                 let handed_over = !self.ordered
                     && caller.replies <= WORTH_A_HANDOVER
-                    && self.tags.enter(|inside| {
+                    && self.tags.of(caller.tag).enter(|inside| {
                         handed.take(caller.home, pid, inside.term(caller.tag), reply)
                     });
                 if !handed_over {
                     // One that is no more need not know.
-                    let _ = self.tags.reply(Some(sender), pid, caller.tag, reply);
+                    let _ = self.tags.of(caller.tag).reply(Some(sender), pid, caller.tag, reply);
                 }
             }
             Route::Alias { .. }
@@ -287,7 +320,7 @@ impl Answers {
                     && caller.replies <= WORTH_A_HANDOVER =>
             {
                 self.callers.pass();
-                let tags = &self.tags;
+                let tags = self.tags.of(caller.tag);
                 handed
                     .take_proxied(caller.home, |env| caller.message(tags, env, reply.in_env(env)));
             }
@@ -303,7 +336,7 @@ impl Answers {
         own: &mut OwnMessages<'a>,
     ) {
         if let Some((_, true)) = self.callers.claim() {
-            own.messages.push(caller.message(&self.tags, sender, reply));
+            own.messages.push(caller.message(self.tags.of(caller.tag), sender, reply));
         }
         own.is_full = matches!(caller.route, Route::Other { .. });
     }

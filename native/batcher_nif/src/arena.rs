@@ -71,6 +71,11 @@ impl Default for Arena {
 }
 
 impl Arena {
+    /// Whether a term was kept here, and has been neither forgotten nor sent since.
+    pub(crate) fn holds(&self, kept: Kept) -> bool {
+        kept.arena == self.number
+    }
+
     /// Copies a term into the arena.
     pub(crate) fn keep(&mut self, term: Term<'_>) -> Kept {
         let term = self.env.run(|env| term.in_env(env).as_c_arg());

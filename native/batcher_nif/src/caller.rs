@@ -5,10 +5,14 @@
 use crate::arena::{Arena, Elements, Kept, list_of, number};
 use crate::atoms;
 use crate::home::Home;
+use crate::measure;
 use batcher_shell::KEPT;
 use rustler::{Encoder, Env, Error, LocalPid, NifResult, Term};
 
-/// Who is to be answered, as it arrives.
+/// Bytes that the reference of a call takes.
+const REFERENCE: u64 = 5 * measure::WORD;
+
+/// The process that is to be answered, as its call arrives.
 #[derive(Clone, Copy)]
 pub(crate) struct Caller<'a> {
     route: Route,
@@ -69,9 +73,29 @@ impl<'a> Caller<'a> {
         self.route.writer()
     }
 
-    /// The same, kept as long as it waits.
-    pub(crate) fn keep(self, tags: &mut Arena, replies: u64, bare: bool) -> Waiting {
-        Waiting { route: self.route, home: self.home, tag: tags.keep(self.tag), replies, bare }
+    /// Bytes that its tag takes, if no more than `words` are to be copied of it; takes them from `words`.
+    pub(crate) fn bytes_within(&self, words: &mut u64) -> Option<u64> {
+        if self.is_own { Some(REFERENCE) } else { measure::bytes_within(self.tag, words) }
+    }
+
+    /// The same caller, kept as long as it waits. A tag that takes long to copy comes `copied`.
+    pub(crate) fn keep(
+        self,
+        tags: &mut Arena,
+        copied: Option<Kept>,
+        replies: u64,
+        bare: bool,
+    ) -> Waiting {
+        let is_large = copied.is_some();
+        let tag = copied.unwrap_or_else(|| tags.keep(self.tag));
+        Waiting { route: self.route, home: self.home, tag, is_large, replies, bare }
+    }
+
+    /// A copy of its tag in an arena of its own.
+    pub(crate) fn copy_tag(&self) -> (Arena, Kept) {
+        let mut arena = Arena::default();
+        let tag = arena.keep(self.tag);
+        (arena, tag)
     }
 }
 
@@ -98,6 +122,8 @@ pub(crate) struct Waiting {
     pub(crate) home: Home,
     /// The tag; for what a process sends the whole `{to, tag}`.
     pub(crate) tag: Kept,
+    /// That takes long to copy.
+    pub(crate) is_large: bool,
     /// How many replies of the batch are its (6.2).
     pub(crate) replies: u64,
     /// Gets its reply bare, not as `{:ok, slice}` (9.1).

@@ -33,7 +33,7 @@ use caller::Caller;
 use committer::Committer;
 use offer::{Offer, Usage, work};
 use responder::Responder;
-use rustler::{Atom, Decoder, Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
+use rustler::{Atom, Binary, Decoder, Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 use std::time::Duration;
 use waiter::Waiter;
 use writes::{Item, Part};
@@ -52,16 +52,17 @@ impl<'a> Decoder<'a> for Found {
 
 /// Options as the BEAM side has checked them; see `Options.native/1` there.
 type Options =
-    ((Option<u64>, Option<u64>), Option<i64>, (bool, bool), (u64, u64), u64, Option<Usage>);
+    ((Option<u64>, Option<u64>, usize), Option<i64>, (bool, bool), (u64, u64), u64, Option<Usage>);
 
 #[rustler::nif]
 fn open<'a>(env: Env<'a>, shard: u64, options: Options) -> Term<'a> {
     let (maxima, hot_window_ms, habits, limits, adoption_ms, budgets) = options;
-    let (namespace_max, hot_max) = maxima;
+    let (namespace_max, hot_max, max_in_flight) = maxima;
     let (paced_by_window, refuses_overflow) = habits;
     let config = Config {
         namespace_max,
         hot_max,
+        max_in_flight,
         budgets: budgets.map(work),
         overflow: if refuses_overflow { Overflow::Refuse } else { Overflow::Queue },
         pacing: if paced_by_window { Pacing::Window } else { Pacing::Commit },
@@ -108,17 +109,24 @@ fn offer<'a>(
         return Ok(shard.refuses().map_or(atoms::measure(), atoms::refused));
     }
     let caller = Caller::of(env, from)?;
-    let offer = Offer { shard: shard.0, lane, count, window_ms, caller, wait_ms, usage };
     let mut left = measure::SHORT;
-    let Some(bytes) = measure::bytes_within(item, &mut left) else {
+    let name = Binary::from_term(lane).map_or(0, |prefix| prefix.len() as u64 / measure::WORD);
+    let (Some(bytes), true) = (measure::bytes_within(item, &mut left), name <= measure::SHORT)
+    else {
         return Ok(atoms::large());
     };
     let words = measure::SHORT - left;
+    let Some(tag_bytes) = caller.bytes_within(&mut left) else {
+        return Ok(atoms::large());
+    };
+    let shard = shard.0;
+    let offer =
+        Offer { shard, lane, count, window_ms, caller, wait_ms, usage, tag_bytes, tag: None };
     consume(env, measure::percent(words));
     offer.make(env, item, bytes, Item::of(item, words, bytes))
 }
 
-/// The same for a large item: copied before the lock is taken, on a dirty scheduler.
+/// The same for a large item, tag or name: copied before the lock is taken, on a dirty scheduler.
 #[rustler::nif(schedule = "DirtyCpu")]
 #[expect(clippy::too_many_arguments, reason = "a function of the BEAM's has no structs")]
 fn offer_large<'a>(
@@ -133,7 +141,13 @@ fn offer_large<'a>(
     usage: Option<Usage>,
 ) -> NifResult<Atom> {
     let caller = Caller::of(env, from)?;
-    let offer = Offer { shard: shard.0, lane, count, window_ms, caller, wait_ms, usage };
+    let mut short = measure::SHORT;
+    let (tag_bytes, tag) = match caller.bytes_within(&mut short) {
+        Some(bytes) => (bytes, None),
+        None => (measure::bytes(from), Some(caller.copy_tag())),
+    };
+    let shard = shard.0;
+    let offer = Offer { shard, lane, count, window_ms, caller, wait_ms, usage, tag_bytes, tag };
     let (parts, bytes) = Part::all_of(item);
     offer.make(env, item, bytes, Item::Parts(parts))
 }

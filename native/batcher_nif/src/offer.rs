@@ -2,11 +2,12 @@
 //!
 //! Invariant: what the engine is told of a group is what its slot gets.
 
+use crate::arena::{Arena, Kept};
 use crate::atoms;
 use crate::beam::Shard;
 use crate::caller::Caller;
 use crate::writes::{Item, Shape};
-use batcher_core::{Group, LaneRef, Work};
+use batcher_core::{Group, LONG_PREFIX, LaneRef, LongPrefix, Work};
 use rustler::{Atom, Binary, Env, Error, NifResult, Term};
 use std::time::Duration;
 
@@ -26,6 +27,10 @@ pub(crate) struct Offer<'a> {
     pub(crate) caller: Caller<'a>,
     pub(crate) wait_ms: Option<u64>,
     pub(crate) usage: Option<Usage>,
+    /// What the tag of the caller takes.
+    pub(crate) tag_bytes: u64,
+    /// A copy of it, if it takes long to copy.
+    pub(crate) tag: Option<(Arena, Kept)>,
 }
 
 impl<'a> Offer<'a> {
@@ -43,10 +48,13 @@ impl<'a> Offer<'a> {
         let prefix = self.lane.decode::<Binary>().ok();
         // One command whose reply is to be bare, as in a namespace lane (16.1).
         let single = atoms::single() == self.lane;
-        let lane = match &prefix {
-            Some(prefix) => LaneRef::Prefix(prefix),
-            None if single => LaneRef::Generic,
-            None => hot_lane(self.lane)?,
+        let long = prefix.as_ref().filter(|prefix| prefix.len() >= LONG_PREFIX);
+        let long = long.map(|prefix| LongPrefix::new(prefix));
+        let lane = match (&prefix, &long) {
+            (_, Some(long)) => LaneRef::Long(long),
+            (Some(prefix), None) => LaneRef::Prefix(prefix),
+            (None, None) if single => LaneRef::Generic,
+            (None, None) => hot_lane(self.lane)?,
         };
         let namespace = prefix.is_some();
         let weight = if namespace { 1 } else { self.count };
@@ -55,10 +63,12 @@ impl<'a> Offer<'a> {
         let window = Duration::from_millis(self.window_ms);
         let wait = self.wait_ms.map(Duration::from_millis);
         let work = self.usage.map_or_else(Work::default, work);
-        let group = Group { weight, bytes, writer: self.caller.writer(), work };
+        let name_bytes = prefix.as_ref().map_or(0, |prefix| prefix.len() as u64);
+        let held = bytes.saturating_add(self.tag_bytes).saturating_add(name_bytes);
+        let group = Group { weight, bytes: held, writer: self.caller.writer(), work };
         let queued = shard.offer(env, lane, group, window, wait, |contents, until| {
             contents.writes.push(item, shape, self.count, bytes);
-            contents.answers.add(self.caller, until, self.count, bare);
+            contents.answers.add(self.caller, self.tag, until, self.count, bare);
         });
         Ok(match queued {
             Ok(()) => atoms::queued(),
