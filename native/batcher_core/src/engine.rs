@@ -29,12 +29,17 @@ const TIMERS_AT_ONCE: usize = 256;
 ///    [`handle_stop`](Self::handle_stop), [`handle_answering`](Self::handle_answering),
 ///    [`handle_commit_done`](Self::handle_commit_done),
 ///    [`handle_owner_down`](Self::handle_owner_down), [`close`](Self::close), and
-///    [`handle_timeout`](Self::handle_timeout) once [`next_deadline`](Self::next_deadline) has come.
+///    [`handle_timeout`](Self::handle_timeout) once [`next_deadline`](Self::next_deadline) has come,
+///    and again while that is over. A prefix of [`LONG_PREFIX`](crate::LONG_PREFIX) bytes or more is
+///    given as a [`LongPrefix`](crate::LongPrefix), made before the engine is locked.
 /// 2. After each input, while somebody can commit, take [`poll_commit`](Self::poll_commit); each
 ///    batch taken must come back once through `handle_commit_done`, after its callers were answered.
 /// 3. Then empty [`poll_abandoned`](Self::poll_abandoned) (answer these with an error) and
 ///    [`poll_barrier`](Self::poll_barrier) (tell who waits), in this order.
 /// 4. Sleep until `next_deadline`.
+///
+/// Each call takes a bounded time for any number of lanes, but for the batches that it hands out;
+/// [`lanes`](Self::lanes) and [`into_contents`](Self::into_contents) visit all of them.
 ///
 /// # Invariant
 ///

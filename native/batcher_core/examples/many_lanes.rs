@@ -1,0 +1,54 @@
+//! How long the calls that concern all lanes of a shard take: `cargo run --release -p batcher_core --example many_lanes`.
+//!
+//! Invariant: each call finds a shard as full as the others did, and nothing else is on the clock.
+
+use batcher_core::{Config, Engine, Group, LaneRef, Work};
+use std::time::{Duration, Instant};
+
+const WORK: Work = Work { command_items: 0, compound_members: 0, visits: 0 };
+const ONE: Group = Group { weight: 1, bytes: 64, writer: 0, work: WORK };
+const WINDOW: Duration = Duration::from_millis(5);
+const ROUNDS: usize = 5;
+
+type Call = fn(&mut Engine<u64>, Instant);
+
+const CALLS: [(&str, Call); 4] = [
+    ("flush", |engine, now| {
+        engine.handle_flush(now);
+    }),
+    ("close", |engine, _| engine.close()),
+    ("open", |engine, now| engine.open(now, Config::default())),
+    ("timeout", |engine, now| engine.handle_timeout(now + Duration::from_secs(1))),
+];
+
+fn main() {
+    println!("{:<8} {:>8} {:>12}", "call", "lanes", "median");
+    for (name, call) in CALLS {
+        for lanes in [100, 10_000, 100_000] {
+            let mut times: Vec<Duration> = (0..ROUNDS)
+                .map(|_| {
+                    let (mut engine, now) = filled(lanes);
+                    let started = Instant::now();
+                    call(&mut engine, now);
+                    started.elapsed()
+                })
+                .collect();
+            times.sort_unstable();
+            println!("{name:<8} {lanes:>8} {:>12?}", times[ROUNDS / 2]);
+        }
+    }
+}
+
+/// A shard of so many lanes, each with a write that waits for its window.
+fn filled(lanes: u64) -> (Engine<u64>, Instant) {
+    let now = Instant::now();
+    let mut engine = Engine::default();
+    engine.open(now, Config::default());
+    for number in 0..lanes {
+        let now = now + Duration::from_nanos(number * 100);
+        let name = format!("namespace-{number}");
+        let accepted = engine.offer(now, LaneRef::Prefix(name.as_bytes()), ONE, WINDOW);
+        *accepted.expect("there is room").contents += 1;
+    }
+    (engine, now + Duration::from_nanos(lanes * 100))
+}

@@ -1,0 +1,79 @@
+//! What can be seen of a shard from outside, and what it keeps.
+//!
+//! Invariant: each figure is checked where it is reached and one before.
+
+use batcher_core::{Config, Engine, Group, LaneRef, Work};
+use std::time::{Duration, Instant};
+
+const NOT_MEASURED: Work = Work { command_items: 0, compound_members: 0, visits: 0 };
+const ONE: Group = Group { weight: 1, bytes: 1, writer: 0, work: NOT_MEASURED };
+const WINDOW: Duration = Duration::from_millis(5);
+
+fn running(config: Config) -> (Engine<Vec<u32>>, Instant) {
+    let (mut engine, now) = (Engine::default(), Instant::now());
+    engine.open(now, config);
+    (engine, now)
+}
+
+/// So many lanes of this name's length have come and are idle; how many are still there.
+fn kept(lanes: usize, length: usize) -> usize {
+    let (mut engine, now) = running(Config { max_in_flight: lanes, ..Config::default() });
+    for number in 0..lanes {
+        let name = format!("{number:0>length$}");
+        engine.offer(now, LaneRef::Prefix(name.as_bytes()), ONE, Duration::ZERO).expect("room");
+    }
+    let in_flight: Vec<_> = std::iter::from_fn(|| engine.poll_commit().map(|it| it.lane)).collect();
+    assert_eq!(in_flight.len(), lanes);
+    for lane in in_flight {
+        assert!(engine.handle_commit_done(now, lane).is_some());
+    }
+    engine.lanes().count()
+}
+
+#[test]
+fn a_lane_shows_what_it_holds() {
+    let (mut engine, now) = running(Config { hot_max: Some(3), ..Config::default() });
+    engine.offer(now, LaneRef::Put, ONE, Duration::ZERO).expect("room").contents.push(0);
+    let id = engine.poll_commit().expect("window 0").lane;
+    let view = |engine: &Engine<Vec<u32>>| {
+        let lane = engine.lane(id).expect("a hot lane stays");
+        assert_eq!((lane.id(), lane.key().borrow()), (id, LaneRef::Put));
+        let in_flight = lane.in_flight().map(|slot| slot.contents.clone());
+        (lane.gathered(), lane.queue().len(), in_flight)
+    };
+    assert_eq!(view(&engine), (Some(0), 0, Some(vec![0])));
+    for (queued, gathered) in [(1, Some(1)), (2, Some(2)), (3, None)] {
+        engine.offer(now, LaneRef::Put, ONE, WINDOW).expect("room");
+        assert_eq!(view(&engine), (gathered, 1, Some(vec![0])), "{queued} groups behind it");
+    }
+    engine.handle_commit_done(now, id);
+    engine.poll_commit().expect("it follows");
+    engine.offer(now, LaneRef::Put, ONE, WINDOW).expect("room");
+    assert_eq!(view(&engine).0, Some(1));
+    engine.handle_flush(now);
+    assert_eq!(view(&engine).0, None, "nothing joins what a flush sends off");
+}
+
+#[test]
+fn so_many_idle_lanes_are_kept() {
+    assert_eq!(kept(1_024, 8), 1_024);
+    assert_eq!(kept(1_025, 8), 1_024);
+}
+
+#[test]
+fn names_so_long_are_kept() {
+    assert_eq!(kept(4, 256), 4);
+    assert_eq!(kept(4, 257), 0);
+}
+
+#[test]
+fn what_was_emptied_is_used_again() {
+    let (mut engine, now) = running(Config::default());
+    for mark in 1..=4 {
+        assert_eq!(engine.recycle(vec![mark]), None);
+    }
+    assert_eq!(engine.recycle(vec![5]), Some(vec![5]), "enough are kept");
+    let accepted = engine.offer(now, LaneRef::Put, ONE, WINDOW).expect("room");
+    assert_eq!(*accepted.contents, [4]);
+    assert_eq!(engine.recycle(vec![6]), None, "there is room again");
+}
