@@ -89,7 +89,8 @@ impl Barriers {
             false => &mut self.life,
             true => closed.range_mut(..=epoch).next_back().expect("a life is kept until then").1,
         };
-        life.epochs[(epoch - life.first) as usize].unanswered -= 1;
+        let index = usize::try_from(epoch - life.first).expect("as many as are kept");
+        life.epochs[index].unanswered -= 1;
         life.settle(&mut self.done);
         if is_closed && life.is_over() {
             let from = life.from;

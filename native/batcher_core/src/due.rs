@@ -2,7 +2,7 @@
 //!
 //! Invariant: `lanes` counts the lanes in all entries, and no entry is empty.
 
-use crate::lane::LaneId;
+use crate::name::LaneId;
 use crate::slot::Reason;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;

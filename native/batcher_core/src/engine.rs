@@ -3,14 +3,15 @@
 use crate::barrier::{BarrierId, Barriers};
 use crate::config::{Config, Overflow, Pacing};
 use crate::due::DueLanes;
-use crate::lane::{Epochs, LaneId, LaneView, State};
+use crate::lane::{Epochs, LaneView, State};
 use crate::lanes::Lanes;
-use crate::name::LaneRef;
+use crate::name::{LaneId, LaneRef};
 use crate::offer::{Accepted, Group, Refused, items};
 use crate::phase::Phase;
 use crate::schedule::{Cause, Schedule};
 use crate::slot::{Commit, Reason, Slot};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// So many slots' contents are kept for the next ones.
@@ -101,6 +102,10 @@ impl<B: Default> Engine<B> {
     /// A call's writes arrive. `window` counts if they open a slot (5.1).
     ///
     /// The driver must put the writes, or a place for them, into [`Accepted::contents`] before it polls.
+    ///
+    /// # Panics
+    ///
+    /// If the engine has contradicted itself: see [`into_contents`](Self::into_contents).
     pub fn offer(
         &mut self,
         now: Instant,
@@ -267,6 +272,10 @@ impl<B: Default> Engine<B> {
     }
 
     /// The next batch to commit; its lane is busy from here on. Nothing while no owner is there.
+    ///
+    /// # Panics
+    ///
+    /// As [`offer`](Self::offer).
     pub fn poll_commit(&mut self) -> Option<Commit<'_, B>> {
         if self.wanted() == 0 {
             return None;
@@ -277,7 +286,7 @@ impl<B: Default> Engine<B> {
         let lane = self.lanes.lane(id).expect("a due lane holds a slot");
         lane.state = State::Busy;
         lane.paced = reason == Reason::Commit;
-        lane.flight = self.flights.lanes.len() as u32;
+        lane.flight = self.flights.lanes.len();
         let slot = lane.queue.pop_front().expect("a due lane holds a slot");
         self.flights.lanes.push(id);
         self.flights.items += slot.items;
@@ -320,13 +329,23 @@ impl<B: Default> Engine<B> {
 
     /// All lanes.
     pub fn lanes(&self) -> impl Iterator<Item = LaneView<'_, B>> {
-        self.lanes.iter(self.epochs)
+        self.lanes_in(0..self.places())
+    }
+
+    /// How many places for lanes there are. A lane keeps its own while it holds something.
+    pub fn places(&self) -> u32 {
+        self.lanes.places()
+    }
+
+    /// The lanes in these places: for a driver that looks at some of them at a time.
+    pub fn lanes_in(&self, places: Range<u32>) -> impl Iterator<Item = LaneView<'_, B>> {
+        self.lanes.iter(places, self.epochs)
     }
 
     /// One less is in flight.
-    fn land(&mut self, flight: u32) {
-        self.flights.lanes.swap_remove(flight as usize);
-        if let Some(&moved) = self.flights.lanes.get(flight as usize)
+    fn land(&mut self, flight: usize) {
+        self.flights.lanes.swap_remove(flight);
+        if let Some(&moved) = self.flights.lanes.get(flight)
             && let Some(lane) = self.lanes.lane(moved)
         {
             lane.flight = flight;

@@ -4,19 +4,10 @@
 //! the last slot of the queue may still take groups.
 
 use crate::answered::Answered;
-use crate::name::{Digest, LaneKey};
+use crate::name::{Digest, LaneId, LaneKey};
 use crate::slot::Slot;
 use std::collections::VecDeque;
 use std::time::Instant;
-
-/// A lane's number. It names this lane while that holds something, and no other one afterwards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LaneId {
-    /// Used again when the lane is gone.
-    pub(crate) place: u32,
-    /// Tells the lanes of a place apart, until 2^32 others have come.
-    pub(crate) generation: u32,
-}
 
 /// What a lane does now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +38,7 @@ pub(crate) struct Lane<B> {
     pub(crate) digest: Digest,
     pub(crate) generation: u32,
     /// Its place among the lanes in flight, while it is one of them.
-    pub(crate) flight: u32,
+    pub(crate) flight: usize,
     pub(crate) state: State,
     pub(crate) queue: VecDeque<Slot<B>>,
     pub(crate) in_flight: Option<Slot<B>>,

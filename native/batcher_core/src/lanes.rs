@@ -4,12 +4,13 @@
 //! number with short names is kept, so that prefixes that come once cost nothing later. A number
 //! names nothing once its lane is gone.
 
-use crate::lane::{Epochs, Lane, LaneId, LaneView, State};
-use crate::name::{Digest, LONG_PREFIX, LaneKey, LaneRef, LongPrefix};
+use crate::lane::{Epochs, Lane, LaneView, State};
+use crate::name::{Digest, LONG_PREFIX, LaneId, LaneKey, LaneRef, LongPrefix};
 use crate::slot::Slot;
 use foldhash::fast::RandomState;
 use slab::Slab;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Above this many lanes an idle one is dropped.
@@ -77,8 +78,8 @@ impl<B> Lanes<B> {
             name => name,
         };
         let entry = self.slab.vacant_entry();
-        // 2^32 lanes would need hundreds of gigabytes: memory ends before the numbers do.
-        let id = LaneId { place: entry.key() as u32, generation: self.opened };
+        let place = u32::try_from(entry.key()).expect("memory ends before 2^32 lanes do");
+        let id = LaneId { place, generation: self.opened };
         self.opened = self.opened.wrapping_add(1);
         let key = name.to_key();
         let mut digest = Digest::default();
@@ -125,10 +126,21 @@ impl<B> Lanes<B> {
         lane.map(|lane| LaneView::new(id, lane, epochs))
     }
 
-    pub(crate) fn iter(&self, epochs: Epochs) -> impl Iterator<Item = LaneView<'_, B>> {
-        self.slab.iter().map(move |(place, lane)| {
-            let id = LaneId { place: place as u32, generation: lane.generation };
-            LaneView::new(id, lane, epochs)
+    /// How many places for lanes there are.
+    pub(crate) fn places(&self) -> u32 {
+        u32::try_from(self.slab.capacity()).unwrap_or(u32::MAX)
+    }
+
+    /// The lanes in these places.
+    pub(crate) fn iter(
+        &self,
+        places: Range<u32>,
+        epochs: Epochs,
+    ) -> impl Iterator<Item = LaneView<'_, B>> {
+        places.filter_map(move |place| {
+            let lane = self.slab.get(place as usize)?;
+            let id = LaneId { place, generation: lane.generation };
+            Some(LaneView::new(id, lane, epochs))
         })
     }
 

@@ -6,6 +6,15 @@
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::{Arc, OnceLock};
 
+/// A lane's number. It names this lane while that holds something, and no other one afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LaneId {
+    /// Used again when the lane is gone.
+    pub(crate) place: u32,
+    /// Tells the lanes of a place apart, until 2^32 others have come.
+    pub(crate) generation: u32,
+}
+
 /// From so many bytes on a prefix is given as [`LaneRef::Long`], below as [`LaneRef::Prefix`].
 pub const LONG_PREFIX: usize = 1024;
 

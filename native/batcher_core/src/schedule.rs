@@ -4,7 +4,8 @@
 //! them only.
 
 use crate::due::{DueLanes, Timers};
-use crate::lane::{Lane, LaneId, State};
+use crate::lane::{Lane, State};
+use crate::name::LaneId;
 use crate::slot::{Reason, Slot};
 use std::time::Instant;
 

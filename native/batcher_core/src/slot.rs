@@ -3,8 +3,7 @@
 //! Invariant: `weight` and `work` are the sums of those of the groups, and never above the maximum of
 //! the lane or the budgets unless the slot holds a single group.
 
-use crate::lane::LaneId;
-use crate::name::LaneKey;
+use crate::name::{LaneId, LaneKey};
 use crate::offer::{Group, Refused, Work, items};
 use std::time::{Duration, Instant};
 

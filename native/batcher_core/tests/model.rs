@@ -340,7 +340,7 @@ impl Pair {
 
     /// A commit may leave before its offer has returned: whoever comes first makes the entry.
     fn times_left(&mut self, ticket: u64) -> &mut u32 {
-        let ticket = ticket as usize;
+        let ticket = usize::try_from(ticket).expect("there are few");
         self.left.resize(self.left.len().max(ticket + 1), 0);
         &mut self.left[ticket]
     }

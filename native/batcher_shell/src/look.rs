@@ -4,10 +4,10 @@
 
 use crate::batch::Batch;
 use crate::shard::Shard;
+use crate::state::State;
 use crate::sync;
 use crate::vm::Vm;
-use batcher_core::{LaneId, LaneKey, LaneView, Slot, Work};
-use std::collections::HashMap;
+use batcher_core::{LaneKey, LaneView, Slot, Work};
 use std::time::Instant;
 
 /// A lane as it was a moment ago.
@@ -34,23 +34,48 @@ pub struct SlotLook<V: Vm> {
     pub work: Work,
 }
 
+/// So many lanes are looked at under one lock.
+const AT_ONCE: u32 = 256;
+
 impl<V: Vm> Shard<V> {
     /// All lanes; `None` if no batcher runs.
     pub fn lanes(&self) -> Option<Vec<LaneLook<V>>> {
         let now = sync::now();
-        self.locked(|state| {
-            if state.is_closed() {
-                return None;
+        let mut looks = Vec::new();
+        let is_open = self.each_lane(|state, lane| {
+            let committer = lane.in_flight().and_then(|_| state.workers.committer_of(lane.id()));
+            let queue = lane.queue().map(|slot| slot_look(slot, now)).collect();
+            looks.push(LaneLook { lane: lane.key().clone(), queue, committer: committer.cloned() });
+        });
+        is_open.then_some(looks)
+    }
+
+    /// The batches of all lanes, queued and in flight.
+    pub(crate) fn batches(&self) -> Vec<Batch<V>> {
+        let mut batches = Vec::new();
+        self.each_lane(|_state, lane| {
+            let slots = lane.in_flight().into_iter().chain(lane.queue());
+            batches.extend(slots.map(|slot| slot.contents.clone()));
+        });
+        batches
+    }
+
+    /// Looks at one lane after the other, the lock given back every so often. False if no batcher runs.
+    fn each_lane(&self, mut look: impl FnMut(&State<V>, LaneView<'_, Batch<V>>)) -> bool {
+        let mut next = 0;
+        let mut is_open = true;
+        while let Some(from) = Some(next).filter(|_| is_open) {
+            let places = self.locked(|state| {
+                is_open = !state.is_closed();
+                state.engine.lanes_in(from..from + AT_ONCE).for_each(|lane| look(state, lane));
+                state.engine.places()
+            });
+            next = from + AT_ONCE;
+            if next >= places {
+                break;
             }
-            let committers: HashMap<LaneId, &V::Committer> =
-                state.workers.all_work().map(|(work, committer)| (work.lane, committer)).collect();
-            let look = |lane: LaneView<'_, Batch<V>>| LaneLook {
-                lane: lane.key().clone(),
-                queue: lane.queue().map(|slot| slot_look(slot, now)).collect(),
-                committer: committers.get(&lane.id()).map(|&committer| committer.clone()),
-            };
-            Some(state.engine.lanes().map(look).collect())
-        })
+        }
+        is_open
     }
 }
 

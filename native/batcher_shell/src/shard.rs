@@ -7,7 +7,7 @@ use crate::batch::{Batch, Contents};
 use crate::effects::{Effects, Event};
 use crate::failure::{Failure, panic_text};
 use crate::responders::Responders;
-use crate::state::{Owner, State};
+use crate::state::State;
 use crate::sync::{self, Lock, Mutex, Receiver, Sender};
 use crate::vm::{Notice, Vm};
 use batcher_core::{BarrierId, Config, Engine, Group, LaneRef, Refused};
@@ -105,7 +105,7 @@ impl<V: Vm> Shard<V> {
             state.owners += 1;
             self.owner.store(state.owners, Ordering::Relaxed);
             let watch = watch(state.owners, self.events.0.clone());
-            state.owner = Some(Owner { pid, _watch: watch });
+            state.owner = Some((pid, watch));
             self.hot_window_ms.store(hot_window_ms.unwrap_or(NO_WINDOW), Ordering::Relaxed);
             self.measures.store(config.budgets.is_some(), Ordering::Relaxed);
             state.workers.handle_new_owner();
@@ -211,7 +211,7 @@ impl<V: Vm> Shard<V> {
             let asks = responder.is_none() && responders.ask(sync::now());
             (responder, asks)
         };
-        let owner = || self.locked(|state| state.owner.as_ref().map(|owner| owner.pid.clone()));
+        let owner = || self.locked(|state| state.owner());
         if let Some(owner) = asks.then(owner).flatten() {
             V::notify(&owner, Some(sender), Notice::Responders);
         }

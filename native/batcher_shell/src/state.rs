@@ -21,7 +21,8 @@ const LOOKS_APART: Duration = Duration::from_millis(10);
 #[repr(C)]
 pub(crate) struct State<V: Vm> {
     pub(crate) engine: Engine<Batch<V>>,
-    pub(crate) owner: Option<Owner<V>>,
+    /// The owner, and what tells of its death as long as it is kept.
+    pub(crate) owner: Option<(V::Pid, V::Watch)>,
     /// How many owners there were.
     pub(crate) owners: u64,
     pub(crate) workers: Workers<V>,
@@ -41,12 +42,6 @@ pub(crate) struct State<V: Vm> {
     pub(crate) dismisses: bool,
     #[cfg(feature = "lock-times")]
     pub(crate) lock_times: LockTimes,
-}
-
-pub(crate) struct Owner<V: Vm> {
-    pub(crate) pid: V::Pid,
-    /// Tells of the owner's death as long as it is kept.
-    pub(crate) _watch: V::Watch,
 }
 
 impl<V: Vm> Default for State<V> {
@@ -76,6 +71,11 @@ impl<V: Vm> State<V> {
         self.engine.phase() == Phase::Closed
     }
 
+    /// The owner's process.
+    pub(crate) fn owner(&self) -> Option<V::Pid> {
+        self.owner.as_ref().map(|(pid, _watch)| pid.clone())
+    }
+
     /// A caller waits until this time.
     pub(crate) fn expire_at(&mut self, until: Option<Instant>) {
         // Not written again where it stays the same: most writes change nothing here.
@@ -84,16 +84,14 @@ impl<V: Vm> State<V> {
         }
     }
 
-    /// The callers of all slots, if it may be that one of them has waited too long.
-    pub(crate) fn poll_expiry(&mut self, now: Instant) -> Vec<Batch<V>> {
-        if self.look_at().is_none_or(|look| now < look) {
-            return Vec::new();
+    /// Whether some caller may have waited too long. The next look is for those that are not seen in this one.
+    pub(crate) fn poll_expiry(&mut self, now: Instant) -> bool {
+        let is_due = self.look_at().is_some_and(|look| look <= now);
+        if is_due {
+            self.expiry = None;
+            self.next_look = Some(now + LOOKS_APART);
         }
-        self.expiry = None;
-        self.next_look = Some(now + LOOKS_APART);
-        let lanes = self.engine.lanes();
-        let slots = lanes.flat_map(|lane| lane.in_flight().into_iter().chain(lane.queue()));
-        slots.map(|slot| slot.contents.clone()).collect()
+        is_due
     }
 
     fn look_at(&self) -> Option<Instant> {
@@ -116,8 +114,7 @@ impl<V: Vm> State<V> {
         while self.wanted() > 0 {
             let Some(committer) = self.workers.wake() else {
                 let more = self.workers.ask_for(self.wanted());
-                effects.wanted =
-                    self.owner.as_ref().filter(|_| more > 0).map(|owner| (owner.pid.clone(), more));
+                effects.wanted = self.owner().filter(|_| more > 0).map(|owner| (owner, more));
                 break;
             };
             effects.committers.push(committer);

@@ -89,7 +89,9 @@ impl<V: Vm> Shard<V> {
         let (looks, _) = turned.unwrap_or_else(|panic| resume_unwind(panic));
         while self.fail_abandoned() {}
         while self.fail_dead() {}
-        looks.iter().for_each(|batch| self.expire(batch, now));
+        if looks {
+            self.batches().iter().for_each(|batch| self.expire(batch, now));
+        }
     }
 
     /// Tells the callers of a batch that have waited too long (3.7).
@@ -164,9 +166,8 @@ impl<V: Vm> Shard<V> {
     fn crash(&self, text: Arc<str>) {
         let failure = Failure::Crashed(Arc::clone(&text));
         let (owner, waiters, batches) = self.locked(|state| {
-            let owner = state.owner.as_ref().map(|owner| owner.pid.clone());
-            let in_flight = state.workers.all_work().map(|(work, _)| work.batch.clone());
-            let mut batches: Vec<_> = in_flight.collect();
+            let owner = state.owner();
+            let mut batches: Vec<_> = state.workers.batches().collect();
             let closed = catch_unwind(AssertUnwindSafe(|| self.shut(state, failure.clone())));
             if closed.is_err() {
                 batches.extend(std::mem::take(&mut state.engine).into_contents());

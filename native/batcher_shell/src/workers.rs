@@ -240,7 +240,16 @@ impl<V: Vm> Workers<V> {
     }
 
     /// The batches that are being committed and answered, with those of the dead.
-    pub(crate) fn all_work(&self) -> impl Iterator<Item = (&Work<V>, &V::Committer)> {
+    pub(crate) fn batches(&self) -> impl Iterator<Item = Batch<V>> {
+        self.work().map(|(work, _committer)| work.batch.clone())
+    }
+
+    /// The worker that has the batch in flight of this lane, be it dead or not.
+    pub(crate) fn committer_of(&self, lane: LaneId) -> Option<&V::Committer> {
+        self.work().find_map(|(work, committer)| (work.lane == lane).then_some(committer))
+    }
+
+    fn work(&self) -> impl Iterator<Item = (&Work<V>, &V::Committer)> {
         self.entries.values().filter_map(|entry| match &entry.worker {
             Worker::Committing(work) | Worker::Dead { work, .. } => Some((work, &entry.committer)),
             Worker::Idle | Worker::Awake => None,

@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 /// How many lanes a shard has, in turn.
-pub const LANES: [usize; 2] = [1, 10_000];
+pub(crate) const LANES: [usize; 2] = [1, 10_000];
 
 /// Single lanes are measured together, each in a shard of its own: one alone is too fast for a clock.
 const LEAST: usize = 64;
@@ -23,7 +23,7 @@ const LATER: Duration = Duration::from_secs(1);
 
 /// What is done with each lane in turn.
 #[derive(Clone, Copy)]
-pub enum Step {
+pub(crate) enum Step {
     /// The first write of a window arrives: a slot and its deadline.
     Open,
     /// A write arrives and joins the open slot, or opens one behind a commit.
@@ -37,16 +37,16 @@ pub enum Step {
 }
 
 /// One step to be measured, with what comes before and after it.
-pub struct Operation {
+pub(crate) struct Operation {
     /// In lists of figures.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     before: &'static [Step],
     measured: Step,
     after: &'static [Step],
 }
 
 /// All of them.
-pub const OPERATIONS: [Operation; 5] = [
+pub(crate) const OPERATIONS: [Operation; 5] = [
     Operation {
         name: "open",
         before: &[],
@@ -81,7 +81,11 @@ pub const OPERATIONS: [Operation; 5] = [
 
 impl Operation {
     /// Takes all lanes through the operation once; `measure` is called with what is to be measured.
-    pub fn round<R>(&self, fleet: &mut Fleet, measure: impl FnOnce(&mut Fleet, Step) -> R) -> R {
+    pub(crate) fn round<R>(
+        &self,
+        fleet: &mut Fleet,
+        measure: impl FnOnce(&mut Fleet, Step) -> R,
+    ) -> R {
         self.before.iter().for_each(|&step| fleet.take(step));
         let measured = measure(fleet, self.measured);
         self.after.iter().for_each(|&step| fleet.take(step));
@@ -90,7 +94,7 @@ impl Operation {
 }
 
 /// Shards, all with the same lanes. What they keep of a slot's writes is a number of them.
-pub struct Fleet {
+pub(crate) struct Fleet {
     shards: Vec<Engine<u64>>,
     /// The names of lanes, in the order in which they are visited.
     names: Vec<String>,
@@ -101,7 +105,7 @@ pub struct Fleet {
 
 impl Fleet {
     /// Shards with so many lanes each, all at rest; as many as it takes for a few lanes in total.
-    pub fn new(lanes: usize) -> Self {
+    pub(crate) fn new(lanes: usize) -> Self {
         let now = Instant::now();
         let config = Config { namespace_max: None, max_in_flight: usize::MAX, ..Config::default() };
         let shards = (0..LEAST.div_ceil(lanes)).map(|_| {
@@ -116,13 +120,13 @@ impl Fleet {
     }
 
     /// How many lanes one step visits.
-    pub fn lanes(&self) -> usize {
+    pub(crate) fn lanes(&self) -> usize {
         self.shards.len() * self.names.len()
     }
 
     /// Takes one step with every lane.
     #[inline(always)]
-    pub fn take(&mut self, step: Step) {
+    pub(crate) fn take(&mut self, step: Step) {
         self.now += LATER;
         match step {
             Step::Open | Step::Offer => self.offer(),

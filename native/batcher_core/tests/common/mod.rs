@@ -13,31 +13,31 @@ use batcher_core::{
 use std::time::{Duration, Instant};
 
 /// Milliseconds.
-pub fn ms(count: u64) -> Duration {
+pub(crate) fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
 /// The lane of a namespace.
-pub fn namespace(prefix: &str) -> LaneKey {
+pub(crate) fn namespace(prefix: &str) -> LaneKey {
     LaneKey::Prefix(prefix.as_bytes().into())
 }
 
 /// An accepted group, as the driver keeps it in its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Write {
-    pub ticket: u64,
-    pub weight: u64,
-    pub writer: u64,
+pub(crate) struct Write {
+    pub(crate) ticket: u64,
+    pub(crate) weight: u64,
+    pub(crate) writer: u64,
 }
 
 /// The numbers of these groups.
-pub fn tickets(writes: &[Write]) -> Vec<u64> {
+pub(crate) fn tickets(writes: &[Write]) -> Vec<u64> {
     writes.iter().map(|write| write.ticket).collect()
 }
 
 /// What the engine made the driver do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     Commit(Departed),
     Abandoned { tickets: Vec<u64> },
     Barrier { id: u64 },
@@ -45,13 +45,13 @@ pub enum Event {
 
 /// A batch that left.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Departed {
-    pub lane: LaneKey,
-    pub tickets: Vec<u64>,
-    pub weight: u64,
-    pub reason: Reason,
-    pub opened: Duration,
-    pub window: Duration,
+pub(crate) struct Departed {
+    pub(crate) lane: LaneKey,
+    pub(crate) tickets: Vec<u64>,
+    pub(crate) weight: u64,
+    pub(crate) reason: Reason,
+    pub(crate) opened: Duration,
+    pub(crate) window: Duration,
 }
 
 struct InFlight {
@@ -63,8 +63,8 @@ struct InFlight {
     answering: bool,
 }
 
-pub struct Driver {
-    pub shard: Engine<Vec<Write>>,
+pub(crate) struct Driver {
+    pub(crate) shard: Engine<Vec<Write>>,
     /// How many commits may be in flight at once.
     committers: usize,
     /// Abandoned batches are not taken for the time being.
@@ -91,49 +91,49 @@ impl Default for Driver {
 
 impl Driver {
     /// Time since the start.
-    pub fn now(&self) -> Duration {
+    pub(crate) fn now(&self) -> Duration {
         self.now
     }
 
     /// A time of the engine's, since the start.
-    pub fn since_start(&self, at: Instant) -> Duration {
+    pub(crate) fn since_start(&self, at: Instant) -> Duration {
         at.checked_duration_since(self.start).expect("the engine knows no time before the start")
     }
 
-    pub fn next_deadline(&self) -> Option<Duration> {
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
         self.shard.next_deadline().map(|at| self.since_start(at))
     }
 
-    pub fn free_committers(&self) -> usize {
+    pub(crate) fn free_committers(&self) -> usize {
         self.committers.saturating_sub(self.in_flight.len())
     }
 
     /// What has happened since the last call.
-    pub fn take_happened(&mut self) -> Vec<(Duration, Event)> {
+    pub(crate) fn take_happened(&mut self) -> Vec<(Duration, Event)> {
         std::mem::take(&mut self.happened)
     }
 
-    pub fn set_committers(&mut self, committers: usize) {
+    pub(crate) fn set_committers(&mut self, committers: usize) {
         self.committers = committers;
         self.settle();
     }
 
     /// Whether abandoned batches stay where they are for the time being.
-    pub fn set_lags(&mut self, lags: bool) {
+    pub(crate) fn set_lags(&mut self, lags: bool) {
         self.lags = lags;
         self.settle();
     }
 
-    pub fn lags(&self) -> bool {
+    pub(crate) fn lags(&self) -> bool {
         self.lags
     }
 
-    pub fn open(&mut self, config: Config) {
+    pub(crate) fn open(&mut self, config: Config) {
         self.shard.open(self.instant(), config);
         self.settle();
     }
 
-    pub fn offer(
+    pub(crate) fn offer(
         &mut self,
         lane: LaneRef<'_>,
         group: Group,
@@ -160,7 +160,7 @@ impl Driver {
 
     /// The commit of this lane has ended, and all its callers are being answered. False if nothing
     /// is in flight there.
-    pub fn answering(&mut self, lane: LaneRef<'_>) -> bool {
+    pub(crate) fn answering(&mut self, lane: LaneRef<'_>) -> bool {
         let mut commits = self.in_flight.iter_mut();
         let Some(commit) = commits.find(|commit| commit.lane.borrow() == lane) else {
             return false;
@@ -177,7 +177,7 @@ impl Driver {
     }
 
     /// The commit of this lane has ended and its callers have been answered; its groups, or `None` if nothing was in flight there.
-    pub fn done(&mut self, lane: LaneRef<'_>) -> Option<Vec<u64>> {
+    pub(crate) fn done(&mut self, lane: LaneRef<'_>) -> Option<Vec<u64>> {
         self.answering(lane);
         let index = self.in_flight.iter().position(|commit| commit.lane.borrow() == lane);
         let known = self.shard.lanes().find(|view| view.key().borrow() == lane);
@@ -193,29 +193,29 @@ impl Driver {
         ended
     }
 
-    pub fn flush(&mut self) -> u64 {
+    pub(crate) fn flush(&mut self) -> u64 {
         let barrier = self.shard.handle_flush(self.instant());
         self.settle();
         barrier.0
     }
 
-    pub fn stop(&mut self) -> u64 {
+    pub(crate) fn stop(&mut self) -> u64 {
         let barrier = self.shard.handle_stop(self.instant());
         self.settle();
         barrier.0
     }
 
-    pub fn owner_down(&mut self) {
+    pub(crate) fn owner_down(&mut self) {
         self.shard.handle_owner_down(self.instant());
         self.settle();
     }
 
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.shard.close();
         self.settle();
     }
 
-    pub fn timeout(&mut self) {
+    pub(crate) fn timeout(&mut self) {
         self.shard.handle_timeout(self.instant());
         // One call ends so many windows and no more.
         let mut calls = 1;
@@ -228,13 +228,13 @@ impl Driver {
     }
 
     /// Time passes and nobody looks, as when the shard's thread is late.
-    pub fn drift(&mut self, to: Duration) {
+    pub(crate) fn drift(&mut self, to: Duration) {
         assert!(to >= self.now, "the clock is at {:?} and can't go back to {to:?}", self.now);
         self.now = to;
     }
 
     /// Goes to the next deadline and handles it, if there is one until then.
-    pub fn step(&mut self, until: Duration) -> bool {
+    pub(crate) fn step(&mut self, until: Duration) -> bool {
         let Some(deadline) = self.next_deadline().filter(|&at| at <= until) else {
             return false;
         };
@@ -244,7 +244,7 @@ impl Driver {
     }
 
     /// Time passes, and each deadline is handled when it comes.
-    pub fn advance(&mut self, to: Duration) {
+    pub(crate) fn advance(&mut self, to: Duration) {
         while self.step(to) {}
         self.drift(to);
     }

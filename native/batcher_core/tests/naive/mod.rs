@@ -8,12 +8,12 @@ mod slot;
 
 use batcher_core::{Config, Group, Overflow, Pacing, Reason, Refused, Work};
 use slot::Due;
-pub use slot::{Place, Slot};
+pub(crate) use slot::{Place, Slot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
+pub(crate) enum Life {
     Closed,
     Running,
     Stopping,
@@ -35,9 +35,9 @@ enum Cause {
     Other,
 }
 
-pub struct Naive {
-    pub life: Life,
-    pub slots: Vec<Slot>,
+pub(crate) struct Naive {
+    pub(crate) life: Life,
+    pub(crate) slots: Vec<Slot>,
     config: Config,
     inputs: u64,
     tickets: u64,
@@ -59,7 +59,7 @@ struct Barrier {
 }
 
 impl Naive {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Naive {
             life: Life::Closed,
             slots: Vec::new(),
@@ -74,7 +74,7 @@ impl Naive {
         }
     }
 
-    pub fn open(&mut self, config: Config) {
+    pub(crate) fn open(&mut self, config: Config) {
         self.inputs += 1;
         self.config = config;
         if self.life == Life::Closed {
@@ -83,7 +83,7 @@ impl Naive {
         self.life = Life::Running;
     }
 
-    pub fn offer(
+    pub(crate) fn offer(
         &mut self,
         now: Duration,
         lane: usize,
@@ -189,7 +189,7 @@ impl Naive {
         checks.into_iter().find(|&(above, _)| above).map(|(_, refused)| refused)
     }
 
-    pub fn flush(&mut self, now: Duration) -> u64 {
+    pub(crate) fn flush(&mut self, now: Duration) -> u64 {
         self.inputs += 1;
         let id = self.barriers.len() as u64;
         let unanswered = self.slots.iter().filter(|slot| slot.place != Place::Answered);
@@ -204,21 +204,21 @@ impl Naive {
         id
     }
 
-    pub fn stop(&mut self, now: Duration) -> u64 {
+    pub(crate) fn stop(&mut self, now: Duration) -> u64 {
         if self.life == Life::Running {
             self.life = Life::Stopping;
         }
         self.flush(now)
     }
 
-    pub fn owner_down(&mut self, now: Duration) {
+    pub(crate) fn owner_down(&mut self, now: Duration) {
         self.inputs += 1;
         if matches!(self.life, Life::Running | Life::Stopping) {
             self.life = Life::Orphaned(now + self.config.adoption_timeout);
         }
     }
 
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.inputs += 1;
         self.life = Life::Closed;
         for slot in self.slots.iter_mut().filter(|slot| slot.place == Place::Queued) {
@@ -227,7 +227,7 @@ impl Naive {
     }
 
     /// The commit of this lane has ended, its callers are being answered.
-    pub fn answering(&mut self, lane: usize) {
+    pub(crate) fn answering(&mut self, lane: usize) {
         self.inputs += 1;
         let slot = self.in_flight(lane).expect("the test names what is in flight");
         if self.answering.contains_key(&lane) {
@@ -240,7 +240,7 @@ impl Naive {
     }
 
     /// The slot that was in flight. A lane that is not kept while it is idle forgets its pace.
-    pub fn commit_done(&mut self, now: Duration, lane: usize, kept: bool) -> usize {
+    pub(crate) fn commit_done(&mut self, now: Duration, lane: usize, kept: bool) -> usize {
         self.answering(lane);
         let slot = self.in_flight(lane).expect("the test ends what it began");
         self.slots[slot].place = Place::Answered;
@@ -256,7 +256,7 @@ impl Naive {
         slot
     }
 
-    pub fn timeout(&mut self, now: Duration) {
+    pub(crate) fn timeout(&mut self, now: Duration) {
         if matches!(self.life, Life::Orphaned(until) if until <= now) {
             self.close();
         }
@@ -265,7 +265,7 @@ impl Naive {
     }
 
     /// The slots of which one is to leave next; empty when nothing may.
-    pub fn next_to_leave(&self) -> Vec<usize> {
+    pub(crate) fn next_to_leave(&self) -> Vec<usize> {
         let due = |slot: &usize| self.slots[*slot].due.as_ref().map(|due| due.since);
         let waiting = if self.wanted() > 0 { self.due() } else { Vec::new() };
         let first = waiting.iter().filter_map(due).min();
@@ -273,7 +273,7 @@ impl Naive {
     }
 
     /// How many slots may leave now.
-    pub fn wanted(&self) -> usize {
+    pub(crate) fn wanted(&self) -> usize {
         let in_flight = self.slots.iter().filter(|slot| slot.place == Place::InFlight).count();
         match self.life {
             Life::Running | Life::Stopping => {
@@ -290,7 +290,7 @@ impl Naive {
     }
 
     /// The slot leaves. Each of the reasons returned explains it.
-    pub fn leave(&mut self, slot: usize) -> Vec<Reason> {
+    pub(crate) fn leave(&mut self, slot: usize) -> Vec<Reason> {
         let slot = &mut self.slots[slot];
         slot.place = Place::InFlight;
         let mut reasons = slot.due.take().map_or(Vec::new(), |due| due.reasons);
@@ -304,7 +304,7 @@ impl Naive {
     }
 
     /// Barriers that have been passed since the last call.
-    pub fn passed(&mut self) -> Vec<u64> {
+    pub(crate) fn passed(&mut self) -> Vec<u64> {
         let unanswered = self.slots.iter().filter(|slot| slot.place != Place::Answered);
         let unanswered: Vec<u64> = unanswered.flat_map(Slot::tickets).collect();
         let open = self.barriers.iter_mut().filter(|barrier| !barrier.done);
@@ -318,7 +318,7 @@ impl Naive {
             .collect()
     }
 
-    pub fn next_deadline(&self) -> Option<Duration> {
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
         let idle = self.lanes().into_iter().filter(|&lane| self.in_flight(lane).is_none());
         let first =
             idle.filter_map(|lane| self.queued(lane).first().map(|&slot| &self.slots[slot]));
@@ -331,12 +331,12 @@ impl Naive {
     }
 
     /// What is queued in this lane, in the order of arrival.
-    pub fn queued(&self, lane: usize) -> Vec<usize> {
+    pub(crate) fn queued(&self, lane: usize) -> Vec<usize> {
         let here = |slot: &Slot| slot.lane == lane && slot.place == Place::Queued;
         (0..self.slots.len()).filter(|&slot| here(&self.slots[slot])).collect()
     }
 
-    pub fn in_flight(&self, lane: usize) -> Option<usize> {
+    pub(crate) fn in_flight(&self, lane: usize) -> Option<usize> {
         self.slots.iter().position(|slot| slot.lane == lane && slot.place == Place::InFlight)
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Where a slot is. A slot goes down this list and never up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     Queued,
     InFlight,
     /// Nobody will commit it; its callers have not been told yet.
@@ -17,12 +17,12 @@ pub enum Place {
 }
 
 #[derive(Clone, Debug)]
-pub struct Slot {
-    pub lane: usize,
-    pub groups: Vec<(u64, Group)>,
-    pub opened: Duration,
-    pub window: Duration,
-    pub place: Place,
+pub(crate) struct Slot {
+    pub(crate) lane: usize,
+    pub(crate) groups: Vec<(u64, Group)>,
+    pub(crate) opened: Duration,
+    pub(crate) window: Duration,
+    pub(crate) place: Place,
     /// Takes no more groups.
     pub(super) shut: bool,
     /// It reached its maximum, or somebody did not fit.
@@ -46,11 +46,11 @@ pub(super) struct Due {
 }
 
 impl Slot {
-    pub fn tickets(&self) -> Vec<u64> {
+    pub(crate) fn tickets(&self) -> Vec<u64> {
         self.groups.iter().map(|&(ticket, _)| ticket).collect()
     }
 
-    pub fn weight(&self) -> u64 {
+    pub(crate) fn weight(&self) -> u64 {
         self.groups.iter().map(|(_, group)| group.weight).sum()
     }
 

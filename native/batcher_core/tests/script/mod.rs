@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 /// Replays a scenario. The error starts with the number of the line.
-pub fn check(text: &str) -> Result<(), String> {
+pub(crate) fn check(text: &str) -> Result<(), String> {
     let steps = parse(text)?;
     if steps.is_empty() {
         return Err("1: nothing in it".into());
@@ -101,7 +101,7 @@ impl Run {
                 None
             }
             ("committers", [count]) => {
-                driver.set_committers(number(count)? as usize);
+                driver.set_committers(size(count)?);
                 None
             }
             ("at", [to]) => {
@@ -143,7 +143,7 @@ impl Run {
             match key {
                 "hot_max" => self.config.hot_max = maximum(value)?,
                 "namespace_max" => self.config.namespace_max = maximum(value)?,
-                "max_in_flight" => self.config.max_in_flight = number(value)? as usize,
+                "max_in_flight" => self.config.max_in_flight = size(value)?,
                 "max_items" => self.config.max_items = number(value)?,
                 "max_bytes" => self.config.max_bytes = number(value)?,
                 "linger" => self.config.linger = time(value)?,
@@ -227,6 +227,10 @@ impl Values<'_> {
 
 fn number(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("{text:?} is no number"))
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| format!("{text:?} is no size"))
 }
 
 fn maximum(text: &str) -> Result<Option<u64>, String> {
