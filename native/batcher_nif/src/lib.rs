@@ -38,7 +38,12 @@ use std::time::Duration;
 use waiter::Waiter;
 use writes::{Item, Part};
 
-rustler::init!("Elixir.Ferricstore.Raft.WARaftBackend.Batcher.Native");
+rustler::init!("Elixir.Ferricstore.Raft.WARaftBackend.Batcher.Native", load = load);
+
+fn load(_env: Env<'_>, _info: Term<'_>) -> bool {
+    arena::free_at_once();
+    true
+}
 
 /// The shard of an index, if it was ever opened. Any other term is the index of none.
 #[derive(Clone, Copy)]
