@@ -171,7 +171,7 @@ fn barrier<'a>(
     env: Env<'a>,
     shard: Found,
     tag: Term<'a>,
-    raise: impl FnOnce(&Shard, Env<'a>, Waiter) -> Option<BarrierId>,
+    raise: impl FnOnce(&'static Shard, Env<'a>, Waiter) -> Option<BarrierId>,
 ) -> Term<'a> {
     let waiter = Waiter::new(env.pid(), tag);
     match shard.0.and_then(|shard| raise(shard, env, waiter)) {

@@ -1,9 +1,10 @@
-//! Finds a shard by its index.
+//! Finds a shard by its index, and the timer that keeps its time.
 //!
 //! Invariant: a shard that was once opened stays at its place for as long as the VM lives, closed
 //! or not. So a lookup takes no lock and counts no reference, and cores do not meet in it.
 
-use crate::beam::Shard;
+use crate::beam::{Beam, Shard};
+use batcher_shell::Timer;
 use once_cell::sync::{Lazy, OnceCell};
 use parking_lot::RwLock;
 use std::collections::HashMap;
@@ -22,9 +23,25 @@ pub(crate) fn find(index: u64) -> Option<&'static Shard> {
     }
 }
 
+/// One timer for two cores: a batch is put together elsewhere.
+static TIMERS: Lazy<Vec<Timer<Beam>>> = Lazy::new(|| {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (0..cores.div_ceil(2)).map(|_| Timer::default()).collect()
+});
+
+/// The timer of the shard of this index, and its number.
+pub(crate) fn timer(index: u64) -> (usize, &'static Timer<Beam>) {
+    let timers = &*TIMERS;
+    let number = usize::try_from(index % timers.len() as u64).unwrap_or(0);
+    (number, &timers[number])
+}
+
 /// The shard of this index, made if need be.
 pub(crate) fn find_or_make(index: u64) -> &'static Shard {
-    let make = || -> &'static Shard { Box::leak(Box::new(Shard::new(index))) };
+    let make = || -> &'static Shard {
+        let (_number, timer) = timer(index);
+        Box::leak(Box::new(Shard::new(index, timer.events())))
+    };
     match usize::try_from(index).ok().and_then(|near| NEAR_SHARDS.get(near)) {
         Some(cell) => cell.get_or_init(make),
         None => FAR_SHARDS.write().entry(index).or_insert_with(make),

@@ -9,7 +9,7 @@ use rustler::{Encoder, Env, Term};
 
 /// `[{lane, [{items, froms, weight, window_ms, age_us, work}], committer | nil}]`, `work` as three numbers,
 /// `:not_running` for a closed shard.
-pub(crate) fn lanes<'a>(env: Env<'a>, shard: &Shard) -> Term<'a> {
+pub(crate) fn lanes<'a>(env: Env<'a>, shard: &'static Shard) -> Term<'a> {
     let Some(lanes) = shard.lanes() else { return atoms::not_running().encode(env) };
     let look = |lane: batcher_shell::LaneLook<Beam>| {
         let slots: Vec<Term<'a>> =

@@ -1,19 +1,18 @@
 //! What follows from a change of a shard's state: collected under its lock, run when that is free.
 
-use crate::sync::Sender;
 use crate::vm::{Notice, Vm};
 use crate::workers::WorkerId;
 use std::sync::Arc;
 
-/// What others tell the shard's thread.
+/// What a timer is told of a shard.
 pub enum Event<V: Vm> {
-    /// Look again: a deadline comes earlier than the one you sleep for, or the shard was closed.
+    /// Look again: a deadline comes earlier than the one noted, or the shard was opened or closed.
     Wake,
     /// The owner of this number has died.
     OwnerDown(u64),
     /// This committer has died.
     WorkerDown(WorkerId),
-    /// What a process leaves to the thread, because it may be exiting.
+    /// What a process leaves to the timer, because it may be exiting.
     Run(Effects<V>),
     /// The library failed in a calling process, under the owner of this number.
     Crash(u64, Arc<str>),
@@ -24,7 +23,8 @@ pub enum Event<V: Vm> {
 
 /// Effects of a change, in the order in which they are run.
 pub struct Effects<V: Vm> {
-    pub(crate) wakes_thread: bool,
+    /// The timer would look too late.
+    pub(crate) wakes_timer: bool,
     /// To be woken.
     pub(crate) committers: Vec<V::Committer>,
     /// Their barriers are done.
@@ -34,16 +34,12 @@ pub struct Effects<V: Vm> {
 }
 
 impl<V: Vm> Effects<V> {
-    pub(crate) fn new(wakes_thread: bool) -> Self {
-        Effects { wakes_thread, committers: Vec::new(), waiters: Vec::new(), wanted: None }
+    pub(crate) fn new(wakes_timer: bool) -> Self {
+        Effects { wakes_timer, committers: Vec::new(), waiters: Vec::new(), wanted: None }
     }
 
-    /// `sender` is the calling process, `None` on the shard's own thread.
-    pub(crate) fn run(self, sender: Option<V::Env<'_>>, events: &Sender<Event<V>>) {
-        if self.wakes_thread {
-            // The receiver lives as long as the shard.
-            let _ = events.send(Event::Wake);
-        }
+    /// Tells processes. `sender` is the calling one, `None` on the thread of a timer.
+    pub(crate) fn run(self, sender: Option<V::Env<'_>>) {
         for committer in self.committers {
             V::wake(&committer, sender);
         }

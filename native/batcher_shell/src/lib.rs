@@ -22,6 +22,7 @@ mod state;
 pub mod sync;
 mod take;
 mod timer;
+mod turn;
 mod vm;
 mod workers;
 
@@ -33,7 +34,8 @@ pub use failure::Failure;
 pub use lock_times::clock_ns;
 pub use look::{LaneLook, SlotLook};
 pub use responders::{Finished, Handover, Handovers, finish};
-pub use shard::Shard;
+pub use shard::{Events, Happened, Shard};
 pub use take::{Info, Taken};
+pub use timer::Timer;
 pub use vm::{Notice, Vm};
 pub use workers::{Work, WorkerId};

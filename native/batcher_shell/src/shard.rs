@@ -1,4 +1,4 @@
-//! A shard of the library: its state behind a lock, and the channel to its thread.
+//! A shard of the library: its state behind a lock, and the way to its timer.
 //!
 //! Invariant: the engine is touched only under the lock, and whatever follows from that is collected there as
 //! [`Effects`] and run when the lock is free.
@@ -8,7 +8,7 @@ use crate::effects::{Effects, Event};
 use crate::failure::{Failure, panic_text};
 use crate::responders::Responders;
 use crate::state::State;
-use crate::sync::{self, Lock, Mutex, Receiver, Sender};
+use crate::sync::{self, Lock, Mutex, Sender};
 use crate::vm::{Notice, Vm};
 use batcher_core::{BarrierId, Config, Engine, Group, LaneRef, Refused};
 use crossbeam_utils::CachePadded;
@@ -23,7 +23,7 @@ const NO_WINDOW: i64 = i64::MIN;
 ///
 /// # Driving
 ///
-/// 1. One thread per open shard, which [`open`](Self::open) asks for, calls [`run`](Self::run).
+/// 1. A [`Timer`](crate::Timer) keeps its time, from [`open`](Self::open) on.
 /// 2. Processes call `open`, [`offer`](Self::offer), [`flush`](Self::flush), [`stop`](Self::stop) and
 ///    [`close`](Self::close) whenever they like.
 /// 3. A committing process calls [`join`](Self::join), and then [`take`](Self::take) whenever it is
@@ -41,13 +41,19 @@ pub struct Shard<V: Vm> {
     owner: AtomicU64,
     /// Never locked while the state's lock is wanted.
     responders: Mutex<Responders<V::Responder>>,
-    /// Both ends, so that an event can be sent while no thread runs.
-    pub(crate) events: (Sender<Event<V>>, Receiver<Event<V>>),
+    /// To its timer.
+    events: Events<V>,
 }
 
+/// Tells a timer what has happened to a shard.
+pub type Events<V> = Sender<Happened<V>>;
+
+/// What has happened, and to which shard.
+pub type Happened<V> = (&'static Shard<V>, Event<V>);
+
 impl<V: Vm> Shard<V> {
-    /// A shard that is closed.
-    pub fn new(index: u64) -> Self {
+    /// A shard that is closed, and whose time will be kept at the other end of `events`.
+    pub fn new(index: u64, events: Events<V>) -> Self {
         Shard {
             state: CachePadded::default(),
             index,
@@ -55,7 +61,7 @@ impl<V: Vm> Shard<V> {
             measures: AtomicBool::new(false),
             owner: AtomicU64::new(0),
             responders: Mutex::default(),
-            events: sync::unbounded(),
+            events,
         }
     }
 
@@ -75,10 +81,10 @@ impl<V: Vm> Shard<V> {
         self.locked(|state| state.engine.phase().refuses())
     }
 
-    /// Tells the thread.
-    pub fn notify(&self, event: Event<V>) {
-        // This shard holds the receiving end.
-        let _ = self.events.0.send(event);
+    /// Tells its timer.
+    pub fn notify(&'static self, event: Event<V>) {
+        // A timer lives as long as its shards.
+        let _ = self.events.send((self, event));
     }
 
     /// A process takes the shard over as its owner; answers which processes commit for it already.
@@ -86,25 +92,22 @@ impl<V: Vm> Shard<V> {
     /// `spawn` starts the thread, `watch` has the owner's death told as that of this number. An error is that of
     /// `spawn`, and nothing has changed.
     pub fn open(
-        &self,
+        &'static self,
         sender: V::Env<'_>,
         pid: V::Pid,
         config: Config,
         hot_window_ms: Option<i64>,
-        spawn: impl FnOnce() -> std::io::Result<()>,
-        watch: impl FnOnce(u64, Sender<Event<V>>) -> V::Watch,
+        start: impl FnOnce() -> std::io::Result<()>,
+        watch: impl FnOnce(u64) -> V::Watch,
     ) -> std::io::Result<Vec<V::Pid>> {
         self.with(Some(sender), |state, now| {
-            // Under the same lock as the rest: a thread that found the shard closed would end.
-            if !state.thread_lives {
-                spawn()?;
-                state.thread_lives = true;
-                state.asleep_until = None;
-            }
+            // Under the same lock as the rest: a timer that found the shard closed would forget it.
+            start()?;
+            state.looks_at = None;
             state.dismisses = false;
             state.owners += 1;
             self.owner.store(state.owners, Ordering::Relaxed);
-            let watch = watch(state.owners, self.events.0.clone());
+            let watch = watch(state.owners);
             state.owner = Some((pid, watch));
             self.hot_window_ms.store(hot_window_ms.unwrap_or(NO_WINDOW), Ordering::Relaxed);
             self.measures.store(config.budgets.is_some(), Ordering::Relaxed);
@@ -116,12 +119,11 @@ impl<V: Vm> Shard<V> {
         })
     }
 
-    /// The owner ends: what is queued is abandoned, by the shard's thread.
-    pub fn close(&self, sender: V::Env<'_>) {
+    /// The owner ends: what is queued is abandoned, by the timer.
+    pub fn close(&'static self, sender: V::Env<'_>) {
         self.with(Some(sender), |state, _now| {
             self.shut(state, Failure::ShuttingDown);
-            // Under the lock: a thread that finds the shard closed finds the event, too, and does not end before it
-            // has answered what is abandoned.
+            // Under the lock: a timer that finds the shard closed finds the event, too.
             self.notify(Event::Wake);
         });
     }
@@ -138,7 +140,7 @@ impl<V: Vm> Shard<V> {
     /// A call's writes arrive; `put` puts them into their batch, and the caller among those that wait, until the given
     /// time if `wait` sets one. The lock is free by then.
     pub fn offer(
-        &self,
+        &'static self,
         sender: V::Env<'_>,
         lane: LaneRef<'_>,
         group: Group,
@@ -163,17 +165,17 @@ impl<V: Vm> Shard<V> {
     }
 
     /// Asks for everything to be committed, windows aside. `None` if no batcher runs.
-    pub fn flush(&self, sender: V::Env<'_>, waiter: V::Waiter) -> Option<BarrierId> {
+    pub fn flush(&'static self, sender: V::Env<'_>, waiter: V::Waiter) -> Option<BarrierId> {
         self.barrier(sender, waiter, Engine::handle_flush)
     }
 
     /// As [`flush`](Self::flush), and new writes are refused from now on.
-    pub fn stop(&self, sender: V::Env<'_>, waiter: V::Waiter) -> Option<BarrierId> {
+    pub fn stop(&'static self, sender: V::Env<'_>, waiter: V::Waiter) -> Option<BarrierId> {
         self.barrier(sender, waiter, Engine::handle_stop)
     }
 
     fn barrier(
-        &self,
+        &'static self,
         sender: V::Env<'_>,
         waiter: V::Waiter,
         raise: fn(&mut Engine<Batch<V>>, Instant) -> BarrierId,
@@ -204,7 +206,7 @@ impl<V: Vm> Shard<V> {
     }
 
     /// The responder of this scheduler. Asks for some if there is none.
-    pub fn responder(&self, sender: V::Env<'_>, scheduler: usize) -> Option<V::Responder> {
+    pub fn responder(&'static self, sender: V::Env<'_>, scheduler: usize) -> Option<V::Responder> {
         let (responder, asks) = {
             let mut responders = self.responders.lock();
             let responder = responders.find(scheduler);
@@ -225,10 +227,10 @@ impl<V: Vm> Shard<V> {
         self.locked(|state| state.lock_times.take())
     }
 
-    /// Changes the state, then runs what follows from it. `sender` is the calling process, `None` on the shard's own
-    /// thread.
+    /// Changes the state, then runs what follows from it. `sender` is the calling process, `None` on the thread of the
+    /// timer.
     pub(crate) fn with<R>(
-        &self,
+        &'static self,
         sender: Option<V::Env<'_>>,
         change: impl FnOnce(&mut State<V>, Instant) -> R,
     ) -> R {
@@ -239,7 +241,7 @@ impl<V: Vm> Shard<V> {
 
     /// Changes the state. What follows from it is to be [run](Self::run_effects).
     pub(crate) fn change<R>(
-        &self,
+        &'static self,
         sender: Option<V::Env<'_>>,
         change: impl FnOnce(&mut State<V>, Instant) -> R,
     ) -> (R, Option<Effects<V>>) {
@@ -257,10 +259,10 @@ impl<V: Vm> Shard<V> {
         changed.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
-    /// Works, and has the thread answer everybody that waits (10.5) if that fails in a calling process: its own panics
+    /// Works, and has the timer answer everybody that waits (10.5) if that fails in a calling process: its own panics
     /// end up there as well.
     pub(crate) fn guard<R>(
-        &self,
+        &'static self,
         sender: Option<V::Env<'_>>,
         work: impl FnOnce() -> R,
     ) -> std::thread::Result<R> {
@@ -273,11 +275,20 @@ impl<V: Vm> Shard<V> {
     }
 
     /// Runs what follows from a change.
-    pub(crate) fn run_effects(&self, sender: Option<V::Env<'_>>, effects: Option<Effects<V>>) {
+    pub(crate) fn run_effects(
+        &'static self,
+        sender: Option<V::Env<'_>>,
+        effects: Option<Effects<V>>,
+    ) {
         let Some(effects) = effects else { return };
-        let run = self.guard(sender, || match sender {
-            Some(sender) if V::may_be_exiting(sender) => self.notify(Event::Run(effects)),
-            _ => effects.run(sender, &self.events.0),
+        let run = self.guard(sender, || {
+            if effects.wakes_timer {
+                self.notify(Event::Wake);
+            }
+            match sender {
+                Some(sender) if V::may_be_exiting(sender) => self.notify(Event::Run(effects)),
+                _ => effects.run(sender),
+            }
         });
         run.unwrap_or_else(|panic| resume_unwind(panic))
     }

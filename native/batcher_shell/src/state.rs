@@ -35,9 +35,10 @@ pub(crate) struct State<V: Vm> {
     pub(crate) expiry: Option<Instant>,
     /// There is no look before that.
     pub(crate) next_look: Option<Instant>,
-    /// Until when the thread sleeps; `None` while it is awake and will look by itself.
-    pub(crate) asleep_until: Option<Instant>,
-    pub(crate) thread_lives: bool,
+    /// When the timer looks here next; `None` while it does, and will ask by itself.
+    pub(crate) looks_at: Option<Instant>,
+    /// The number of the last owner whose queue has been abandoned and answered.
+    pub(crate) swept: u64,
     /// The shard is closed, and everything that was queued has been answered: committers may end.
     pub(crate) dismisses: bool,
     #[cfg(feature = "lock-times")]
@@ -56,8 +57,8 @@ impl<V: Vm> Default for State<V> {
             abandon_with: Failure::ShuttingDown,
             expiry: None,
             next_look: None,
-            asleep_until: None,
-            thread_lives: false,
+            looks_at: None,
+            swept: 0,
             dismisses: false,
             #[cfg(feature = "lock-times")]
             lock_times: LockTimes::default(),
@@ -86,7 +87,7 @@ impl<V: Vm> State<V> {
 
     /// Whether some caller may have waited too long. The next look is for those that are not seen in this one.
     pub(crate) fn poll_expiry(&mut self, now: Instant) -> bool {
-        let is_due = self.look_at().is_some_and(|look| look <= now);
+        let is_due = self.expiry_at().is_some_and(|look| look <= now);
         if is_due {
             self.expiry = None;
             self.next_look = Some(now + LOOKS_APART);
@@ -94,23 +95,24 @@ impl<V: Vm> State<V> {
         is_due
     }
 
-    fn look_at(&self) -> Option<Instant> {
+    fn expiry_at(&self) -> Option<Instant> {
         self.expiry.map(|expiry| self.next_look.map_or(expiry, |look| look.max(expiry)))
     }
 
-    /// When the thread has something to do.
+    /// When the timer has something to do.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let deadlines = [self.engine.next_deadline(), self.look_at(), self.workers.next_deadline()];
+        let deadlines =
+            [self.engine.next_deadline(), self.expiry_at(), self.workers.next_deadline()];
         deadlines.into_iter().flatten().min()
     }
 
     /// Collects what follows from the change just made; `None` if nothing does, as after most writes.
     pub(crate) fn collect(&mut self) -> Option<Effects<V>> {
-        let wakes_thread = self.wakes_thread();
-        if !wakes_thread && self.wanted() == 0 && self.waiters.is_empty() {
+        let wakes_timer = self.wakes_timer();
+        if !wakes_timer && self.wanted() == 0 && self.waiters.is_empty() {
             return None;
         }
-        let mut effects = Effects::new(wakes_thread);
+        let mut effects = Effects::new(wakes_timer);
         while self.wanted() > 0 {
             let Some(committer) = self.workers.wake() else {
                 let more = self.workers.ask_for(self.wanted());
@@ -125,14 +127,14 @@ impl<V: Vm> State<V> {
         Some(effects)
     }
 
-    /// Whether the thread would sleep too long.
-    fn wakes_thread(&mut self) -> bool {
-        let (Some(asleep_until), Some(deadline)) = (self.asleep_until, self.next_deadline()) else {
+    /// Whether the timer would look too late.
+    fn wakes_timer(&mut self) -> bool {
+        let (Some(looks_at), Some(deadline)) = (self.looks_at, self.next_deadline()) else {
             return false;
         };
-        let wakes = deadline < asleep_until;
+        let wakes = deadline < looks_at;
         if wakes {
-            self.asleep_until = None;
+            self.looks_at = None;
         }
         wakes
     }

@@ -28,6 +28,18 @@ pub fn now() -> std::time::Instant {
     std::time::Instant::now()
 }
 
+/// Does some work, whatever fails in it.
+#[cfg(not(loom))]
+pub fn catch<R>(work: impl FnOnce() -> R) -> std::thread::Result<R> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
+}
+
+/// The same in a model, which ends with its first panic.
+#[cfg(loom)]
+pub fn catch<R>(work: impl FnOnce() -> R) -> std::thread::Result<R> {
+    Ok(work())
+}
+
 /// Whole milliseconds, `u64::MAX` at most.
 pub fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -105,10 +117,10 @@ fn pause(_backoff: &Backoff) {
 #[allow(clippy::missing_panics_doc, reason = "a model ends with its first panic")]
 mod modelled {
     use super::micros;
-    use loom::sync::{Arc, Mutex as LoomMutex};
+    use loom::sync::Mutex as LoomMutex;
     use std::collections::VecDeque;
-    use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{Arc, OnceLock};
     use std::time::{Duration, Instant};
 
     use loom::sync::Condvar;

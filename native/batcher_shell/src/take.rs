@@ -77,12 +77,23 @@ impl<V: Vm> State<V> {
 
 impl<V: Vm> Shard<V> {
     /// A committing process has started and rests.
-    pub fn join(&self, sender: V::Env<'_>, id: WorkerId, pid: V::Pid, committer: V::Committer) {
+    pub fn join(
+        &'static self,
+        sender: V::Env<'_>,
+        id: WorkerId,
+        pid: V::Pid,
+        committer: V::Committer,
+    ) {
         self.with(Some(sender), |state, _now| state.workers.join(id, pid, committer));
     }
 
     /// The committer has answered the callers of the batch that it had, `done`, if it had one, and gets what is next.
-    pub fn take(&self, sender: V::Env<'_>, id: WorkerId, done: Option<Work<V>>) -> Taken<V> {
+    pub fn take(
+        &'static self,
+        sender: V::Env<'_>,
+        id: WorkerId,
+        done: Option<Work<V>>,
+    ) -> Taken<V> {
         if let Some(work) = &done {
             // Outside the lock of the shard.
             V::clear(&mut work.batch.lock().answers);
@@ -103,7 +114,7 @@ impl<V: Vm> Shard<V> {
         // Frees its memory outside the lock.
         drop(rest);
         if closed {
-            // The thread ends with the last commit.
+            // The timer forgets the shard with the last commit.
             self.notify(crate::effects::Event::Wake);
         }
         taken
@@ -125,7 +136,7 @@ impl<V: Vm> Shard<V> {
     }
 
     /// The owner says that a committer has died, and what the callers of its batch are told.
-    pub fn explain_death(&self, sender: V::Env<'_>, pid: &V::Pid, reply: V::Reply) {
+    pub fn explain_death(&'static self, sender: V::Env<'_>, pid: &V::Pid, reply: V::Reply) {
         self.with(Some(sender), |state, _now| state.workers.explain(pid, reply));
     }
 }

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 /// Processes and messages of a VM, and what writes and callers are there.
 ///
 /// None of these functions may block, but for the lock of a batch, and none is called under the lock of the shard. A
-/// `sender` is the calling process, `None` on the shard's own thread.
+/// `sender` is the calling process, `None` on the thread of a timer.
 pub trait Vm: Sized + 'static {
     /// A calling process.
     type Env<'a>: Copy;
@@ -32,7 +32,7 @@ pub trait Vm: Sized + 'static {
     type Reply;
 
     /// Whether the calling process may be exiting while its call still runs, so that nothing that it sends arrives.
-    /// The shard's thread sends instead.
+    /// The timer sends instead.
     fn may_be_exiting(sender: Self::Env<'_>) -> bool;
 
     /// Tells a committer that there is work to [take](crate::Shard::take).
@@ -44,14 +44,14 @@ pub trait Vm: Sized + 'static {
     /// Tells an owner.
     fn notify(owner: &Self::Pid, sender: Option<Self::Env<'_>>, notice: Notice<'_>);
 
-    /// Tells all callers of a batch that are left of the failure, from the shard's thread. Replies that only a process
+    /// Tells all callers of a batch that are left of the failure, from the thread of a timer. Replies that only a process
     /// can send are added to `proxied`.
     fn fail(answers: &mut Self::Answers, failure: &Failure, proxied: &mut Self::Proxied);
 
     /// Whether there is none.
     fn is_empty(proxied: &Self::Proxied) -> bool;
 
-    /// Tells a caller of this slot that it has waited too long, from the shard's thread.
+    /// Tells a caller of this slot that it has waited too long, from the thread of a timer.
     fn tell_late(answers: &mut Self::Answers, caller: Self::Caller);
 
     /// Empties what held the answers of a batch, to be used again.

@@ -3,7 +3,7 @@
 #![cfg(not(loom))]
 
 use batcher_core::{Config, Group, LaneRef};
-use batcher_shell::{Callers, Event, Failure, Notice, Shard, Taken, Vm, WorkerId};
+use batcher_shell::{Callers, Event, Failure, Notice, Shard, Taken, Timer, Vm, WorkerId};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -78,17 +78,26 @@ impl Vm for Failing {
     }
 }
 
-fn open(shard: &Shard<Failing>) {
-    let config = Config { adoption_timeout: Duration::ZERO, ..Config::default() };
-    shard.open((), 0, config, None, || Ok(()), |_number, _events| ()).unwrap();
+/// A shard that is open, and its timer, whose thread is the test.
+fn new() -> (&'static Timer<Failing>, &'static Shard<Failing>) {
+    let timer: &'static Timer<Failing> = Box::leak(Box::default());
+    let shard = Box::leak(Box::new(Shard::new(0, timer.events())));
+    open(timer, shard);
+    (timer, shard)
 }
 
-fn join(shard: &Shard<Failing>, number: u64) -> WorkerId {
+fn open(timer: &'static Timer<Failing>, shard: &'static Shard<Failing>) {
+    let config = Config { adoption_timeout: Duration::ZERO, ..Config::default() };
+    let start = || timer.start(shard, || Ok(()));
+    shard.open((), 0, config, None, start, |_number| ()).unwrap();
+}
+
+fn join(shard: &'static Shard<Failing>, number: u64) -> WorkerId {
     shard.join((), WorkerId(number), number, ());
     WorkerId(number)
 }
 
-fn offer(shard: &Shard<Failing>, window: Duration) -> Caller {
+fn offer(shard: &'static Shard<Failing>, window: Duration) -> Caller {
     let caller = Caller::default();
     let group = Group { weight: 1, bytes: 8, ..Group::default() };
     let offer = || {
@@ -107,37 +116,35 @@ fn told<const N: usize>(callers: [&Caller; N]) -> [usize; N] {
 
 #[test]
 fn whoever_waits_is_told_although_the_thread_fails() {
-    let shard = Shard::<Failing>::new(0);
-    open(&shard);
-    let first = join(&shard, 1);
-    let in_flight = offer(&shard, AT_ONCE);
+    let (timer, shard) = new();
+    let first = join(shard, 1);
+    let in_flight = offer(shard, AT_ONCE);
     assert!(matches!(shard.take((), first, None), Taken::Commit(..)));
-    let abandoned = offer(&shard, LATE);
+    let abandoned = offer(shard, LATE);
     let flush = Caller::default();
     shard.flush((), Arc::clone(&flush)).unwrap();
     // The thread finds a dead committer's batch, one to wake for it, and that the owner has no successor.
-    join(&shard, 2);
+    join(shard, 2);
     shard.notify(Event::OwnerDown(1));
     shard.notify(Event::WorkerDown(first));
     FAILS.set(Some("wake"));
-    shard.run();
+    timer.run();
     assert_eq!(told([&in_flight, &abandoned, &flush]), [1, 1, 1]);
 }
 
 #[test]
 fn a_lane_goes_on_after_a_wake_that_failed() {
-    let shard = Shard::<Failing>::new(0);
-    open(&shard);
-    join(&shard, 1);
+    let (timer, shard) = new();
+    join(shard, 1);
     FAILS.set(Some("wake"));
-    let first = offer(&shard, AT_ONCE);
-    while shard.round() {
+    let first = offer(shard, AT_ONCE);
+    while timer.round() {
         // The thread ends with its owner.
     }
     assert_eq!(told([&first]), [1]);
-    open(&shard);
-    let id = join(&shard, 2);
-    let second = offer(&shard, AT_ONCE);
+    open(timer, shard);
+    let id = join(shard, 2);
+    let second = offer(shard, AT_ONCE);
     let flush = Caller::default();
     shard.flush((), Arc::clone(&flush)).unwrap();
     let Taken::Commit(work, _info) = shard.take((), id, None) else { panic!("it is due") };
@@ -151,57 +158,54 @@ fn a_lane_goes_on_after_a_wake_that_failed() {
 
 #[test]
 fn a_lane_goes_on_after_a_take_that_failed() {
-    let shard = Shard::<Failing>::new(0);
-    open(&shard);
-    let id = join(&shard, 1);
-    let first = offer(&shard, AT_ONCE);
+    let (timer, shard) = new();
+    let id = join(shard, 1);
+    let first = offer(shard, AT_ONCE);
     let Taken::Commit(work, _info) = shard.take((), id, None) else { panic!("it is due") };
     let flush = Caller::default();
     shard.flush((), Arc::clone(&flush)).unwrap();
-    let behind = offer(&shard, AT_ONCE);
+    let behind = offer(shard, AT_ONCE);
     // The failure is the committer's end.
     FAILS.set(Some("clear"));
     let take = || shard.take((), id, Some(work));
     assert!(catch_unwind(AssertUnwindSafe(take)).is_err());
     shard.notify(Event::Crash(1, "as the library tells it".into()));
     shard.notify(Event::WorkerDown(id));
-    while shard.round() {
+    while timer.round() {
         // The thread ends when nothing is in flight any more.
     }
     assert_eq!(told([&first, &behind, &flush]), [1, 1, 1]);
-    open(&shard);
-    join(&shard, 2);
-    offer(&shard, AT_ONCE);
+    open(timer, shard);
+    join(shard, 2);
+    offer(shard, AT_ONCE);
     assert!(matches!(shard.take((), WorkerId(2), None), Taken::Commit(..)));
 }
 
 #[test]
 fn a_crash_that_is_heard_of_late_leaves_the_next_owner_alone() {
-    let shard = Shard::<Failing>::new(0);
-    open(&shard);
+    let (timer, shard) = new();
     shard.notify(Event::Crash(1, "late".into()));
     shard.close(());
-    open(&shard);
-    let waiting = offer(&shard, LATE);
-    assert!(shard.round());
-    assert!(shard.round());
+    open(timer, shard);
+    let waiting = offer(shard, LATE);
+    assert!(timer.round());
+    assert!(timer.round());
     assert_eq!(told([&waiting]), [0]);
     assert!(shard.refuses().is_none());
 }
 
 #[test]
 fn a_committer_that_its_owner_does_not_speak_of_is_buried() {
-    let shard = Shard::<Failing>::new(0);
-    open(&shard);
-    let first = join(&shard, 1);
-    let waiting = offer(&shard, AT_ONCE);
+    let (timer, shard) = new();
+    let first = join(shard, 1);
+    let waiting = offer(shard, AT_ONCE);
     assert!(matches!(shard.take((), first, None), Taken::Commit(..)));
     shard.notify(Event::WorkerDown(first));
-    let second = join(&shard, 2);
+    let second = join(shard, 2);
     // The thread waits for the owner's word, and then no longer.
     let taken = loop {
         shard.notify(Event::Wake);
-        shard.round();
+        timer.round();
         if let Taken::Answer(work, None) = shard.take((), second, None) {
             break work;
         }

@@ -14,16 +14,15 @@ use std::sync::Arc;
 use vm::*;
 
 /// Runs a model in every order of its threads; `LOOM_MAX_PREEMPTIONS` sets another bound.
-fn model(run: impl Fn(Arc<Shard>) + Send + Sync + 'static) {
+fn model(run: impl Fn(&'static Shard) + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound.get_or_insert(3);
-    builder.check(move || run(Arc::new(Shard::new(0))));
+    builder.check(move || run(new_shard()));
 }
 
 /// Works on the shard in another thread.
-fn beside(shard: &Arc<Shard>, work: impl FnOnce(&Shard) + 'static) -> JoinHandle<()> {
-    let shard = Arc::clone(shard);
-    spawn(move || work(&shard))
+fn beside(shard: &'static Shard, work: impl FnOnce(&'static Shard) + 'static) -> JoinHandle<()> {
+    spawn(move || work(shard))
 }
 
 /// Enqueue against expiry: whatever the thread is about to sleep for, a window that ends earlier is
@@ -31,15 +30,15 @@ fn beside(shard: &Arc<Shard>, work: impl FnOnce(&Shard) + 'static) -> JoinHandle
 #[test]
 fn an_earlier_window_wakes_the_thread() {
     model(|shard| {
-        let thread = open(&shard, LATE).unwrap();
-        let crew = Crew::join(&shard, &[1]);
+        let thread = open(shard, LATE).unwrap();
+        let crew = Crew::join(shard, &[1]);
         let (late, soon) = (Caller::new(), Caller::new());
         let writing = {
             let late = Arc::clone(&late);
-            beside(&shard, move |shard| late.offer(shard, LATE).unwrap())
+            beside(shard, move |shard| late.offer(shard, LATE).unwrap())
         };
-        soon.offer_to(LaneRef::Delete, &shard, SOON).unwrap();
-        crew.work(&shard);
+        soon.offer_to(LaneRef::Delete, shard, SOON).unwrap();
+        crew.work(shard);
         assert_eq!((late.replies(), soon.replies()), (0, 1));
         writing.join().unwrap();
         shard.close(());
@@ -51,18 +50,18 @@ fn an_earlier_window_wakes_the_thread() {
 #[test]
 fn a_batch_leaves_whole() {
     model(|shard| {
-        open_without_thread(&shard);
-        let crew = Crew::join(&shard, &[1]);
+        open_without_thread(shard);
+        let crew = Crew::join(shard, &[1]);
         let (late, soon) = (Caller::new(), Caller::new());
         let writing = {
             let late = Arc::clone(&late);
-            beside(&shard, move |shard| late.offer(shard, LATE).unwrap())
+            beside(shard, move |shard| late.offer(shard, LATE).unwrap())
         };
-        soon.offer(&shard, AT_ONCE).unwrap();
-        crew.work(&shard);
+        soon.offer(shard, AT_ONCE).unwrap();
+        crew.work(shard);
         writing.join().unwrap();
         shard.flush((), ());
-        crew.finish(&shard);
+        crew.finish(shard);
         assert_eq!((late.replies(), soon.replies()), (1, 1));
     });
 }
@@ -72,22 +71,22 @@ fn a_batch_leaves_whole() {
 #[test]
 fn a_thread_writes_to_the_slot_that_is_open() {
     model(|shard| {
-        open_without_thread(&shard);
-        let crew = Crew::join(&shard, &[1]);
+        open_without_thread(shard);
+        let crew = Crew::join(shard, &[1]);
         let (here, there) = (Caller::new(), Caller::new());
         let writing = {
             let there = Arc::clone(&there);
-            beside(&shard, move |shard| {
+            beside(shard, move |shard| {
                 (0..2).for_each(|_| there.offer(shard, AT_ONCE).unwrap());
             })
         };
         for _ in 0..2 {
-            here.offer(&shard, AT_ONCE).unwrap();
-            crew.work(&shard);
+            here.offer(shard, AT_ONCE).unwrap();
+            crew.work(shard);
         }
         writing.join().unwrap();
         shard.flush((), ());
-        crew.finish(&shard);
+        crew.finish(shard);
         assert_eq!((here.replies(), there.replies()), (2, 2));
     });
 }
@@ -97,13 +96,13 @@ fn a_thread_writes_to_the_slot_that_is_open() {
 #[test]
 fn a_batch_does_not_wait_for_a_call_that_failed() {
     model(|shard| {
-        let thread = open(&shard, LATE).unwrap();
-        let crew = Crew::join(&shard, &[1]);
+        let thread = open(shard, LATE).unwrap();
+        let crew = Crew::join(shard, &[1]);
         let other = Caller::new();
-        let failing = beside(&shard, fail_to_fill);
-        let accepted = other.offer(&shard, AT_ONCE).is_ok();
+        let failing = beside(shard, fail_to_fill);
+        let accepted = other.offer(shard, AT_ONCE).is_ok();
         failing.join().unwrap();
-        crew.finish(&shard);
+        crew.finish(shard);
         thread.join().unwrap();
         assert_eq!(other.replies(), usize::from(accepted));
     });
@@ -113,15 +112,15 @@ fn a_batch_does_not_wait_for_a_call_that_failed() {
 #[test]
 fn a_caller_has_waited_too_long_or_gets_its_reply() {
     model(|shard| {
-        let thread = open(&shard, LATE).unwrap();
-        let crew = Crew::join(&shard, &[1]);
+        let thread = open(shard, LATE).unwrap();
+        let crew = Crew::join(shard, &[1]);
         let (patient, other) = (Caller::new(), Caller::new());
-        patient.offer(&shard, LATE).unwrap();
-        other.wait(&shard, AT_ONCE, SOON);
-        crew.work(&shard);
+        patient.offer(shard, LATE).unwrap();
+        other.wait(shard, AT_ONCE, SOON);
+        crew.work(shard);
         shard.close(());
         thread.join().unwrap();
-        crew.finish(&shard);
+        crew.finish(shard);
         assert_eq!((patient.replies(), patient.late()), (1, 0));
         assert_eq!(other.replies() + other.late(), 1);
     });
@@ -132,10 +131,10 @@ fn a_caller_has_waited_too_long_or_gets_its_reply() {
 #[test]
 fn a_caller_has_waited_too_long_or_hears_of_the_end() {
     model(|shard| {
-        let thread = open(&shard, LATE).unwrap();
+        let thread = open(shard, LATE).unwrap();
         let caller = Caller::new();
-        caller.wait(&shard, LATE, SOON);
-        let closing = beside(&shard, |shard| shard.close(()));
+        caller.wait(shard, LATE, SOON);
+        let closing = beside(shard, |shard| shard.close(()));
         closing.join().unwrap();
         thread.join().unwrap();
         assert_eq!(caller.replies() + caller.late(), 1);
@@ -146,12 +145,12 @@ fn a_caller_has_waited_too_long_or_hears_of_the_end() {
 #[test]
 fn a_shorter_wait_wakes_the_thread() {
     model(|shard| {
-        let thread = open(&shard, LATE).unwrap();
+        let thread = open(shard, LATE).unwrap();
         let (first, second) = (Caller::new(), Caller::new());
-        first.wait(&shard, LATE, LATE);
+        first.wait(shard, LATE, LATE);
         let waiting = {
             let second = Arc::clone(&second);
-            beside(&shard, move |shard| second.wait(shard, LATE, SOON))
+            beside(shard, move |shard| second.wait(shard, LATE, SOON))
         };
         waiting.join().unwrap();
         while second.late() == 0 {
@@ -169,11 +168,11 @@ fn a_shorter_wait_wakes_the_thread() {
 #[test]
 fn a_write_at_the_end_is_refused_or_answered() {
     model(|shard| {
-        let thread = open(&shard, LATE).unwrap();
+        let thread = open(shard, LATE).unwrap();
         let caller = Caller::new();
         let writing = {
-            let (shard, caller) = (Arc::clone(&shard), Arc::clone(&caller));
-            spawn(move || caller.offer(&shard, LATE).is_ok())
+            let caller = Arc::clone(&caller);
+            spawn(move || caller.offer(shard, LATE).is_ok())
         };
         shard.close(());
         let accepted = writing.join().unwrap();
@@ -186,18 +185,18 @@ fn a_write_at_the_end_is_refused_or_answered() {
 #[test]
 fn a_write_at_the_end_is_refused_or_committed() {
     model(|shard| {
-        let thread = open(&shard, LATE).unwrap();
-        let crew = Crew::join(&shard, &[1]);
+        let thread = open(shard, LATE).unwrap();
+        let crew = Crew::join(shard, &[1]);
         let caller = Caller::new();
         let writing = {
-            let (shard, caller) = (Arc::clone(&shard), Arc::clone(&caller));
-            spawn(move || caller.offer(&shard, AT_ONCE).is_ok())
+            let caller = Arc::clone(&caller);
+            spawn(move || caller.offer(shard, AT_ONCE).is_ok())
         };
         shard.close(());
         let accepted = writing.join().unwrap();
-        crew.finish(&shard);
+        crew.finish(shard);
         thread.join().unwrap();
-        crew.finish(&shard);
+        crew.finish(shard);
         assert_eq!(caller.replies(), usize::from(accepted));
     });
 }
@@ -206,20 +205,20 @@ fn a_write_at_the_end_is_refused_or_committed() {
 #[test]
 fn a_reply_by_a_process_is_not_left_behind() {
     model(|shard| {
-        let thread = open(&shard, LATE).unwrap();
-        let crew = Crew::join(&shard, &[1]);
+        let thread = open(shard, LATE).unwrap();
+        let crew = Crew::join(shard, &[1]);
         let (first, second) = (Caller::new(), Caller::by_process());
-        first.offer(&shard, AT_ONCE).unwrap();
-        second.offer(&shard, LATE).unwrap();
+        first.offer(shard, AT_ONCE).unwrap();
+        second.offer(shard, LATE).unwrap();
         let committing = {
-            let (shard, crew) = (Arc::clone(&shard), Arc::clone(&crew));
-            spawn(move || crew.work(&shard))
+            let crew = Arc::clone(&crew);
+            spawn(move || crew.work(shard))
         };
         shard.close(());
         committing.join().unwrap();
-        crew.finish(&shard);
+        crew.finish(shard);
         thread.join().unwrap();
-        crew.finish(&shard);
+        crew.finish(shard);
         assert_eq!((first.replies(), second.replies()), (1, 1));
     });
 }
@@ -228,18 +227,18 @@ fn a_reply_by_a_process_is_not_left_behind() {
 #[test]
 fn a_reply_by_a_process_is_not_sent_to_one_that_leaves() {
     model(|shard| {
-        let thread = open(&shard, LATE).unwrap();
-        let crew = Crew::join(&shard, &[1]);
+        let thread = open(shard, LATE).unwrap();
+        let crew = Crew::join(shard, &[1]);
         let caller = Caller::by_process();
-        caller.offer(&shard, LATE).unwrap();
-        let leaving = beside(&shard, |shard| {
+        caller.offer(shard, LATE).unwrap();
+        let leaving = beside(shard, |shard| {
             shard.retire(WorkerId(1), 0);
         });
         shard.close(());
         leaving.join().unwrap();
         thread.join().unwrap();
-        crew.join_one(&shard, 2);
-        crew.finish(&shard);
+        crew.join_one(shard, 2);
+        crew.finish(shard);
         assert_eq!(caller.replies(), 1);
     });
 }
@@ -249,24 +248,24 @@ fn a_reply_by_a_process_is_not_sent_to_one_that_leaves() {
 #[test]
 fn what_is_queued_leaves_once_while_the_owner_changes() {
     model(|shard| {
-        let thread = open(&shard, LATE).unwrap();
-        let crew = Crew::join(&shard, &[1, 2]);
+        let thread = open(shard, LATE).unwrap();
+        let crew = Crew::join(shard, &[1, 2]);
         let callers = [Caller::new(), Caller::new(), Caller::new()];
-        callers[0].offer(&shard, AT_ONCE).unwrap();
-        callers[1].offer(&shard, LATE).unwrap();
-        owner_dies(&shard);
+        callers[0].offer(shard, AT_ONCE).unwrap();
+        callers[1].offer(shard, LATE).unwrap();
+        owner_dies(shard);
         let committing = {
-            let (shard, crew) = (Arc::clone(&shard), Arc::clone(&crew));
+            let crew = Arc::clone(&crew);
             spawn(move || {
                 let mut left = Vec::new();
                 while left.len() < 3 {
-                    left.extend(crew.work(&shard));
+                    left.extend(crew.work(shard));
                 }
                 left
             })
         };
-        assert!(open(&shard, LATE).is_none());
-        callers[2].offer(&shard, AT_ONCE).unwrap();
+        assert!(open(shard, LATE).is_none());
+        callers[2].offer(shard, AT_ONCE).unwrap();
         let left = committing.join().unwrap();
         assert!(left.iter().zip(&callers).all(|(left, caller)| Arc::ptr_eq(left, caller)));
         shard.close(());
@@ -279,18 +278,18 @@ fn what_is_queued_leaves_once_while_the_owner_changes() {
 #[test]
 fn what_is_queued_is_adopted_or_answered() {
     model(|shard| {
-        let first = open(&shard, SOON).unwrap();
-        let crew = Crew::join(&shard, &[1]);
+        let first = open(shard, SOON).unwrap();
+        let crew = Crew::join(shard, &[1]);
         let caller = Caller::new();
-        caller.offer(&shard, LATE).unwrap();
-        owner_dies(&shard);
-        let second = open(&shard, LATE);
+        caller.offer(shard, LATE).unwrap();
+        owner_dies(shard);
+        let second = open(shard, LATE);
         shard.close(());
         first.join().unwrap();
         if let Some(thread) = second {
             thread.join().unwrap();
         }
-        crew.finish(&shard);
+        crew.finish(shard);
         assert_eq!(caller.replies(), 1);
     });
 }
@@ -300,14 +299,14 @@ fn what_is_queued_is_adopted_or_answered() {
 #[test]
 fn an_open_shard_has_one_thread() {
     model(|shard| {
-        let first = open(&shard, LATE).unwrap();
+        let first = open(shard, LATE).unwrap();
         shard.close(());
-        let second = open(&shard, LATE);
-        let crew = Crew::join(&shard, &[1]);
+        let second = open(shard, LATE);
+        let crew = Crew::join(shard, &[1]);
         let caller = Caller::new();
-        caller.offer(&shard, SOON).unwrap();
+        caller.offer(shard, SOON).unwrap();
         while caller.replies() == 0 {
-            crew.work(&shard);
+            crew.work(shard);
         }
         shard.close(());
         first.join().unwrap();
@@ -323,22 +322,22 @@ fn an_open_shard_has_one_thread() {
 #[test]
 fn the_batch_of_a_dead_committer_is_answered_once() {
     model(|shard| {
-        let thread = open(&shard, LATE).unwrap();
-        let crew = Crew::join(&shard, &[1, 2]);
+        let thread = open(shard, LATE).unwrap();
+        let crew = Crew::join(shard, &[1, 2]);
         let callers = [Caller::new(), Caller::by_process()];
-        callers[0].offer(&shard, LATE).unwrap();
-        callers[1].offer(&shard, AT_ONCE).unwrap();
-        let dead = crew.kill(&shard);
-        let burying = beside(&shard, move |shard| shard.explain_death((), &dead.0, ()));
+        callers[0].offer(shard, LATE).unwrap();
+        callers[1].offer(shard, AT_ONCE).unwrap();
+        let dead = crew.kill(shard);
+        let burying = beside(shard, move |shard| shard.explain_death((), &dead.0, ()));
         shard.notify(Event::WorkerDown(dead));
-        owner_dies(&shard);
-        crew.work(&shard);
+        owner_dies(shard);
+        crew.work(shard);
         burying.join().unwrap();
         let lanes = shard.lanes().unwrap_or_default();
         assert!(lanes.iter().all(|lane| lane.committer.is_none()));
         shard.close(());
         thread.join().unwrap();
-        crew.finish(&shard);
+        crew.finish(shard);
         assert!(callers.iter().all(|caller| caller.replies() == 1));
     });
 }
@@ -348,16 +347,16 @@ fn the_batch_of_a_dead_committer_is_answered_once() {
 #[test]
 fn a_lane_is_free_when_the_callers_of_the_dead_are_answered() {
     model(|shard| {
-        open_without_thread(&shard);
+        open_without_thread(shard);
         // One to go on with the batch, one that could take the next too early.
-        let crew = Crew::join(&shard, &[1, 2, 3]);
+        let crew = Crew::join(shard, &[1, 2, 3]);
         let (first, second) = (Caller::by_process(), Caller::new());
-        first.offer(&shard, AT_ONCE).unwrap();
-        let dead = crew.kill(&shard);
-        let burying = beside(&shard, move |shard| shard.explain_death((), &dead.0, ()));
-        second.offer(&shard, AT_ONCE).unwrap();
+        first.offer(shard, AT_ONCE).unwrap();
+        let dead = crew.kill(shard);
+        let burying = beside(shard, move |shard| shard.explain_death((), &dead.0, ()));
+        second.offer(shard, AT_ONCE).unwrap();
         while second.replies() == 0 {
-            if !crew.work(&shard).is_empty() {
+            if !crew.work(shard).is_empty() {
                 assert_eq!(first.replies(), 1);
             }
         }
@@ -370,12 +369,12 @@ fn a_lane_is_free_when_the_callers_of_the_dead_are_answered() {
 #[test]
 fn the_batch_of_a_dead_committer_is_answered_without_an_owner() {
     model(|shard| {
-        let thread = open(&shard, LATE).unwrap();
-        let crew = Crew::join(&shard, &[1]);
+        let thread = open(shard, LATE).unwrap();
+        let crew = Crew::join(shard, &[1]);
         let caller = Caller::new();
-        caller.offer(&shard, AT_ONCE).unwrap();
-        let dead = crew.kill(&shard);
-        let dying = beside(&shard, move |shard| shard.notify(Event::WorkerDown(dead)));
+        caller.offer(shard, AT_ONCE).unwrap();
+        let dead = crew.kill(shard);
+        let dying = beside(shard, move |shard| shard.notify(Event::WorkerDown(dead)));
         shard.close(());
         dying.join().unwrap();
         thread.join().unwrap();
@@ -387,18 +386,18 @@ fn the_batch_of_a_dead_committer_is_answered_without_an_owner() {
 #[test]
 fn what_a_dead_committer_was_woken_for_is_taken_by_another() {
     model(|shard| {
-        let thread = open(&shard, LATE).unwrap();
-        let crew = Crew::join(&shard, &[1, 2]);
+        let thread = open(shard, LATE).unwrap();
+        let crew = Crew::join(shard, &[1, 2]);
         let caller = Caller::new();
         let writing = {
             let caller = Arc::clone(&caller);
-            beside(&shard, move |shard| caller.offer(shard, AT_ONCE).unwrap())
+            beside(shard, move |shard| caller.offer(shard, AT_ONCE).unwrap())
         };
         shard.notify(Event::WorkerDown(crew.kill_woken()));
-        crew.work(&shard);
+        crew.work(shard);
         writing.join().unwrap();
         shard.close(());
-        crew.finish(&shard);
+        crew.finish(shard);
         thread.join().unwrap();
         assert_eq!(caller.replies(), 1);
     });
@@ -409,16 +408,16 @@ fn what_a_dead_committer_was_woken_for_is_taken_by_another() {
 #[test]
 fn a_committer_that_found_nothing_is_woken_again() {
     model(|shard| {
-        open_without_thread(&shard);
-        let crew = Crew::join(&shard, &[1, 2]);
+        open_without_thread(shard);
+        let crew = Crew::join(shard, &[1, 2]);
         let callers = [Caller::new(), Caller::new()];
         let taking = {
-            let (shard, crew) = (Arc::clone(&shard), Arc::clone(&crew));
-            spawn(move || crew.work(&shard))
+            let crew = Arc::clone(&crew);
+            spawn(move || crew.work(shard))
         };
-        callers.iter().for_each(|caller| caller.offer(&shard, AT_ONCE).unwrap());
+        callers.iter().for_each(|caller| caller.offer(shard, AT_ONCE).unwrap());
         taking.join().unwrap();
-        crew.finish(&shard);
+        crew.finish(shard);
         assert!(callers.iter().all(|caller| caller.replies() == 1));
     });
 }

@@ -9,6 +9,7 @@ use batcher_shell::{
 };
 use loom::sync::{Condvar, Mutex};
 use loom::thread::JoinHandle;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub(crate) const LATE: Duration = Duration::from_secs(3600);
 
 pub(crate) enum Model {}
 pub(crate) type Shard = batcher_shell::Shard<Model>;
+type Timer = batcher_shell::Timer<Model>;
 
 /// Who waits for a reply.
 #[derive(Default)]
@@ -56,19 +58,23 @@ impl Caller {
     }
 
     /// Writes to the put lane.
-    pub(crate) fn offer(self: &Arc<Self>, shard: &Shard, window: Duration) -> Result<(), Refused> {
+    pub(crate) fn offer(
+        self: &Arc<Self>,
+        shard: &'static Shard,
+        window: Duration,
+    ) -> Result<(), Refused> {
         self.offer_to(LaneRef::Put, shard, window)
     }
 
     /// The same, and waits no longer than this.
-    pub(crate) fn wait(self: &Arc<Self>, shard: &Shard, window: Duration, wait: Duration) {
+    pub(crate) fn wait(self: &Arc<Self>, shard: &'static Shard, window: Duration, wait: Duration) {
         self.make(LaneRef::Put, shard, window, Some(wait)).unwrap();
     }
 
     pub(crate) fn offer_to(
         self: &Arc<Self>,
         lane: LaneRef<'_>,
-        shard: &Shard,
+        shard: &'static Shard,
         window: Duration,
     ) -> Result<(), Refused> {
         self.make(lane, shard, window, None)
@@ -77,7 +83,7 @@ impl Caller {
     fn make(
         self: &Arc<Self>,
         lane: LaneRef<'_>,
-        shard: &Shard,
+        shard: &'static Shard,
         window: Duration,
         wait: Option<Duration>,
     ) -> Result<(), Refused> {
@@ -105,7 +111,7 @@ fn answer(callers: &mut Callers) -> Vec<Arc<Caller>> {
 }
 
 /// A write to the put lane that fails before it is in its slot.
-pub(crate) fn fail_to_fill(shard: &Shard) {
+pub(crate) fn fail_to_fill(shard: &'static Shard) {
     let group = Group { weight: 1, bytes: 8, ..Group::default() };
     let fail = |_: &mut Contents<Model>, _| resume_unwind(Box::new("provoked"));
     let offer = || shard.offer((), LaneRef::Put, group, LATE, None, fail);
@@ -128,14 +134,14 @@ pub(crate) struct Crew {
 
 impl Crew {
     /// Committers of these numbers join the shard.
-    pub(crate) fn join(shard: &Shard, numbers: &[u64]) -> Arc<Self> {
+    pub(crate) fn join(shard: &'static Shard, numbers: &[u64]) -> Arc<Self> {
         let (woken, arrived) = Default::default();
         let crew = Arc::new(Crew { woken, arrived, in_flight: AtomicUsize::new(0) });
         numbers.iter().for_each(|&number| crew.join_one(shard, number));
         crew
     }
 
-    pub(crate) fn join_one(self: &Arc<Self>, shard: &Shard, number: u64) {
+    pub(crate) fn join_one(self: &Arc<Self>, shard: &'static Shard, number: u64) {
         let id = WorkerId(number);
         shard.join((), id, number, Arc::new(Committer { id, crew: Arc::clone(self) }));
     }
@@ -157,7 +163,7 @@ impl Crew {
 
     /// Waits until a committer is woken, which works until nothing is left to take. Returns whose writes were
     /// committed.
-    pub(crate) fn work(&self, shard: &Shard) -> Vec<Arc<Caller>> {
+    pub(crate) fn work(&self, shard: &'static Shard) -> Vec<Arc<Caller>> {
         let id = self.next_woken();
         let (mut committed, mut done) = (Vec::new(), None);
         loop {
@@ -187,7 +193,7 @@ impl Crew {
     }
 
     /// A committer takes a batch, and dies before it has answered that.
-    pub(crate) fn kill(&self, shard: &Shard) -> WorkerId {
+    pub(crate) fn kill(&self, shard: &'static Shard) -> WorkerId {
         let id = self.next_woken();
         assert!(matches!(shard.take((), id, None), Taken::Commit(..)));
         self.in_flight.fetch_add(1, Relaxed);
@@ -200,7 +206,7 @@ impl Crew {
     }
 
     /// Works until nothing is left to do.
-    pub(crate) fn finish(&self, shard: &Shard) {
+    pub(crate) fn finish(&self, shard: &'static Shard) {
         while !self.rests() {
             self.work(shard);
         }
@@ -250,26 +256,37 @@ impl Vm for Model {
     }
 }
 
-/// Opens the shard for its next owner. The thread, if one was needed.
-pub(crate) fn open(shard: &Arc<Shard>, adoption_timeout: Duration) -> Option<JoinHandle<()>> {
+std::thread_local! {
+    /// Of the shard of this model.
+    static TIMER: Cell<Option<&'static Timer>> = const { Cell::new(None) };
+}
+
+/// A shard with a timer of its own.
+pub(crate) fn new_shard() -> &'static Shard {
+    let timer: &'static Timer = Box::leak(Box::default());
+    TIMER.set(Some(timer));
+    Box::leak(Box::new(Shard::new(0, timer.events())))
+}
+
+/// Opens the shard for its next owner. The thread of its timer, if one was needed.
+pub(crate) fn open(shard: &'static Shard, adoption_timeout: Duration) -> Option<JoinHandle<()>> {
     let mut thread = None;
+    let timer = TIMER.get().expect("it is in the thread of the model");
     let spawn = || {
-        let shard = Arc::clone(shard);
-        thread = Some(loom::thread::spawn(move || shard.serve()));
+        thread = Some(loom::thread::spawn(|| timer.run()));
         Ok(())
     };
     let config = Config { adoption_timeout, ..Config::default() };
-    shard.open((), 0, config, None, spawn, |_number, _events| ()).unwrap();
+    shard.open((), 0, config, None, || timer.start(shard, spawn), |_number| ()).unwrap();
     thread
 }
 
 /// The first owner has died.
-pub(crate) fn owner_dies(shard: &Shard) {
+pub(crate) fn owner_dies(shard: &'static Shard) {
     shard.notify(Event::OwnerDown(1));
 }
 
 /// Opens the shard without a thread, for a model that has one of its own.
-pub(crate) fn open_without_thread(shard: &Shard) {
-    let config = Config::default();
-    shard.open((), 0, config, None, || Ok(()), |_number, _events| ()).unwrap();
+pub(crate) fn open_without_thread(shard: &'static Shard) {
+    shard.open((), 0, Config::default(), None, || Ok(()), |_number| ()).unwrap();
 }

@@ -1,0 +1,186 @@
+//! What a timer does for one shard.
+//!
+//! Invariant: everybody that waits here and has no process left to hear from is told, whatever fails.
+
+use crate::batch::Batch;
+use crate::effects::Event;
+use crate::failure::{Failure, panic_text};
+use crate::shard::Shard;
+use crate::sync;
+use crate::vm::{Notice, Vm};
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Without a deadline; an event wakes the timer all the same.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How many callers are looked at under the lock that their committer and new ones need.
+const CALLERS_AT_ONCE: usize = 256;
+/// How many batches are abandoned under one lock of the shard.
+const ABANDONED_AT_ONCE: usize = 64;
+
+impl<V: Vm> Shard<V> {
+    /// Something has happened.
+    pub(crate) fn handle(&'static self, event: Event<V>) {
+        match event {
+            Event::Wake => {}
+            Event::OwnerDown(number) => self.owner_down(number),
+            Event::WorkerDown(id) => self.with(None, |state, now| state.workers.died(id, now)),
+            Event::Run(effects) => effects.run(None),
+            // Not if it comes so late that it was another's.
+            Event::Crash(owner, _) if self.locked(|state| state.owners) != owner => {}
+            Event::Crash(_, text) => self.crash(text),
+            #[cfg(feature = "seams")]
+            Event::Panic => panic!("provoked"),
+        }
+    }
+
+    /// Does what is due.
+    pub(crate) fn turn(&'static self) {
+        let now = sync::now();
+        let mut waiters = HashMap::new();
+        let turned = self.guard(None, || {
+            self.with(None, |state, _now| {
+                let was_open = !state.is_closed();
+                state.engine.handle_timeout(now);
+                if was_open && state.is_closed() {
+                    state.abandon_with = Failure::OwnerDown;
+                    // Whoever waits for a flush learns of a death at once (3.4).
+                    waiters = std::mem::take(&mut state.waiters);
+                }
+                state.workers.handle_timeout(now, state.owner.is_some());
+                (state.poll_expiry(now), state.abandon_with.clone())
+            })
+        });
+        let failure = told_of(&turned, |(_, failure)| failure);
+        // Nobody but this turn knows of them, should it have failed.
+        waiters.into_values().for_each(|waiter| V::tell(waiter, None, Some(&failure)));
+        let (looks, _) = turned.unwrap_or_else(|panic| resume_unwind(panic));
+        while self.fail_abandoned() {}
+        while self.fail_dead() {}
+        if looks {
+            self.batches().iter().for_each(|batch| self.expire(batch, now));
+        }
+    }
+
+    /// Tells the callers of a batch that have waited too long (3.7).
+    fn expire(&'static self, batch: &Batch<V>, now: Instant) {
+        let mut place = Some(0);
+        while let Some(from) = place {
+            let mut contents = batch.lock();
+            let expired = contents.answers.as_mut().expire(now, from, CALLERS_AT_ONCE);
+            for caller in expired.late {
+                V::tell_late(&mut contents.answers, caller);
+            }
+            drop(contents);
+            self.locked(|state| state.expire_at(expired.earliest));
+            place = expired.next;
+        }
+    }
+
+    /// Answers writes that are not committed any more. True: there may be more.
+    fn fail_abandoned(&'static self) -> bool {
+        let mut abandoned = Vec::new();
+        let polled = self.guard(None, || {
+            self.with(None, |state, _now| {
+                let next = std::iter::from_fn(|| state.engine.poll_abandoned());
+                abandoned.extend(next.take(ABANDONED_AT_ONCE));
+                if state.is_closed() && abandoned.len() < ABANDONED_AT_ONCE {
+                    state.swept = state.owners;
+                }
+                state.abandon_with.clone()
+            })
+        });
+        let more = abandoned.len() == ABANDONED_AT_ONCE;
+        // As above.
+        let failure = told_of(&polled, |failure| failure);
+        self.fail(abandoned.into_iter(), &failure);
+        polled.map_or_else(|panic| resume_unwind(panic), |_| more)
+    }
+
+    /// Answers the batch of a dead committer, when nobody will start a committer for that. True: there may be more.
+    fn fail_dead(&'static self) -> bool {
+        let next =
+            self.locked(|state| state.is_closed().then(|| state.workers.poll_dead()).flatten());
+        let Some((work, _reply)) = next else { return false };
+        self.fail(std::iter::once(work.batch), &Failure::CommitterDown);
+        drop(self.with(None, |state, now| state.engine.handle_commit_done(now, work.lane)));
+        true
+    }
+
+    /// Tells all callers that are left of these batches of the failure. What only a process can send is left to the
+    /// next committer that is free.
+    fn fail(&'static self, batches: impl Iterator<Item = Batch<V>>, failure: &Failure) {
+        let mut proxied = V::Proxied::default();
+        for batch in batches {
+            V::fail(&mut batch.lock().answers, failure, &mut proxied);
+        }
+        self.proxy(None, proxied);
+    }
+
+    /// Has a committer send replies.
+    pub fn proxy(&'static self, sender: Option<V::Env<'_>>, proxied: V::Proxied) {
+        if !V::is_empty(&proxied) {
+            self.with(sender, |state, _now| state.proxied.push(proxied));
+        }
+    }
+
+    /// An owner has died. Only the present one matters.
+    fn owner_down(&'static self, number: u64) {
+        self.locked(|state| {
+            if state.owners == number && state.owner.take().is_some() {
+                state.engine.handle_owner_down(sync::now());
+            }
+        });
+    }
+
+    /// The library has failed: everybody who waits is told, the owner is to end with it (10.5).
+    pub(crate) fn crash(&'static self, text: Arc<str>) {
+        let failure = Failure::Crashed(Arc::clone(&text));
+        let (owner, waiters, batches) = self.locked(|state| {
+            let owner = state.owner();
+            let mut batches: Vec<_> = state.workers.batches().collect();
+            let closed = catch_unwind(AssertUnwindSafe(|| self.shut(state, failure.clone())));
+            if closed.is_err() {
+                batches.extend(std::mem::take(&mut state.engine).into_contents());
+            }
+            (owner, std::mem::take(&mut state.waiters), batches)
+        });
+        self.fail(batches.into_iter(), &failure);
+        waiters.into_values().for_each(|waiter| V::tell(waiter, None, Some(&failure)));
+        if let Some(owner) = owner {
+            V::notify(&owner, None, Notice::Crashed(&text));
+        }
+    }
+
+    /// When there is something to do next. `None`: never, until it is opened again.
+    pub(crate) fn next_look(&'static self) -> Option<Instant> {
+        let mut leaving = Vec::new();
+        let next = self.locked(|state| {
+            // Not if it was closed since: then an event has come.
+            if state.is_closed() && state.swept == state.owners {
+                // They find that there is no more to come.
+                state.dismisses = true;
+                leaving.extend(std::iter::from_fn(|| state.workers.wake()));
+                if state.engine.in_flight() == 0 {
+                    return None;
+                }
+            }
+            let next = state.next_deadline().unwrap_or(sync::now() + FOREVER);
+            state.looks_at = Some(next);
+            Some(next)
+        });
+        leaving.iter().for_each(|committer| V::wake(committer, None));
+        next
+    }
+}
+
+/// What is said of a piece of work that has failed, or is to be said by it.
+fn told_of<T>(done: &std::thread::Result<T>, says: impl FnOnce(&T) -> &Failure) -> Failure {
+    match done {
+        Ok(done) => says(done).clone(),
+        Err(panic) => Failure::Crashed(panic_text(&**panic)),
+    }
+}
