@@ -46,16 +46,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   """
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{
-    Async,
     Commit,
     Count,
+    Flush,
     From,
     Native,
     Options,
     Owner,
-    Queue,
     Settings,
-    Snapshot
+    Snapshot,
+    Write
   }
 
   import From, only: [is_from: 1]
@@ -167,7 +167,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
             "the window must be at most #{@max_window_ms} milliseconds, got: #{window_ms}"
     end
 
-    case Queue.write(shard, prefix, command, Count.command(command), window_ms) do
+    case Write.call(shard, prefix, command, Count.command(command), window_ms) do
       {:reply, reply} -> reply
       :not_running -> Commit.run_single(shard, command)
       :timeout -> time_out(:write, [shard, prefix, command, window_ms])
@@ -241,7 +241,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
     from!(from)
     window_ms = Settings.generic_window_ms()
 
-    case Async.write(shard, :single, [command], window_ms, from, sync_token) do
+    case Write.Async.write(shard, :single, [command], window_ms, from, sync_token) do
       :ok -> :ok
       :not_running -> {:direct, Commit.run_single(shard, command)}
     end
@@ -254,7 +254,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   @spec flush(shard, timeout) :: :ok | {:error, {:timeout, mfa_call} | term}
         when mfa_call: {module, atom, list}
   def flush(shard, timeout \\ 30_000) when is_integer(shard) and is_timeout(timeout) do
-    case Queue.flush(shard, timeout) do
+    case Flush.run(shard, timeout) do
       {:reply, result} -> result
       :not_running -> :ok
       :timeout -> {:error, {:timeout, {__MODULE__, :flush, [shard, timeout]}}}
@@ -310,7 +310,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
        do: directly(shard, lane, list)
 
   defp sync(shard, lane, list, count, window_ms, function) do
-    case Queue.write(shard, lane, list, count, window_ms) do
+    case Write.call(shard, lane, list, count, window_ms) do
       {:reply, reply} -> reply
       :not_running -> directly(shard, lane, list)
       :timeout -> time_out(function, [shard, list])
@@ -319,7 +319,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   end
 
   defp async(shard, lane, list, window_ms, from, sync_token) do
-    case Async.write(shard, lane, list, window_ms, from, sync_token) do
+    case Write.Async.write(shard, lane, list, window_ms, from, sync_token) do
       :ok -> :ok
       :not_running -> {:direct, directly(shard, lane, list)}
     end

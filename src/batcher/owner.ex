@@ -21,10 +21,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     Committer,
     Native,
     Options,
-    Raw,
     Responder,
     Snapshot,
-    Telemetry
+    Telemetry,
+    Write
   }
 
   # Ready before the first write.
@@ -201,7 +201,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   defp handle({:"$gen_cast", :stop}, state), do: ending(state, :normal, state.drain_timeout)
 
   defp handle({:"$gen_cast", request}, state) do
-    Raw.cast(state.shard, request)
+    Write.Raw.cast(state.shard, request)
     state
   end
 
@@ -257,7 +257,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   end
 
   defp handle_call(request, from, state) when is_from(from) do
-    Raw.call(state.shard, request, from)
+    Write.Raw.call(state.shard, request, from)
     state
   end
 
@@ -337,11 +337,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
         sweep(state, flushed)
 
       {:"$gen_call", from, request} when is_from(from) ->
-        Raw.call(state.shard, request, from)
+        Write.Raw.call(state.shard, request, from)
         sweep(state, flushed)
 
       {:"$gen_cast", request} ->
-        Raw.cast(state.shard, request)
+        Write.Raw.cast(state.shard, request)
         sweep(state, flushed)
 
       _other ->
