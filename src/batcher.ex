@@ -50,6 +50,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
     Count,
     Flush,
     From,
+    Name,
     Native,
     Options,
     Owner,
@@ -114,7 +115,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
 
   @doc "The name that the batcher of a shard is registered under (1.1)."
   @spec name(shard) :: atom
-  def name(shard) when is_integer(shard), do: :"ferricstore_waraft_backend_batcher_#{shard}"
+  def name(shard) when is_integer(shard), do: Name.of(shard)
 
   @doc """
   Starts the batcher of a shard. Options: see the module.
@@ -267,7 +268,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   """
   @spec stop(shard) :: :ok
   def stop(shard) when is_integer(shard) do
-    case Process.whereis(name(shard)) do
+    case Name.owner(shard) do
       nil ->
         :ok
 

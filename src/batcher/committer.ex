@@ -19,8 +19,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   #
   # And from its own timer `{committer, :look}`, to see whether it rests.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Commit, Count, From, Native, Settings, Telemetry}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{
+    Commit,
+    Count,
+    From,
+    Library,
+    Name,
+    Native,
+    Settings,
+    Telemetry
+  }
 
   # Rests this long before it gives memory back, or leaves if enough others rest.
   @rest_ms 5_000
@@ -72,7 +80,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   # The owner that started this one may have been followed by another, which links to those who
   # have joined before it came.
   defp link_to_owner(shard) do
-    case Process.whereis(Batcher.name(shard)) do
+    case Name.owner(shard) do
       nil -> :ok
       owner -> Process.link(owner)
     end
@@ -108,7 +116,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         __MODULE__.loop(look_later(%{state | worked?: false}))
 
       {^ref, :look} ->
-        if known(fn -> Native.retire(ref, @resting) end),
+        if Library.call(fn -> Native.retire(ref, @resting) end),
           do: :ok,
           else: :proc_lib.hibernate(__MODULE__, :loop, [%{state | looks?: false}])
 
@@ -120,12 +128,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
   # What is taken comes as messages, before anything that others send later.
   defp take(%{ref: ref} = state) do
-    case known(fn -> Native.take(ref) end) do
+    case Library.call(fn -> Native.take(ref) end) do
       :leave ->
         :ok
 
       :large ->
-        :sent = known(fn -> Native.send_batch(ref) end)
+        :sent = Library.call(fn -> Native.send_batch(ref) end)
         __MODULE__.loop(state)
 
       _sent_or_rest ->
@@ -213,7 +221,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     behind && behind + groups
   end
 
-  defp gathered(ref), do: known(fn -> Native.gathered(ref) end)
+  defp gathered(ref), do: Library.call(fn -> Native.gathered(ref) end)
 
   defp patience(commit_us), do: min(div(commit_us, @patience), @most_patience_us)
 
@@ -291,28 +299,21 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     end
   end
 
-  defp answer_some(ref, :slices, list), do: known(fn -> Native.answer_slices(ref, list) end)
-  defp answer_some(ref, :each, reply), do: known(fn -> Native.answer_each(ref, reply) end)
+  defp answer_some(ref, :slices, list),
+    do: Library.call(fn -> Native.answer_slices(ref, list) end)
+
+  defp answer_some(ref, :each, reply), do: Library.call(fn -> Native.answer_each(ref, reply) end)
 
   # Until responders have sent what they were given: mostly they have by now. Each time on a time slice of its own, as
   # in `send_all/2`.
   defp finish(ref) do
-    {progress, proxied} = known(fn -> Native.finish(ref) end)
+    {progress, proxied} = Library.call(fn -> Native.finish(ref) end)
     From.deliver(proxied)
 
     if progress == :more do
       :erlang.yield()
       finish(ref)
     end
-  end
-
-  @doc "Calls the library. If its module was loaded again, and knows nothing of this process (see `Native`), exits."
-  @spec known((() -> result)) :: result when result: term
-  def known(call) do
-    call.()
-  rescue
-    # What was raised may hold all replies: not for callers to be told (9.5).
-    ArgumentError -> exit({:shutdown, :library_reloaded})
   end
 
   # A process may be killed between two of its time slices, never within one: who is passed is

@@ -13,12 +13,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   import Ferricstore.Raft.WARaftBackend.Batcher.From, only: [is_from: 1]
   require Logger
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher
-
   alias Ferricstore.Raft.WARaftBackend.Batcher.{
     Budgets,
     Commit,
     Committer,
+    Name,
     Native,
     Options,
     Responder,
@@ -59,7 +58,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     {telemetry?, single_backend} = {Telemetry.available?(), Commit.single_backend()}
     measured = Budgets.find(options.apply_context)
 
-    with :ok <- register(Batcher.name(shard)),
+    with :ok <- register(Name.of(shard)),
          budgets = Budgets.open(shard, measured),
          {:ok, committers} <- Native.open(shard, Options.native(options, budgets)) do
       state = %__MODULE__{
@@ -161,7 +160,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
 
   defp traced(state, message) do
     event = {:in, describe(message)}
-    name = Batcher.name(state.shard)
+    name = Name.of(state.shard)
     %{state | debug: :sys.handle_debug(state.debug, &write_event/3, name, event)}
   end
 
@@ -316,7 +315,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   defp finish(state, result, timer, reason) do
     Process.cancel_timer(timer)
     Native.close(state.shard)
-    name = Batcher.name(state.shard)
+    name = Name.of(state.shard)
     if Process.whereis(name) == self(), do: Process.unregister(name)
     flushed = if result == :ok, do: :ok, else: {:error, :shutting_down}
     Enum.each(state.flushes, fn {_tag, from} -> GenServer.reply(from, flushed) end)

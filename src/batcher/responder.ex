@@ -5,7 +5,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Responder do
   #
   # Invariant: no reply depends on it. What it has not sent when its batch is to end, the committer sends.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Committer, From, Native}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{From, Library, Native}
 
   # Waits awake for so long if the handover before came no longer ago.
   @stay_us 60
@@ -74,7 +74,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Responder do
   # Each handover on a time slice of its own, begun by waiting or by a yield: within one a process can't be killed, so
   # that whatever it was left to send is sent.
   defp respond(ref) do
-    {more?, proxied} = Committer.known(fn -> Native.respond(ref) end)
+    {more?, proxied} = Library.call(fn -> Native.respond(ref) end)
     From.deliver(proxied)
 
     if more? do

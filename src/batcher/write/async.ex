@@ -5,8 +5,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write.Async do
   # Invariant: `:ok` means that exactly one reply reaches `from` and that the token is released
   # exactly once; any other outcome leaves both to the caller.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Count, From, Settings, SyncToken, Write}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Count, From, Name, Settings, SyncToken, Write}
 
   @deferred_ms 30_000
   @handoff_ms 1_000
@@ -48,7 +47,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write.Async do
   end
 
   defp defer(pid, shard, queue, from, sync_token) do
-    case Process.whereis(Batcher.name(shard)) do
+    case Name.owner(shard) do
       nil ->
         :not_running
 
