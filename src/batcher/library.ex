@@ -5,10 +5,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Library do
   # Invariant: if the library was loaded again, and knows nothing of the process any more, the process exits, with a
   # reason that holds no payload.
   #
-  # No function of `Native`: on the stack of a process it would be old code once that module is deleted, and who
-  # loads the module again would wait for that process.
+  # Not in `Native`: once that module is deleted, its functions are old code, and as long as they are on the stack of
+  # a process, the library can't be loaded again.
 
-  @doc "Makes a call of the library. Exits if its module was loaded again (see `Native`)."
+  @doc "Makes a call of the library. Exits if the library was loaded again (see `Native`)."
   @spec call((() -> result)) :: result when result: term
   def call(call) do
     call.()

@@ -4,8 +4,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   # for some, watches them, drains at the end. No write passes through it, but for the raw messages
   # of contract 3.8.
   #
-  # Not a `GenServer`, though it speaks like one: that would show its own state to `:sys.get_state/1`,
-  # and let it be replaced; what the host wants to see there is the shard's (3.9).
+  # Not a `GenServer`, though it speaks like one: a `GenServer` shows its own state to `:sys.get_state/1` and lets it
+  # be replaced; what the host wants to see there is the state of the shard (3.9).
   #
   # Invariant: what is queued belongs to the shard. If this process is killed, another owner takes
   # it over; only an orderly end closes the shard. No payload is left in what others are shown of it.
@@ -53,8 +53,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   def init(parent, shard, options) do
     Process.flag(:trap_exit, true)
 
-    # Before the name is taken: to look for a module that isn't there takes time, and who writes to a shard that is
-    # not open yet commits directly.
+    # Before the name is taken: to look for a module that isn't there takes time, and callers who write to a
+    # shard that is not open yet commit directly.
     {telemetry?, single_backend} = {Telemetry.available?(), Commit.single_backend()}
     measured = Budgets.find(options.apply_context)
 
@@ -95,7 +95,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   rescue
     ArgumentError ->
       case Process.whereis(name) do
-        # It has ended meanwhile.
+        # The process that had the name has ended meanwhile.
         nil -> register(name)
         pid -> {:error, {:already_started, pid}}
       end
@@ -260,7 +260,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     state
   end
 
-  # Whoever made this up can't be answered.
+  # The sender of a made-up `from` can't be answered.
   defp handle_call(_request, _from, state), do: state
 
   defp start_committers(state, count) when count > 0 do
@@ -272,8 +272,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
 
   # --- The end
 
-  # A supervisor that crashes starts another owner soon, which shall not wait for this one (10.4). Whoever else has
-  # started this one and has ended took it along, in whatever way it ended.
+  # A supervisor that crashes starts another owner soon, which shall not wait for this one (10.4). Any other parent
+  # takes this owner along when it ends, in whatever way.
   defp parent_down(state, reason) do
     cond do
       orderly?(reason) -> ending(state, reason, state.shutdown_timeout)
@@ -298,7 +298,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     end
   end
 
-  # Asked once more, perhaps with less time. A supervisor wants to see its own reason.
+  # Asked to end once more, perhaps with less time. A supervisor wants to see its own reason.
   defp ending(%{ending: {tag, timer, before}} = state, reason, timeout) do
     left = Process.cancel_timer(timer) || 0
     timer = Process.send_after(self(), {tag, :too_late}, min(left, timeout))
@@ -324,8 +324,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     {:exit, reason}
   end
 
-  # Whoever called when it was too late is answered as well, but for who waits for a flush that nobody will tell of
-  # (`nil`): it hears of the death. Nothing is left to be shown in a report.
+  # Callers that came too late are answered as well. `flushed` is the answer to a flush; `nil`: there is none, and who
+  # waits for it hears of the owner's death. Nothing is left to be shown in a report.
   defp sweep(state, flushed) do
     receive do
       {:"$gen_call", from, :stop} when is_from(from) ->

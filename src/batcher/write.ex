@@ -26,11 +26,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write do
   @spec call(integer, Native.lane(), term, Count.count(), non_neg_integer) ::
           {:reply, term} | :timeout | :not_running | error
   def call(shard, lane, item, count, window_ms) do
-    # Made here, so that the receive below skips all messages that were here before it.
+    # Made by this process, so that the receive below skips all messages that were here before it.
     tag = make_ref()
 
     case offer(shard, lane, item, count, window_ms, tag, wait_ms(window_ms)) do
-      # The library sees to it that this ends: a timer of each caller's own would cost a quarter of
+      # The library sees to it that this wait ends: a timer of each caller's own would cost a quarter of
       # the whole call.
       :queued ->
         receive do

@@ -13,7 +13,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write.Async do
   @typedoc "A lane with more than one caller's list: any but a namespace's."
   @type lane :: :batch | :single | :put_batch | :delete_batch
 
-  @doc "Queues a list; `:not_running` if there is no batcher to take it, or its window is none."
+  @doc "Queues a list; `:not_running` if there is no batcher to take it, or `window_ms` is `:direct`."
   @spec write(integer, lane, list, non_neg_integer | :direct, GenServer.from(), term) ::
           :ok | :not_running
   def write(shard, lane, list, window_ms, from, sync_token) do
@@ -27,18 +27,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write.Async do
         :not_running
 
       {:defer, pid} ->
-        queue = fn -> now(shard, lane, list, count, window_ms, from, sync_token) end
-        defer(pid, shard, queue, from, sync_token)
+        offer = fn -> offer(shard, lane, list, count, window_ms, from, sync_token) end
+        defer(pid, shard, offer, from, sync_token)
 
       _none ->
-        now(shard, lane, list, count, window_ms, from, sync_token)
+        offer(shard, lane, list, count, window_ms, from, sync_token)
     end
   end
 
   defp count(lane, list) when lane in [:batch, :single], do: Count.commands(list)
   defp count(_lane, list), do: Count.items(list)
 
-  defp now(shard, lane, list, count, window_ms, from, sync_token) do
+  defp offer(shard, lane, list, count, window_ms, from, sync_token) do
     case Write.offer(shard, lane, list, count, window_ms, From.own(from)) do
       :queued -> SyncToken.release(sync_token)
       :not_running -> :not_running
@@ -46,7 +46,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write.Async do
     end
   end
 
-  defp defer(pid, shard, queue, from, sync_token) do
+  defp defer(pid, shard, offer, from, sync_token) do
     case Name.owner(shard) do
       nil ->
         :not_running
@@ -57,7 +57,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write.Async do
         helper =
           spawn(fn ->
             if token_arrived?(ref, sync_token) and continued?(pid, owner) and
-                 SyncToken.transfer(sync_token, owner) and queue.() != :not_running,
+                 SyncToken.transfer(sync_token, owner) and offer.() != :not_running,
                do: :ok,
                else: refuse(:shutting_down, from, sync_token)
           end)

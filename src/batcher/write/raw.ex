@@ -67,13 +67,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write.Raw do
       {:error, _} = error -> GenServer.reply(from, error)
     end
   catch
-    # The host's measuring (16.3), of a command that it does not understand.
+    # The host's modules (16.3) failed to measure a command that they do not understand.
     _kind, _reason -> refuse(from, request)
   end
 
   defp refuse(from, request), do: GenServer.reply(from, {:error, {:invalid_request, request}})
 
-  # What failed, without what it was about.
+  # The kind of a failure, without the terms that failed.
   defp describe(:error, %module{}), do: inspect(module)
   defp describe(kind, _reason), do: inspect(kind)
 
