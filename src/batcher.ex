@@ -46,16 +46,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   """
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{
-    Async,
     Commit,
     Count,
+    Flush,
     From,
+    Name,
     Native,
     Options,
     Owner,
-    Queue,
     Settings,
-    Snapshot
+    Snapshot,
+    Write
   }
 
   import From, only: [is_from: 1]
@@ -114,7 +115,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
 
   @doc "The name that the batcher of a shard is registered under (1.1)."
   @spec name(shard) :: atom
-  def name(shard) when is_integer(shard), do: :"ferricstore_waraft_backend_batcher_#{shard}"
+  def name(shard) when is_integer(shard), do: Name.of(shard)
 
   @doc """
   Starts the batcher of a shard. Options: see the module.
@@ -167,7 +168,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
             "the window must be at most #{@max_window_ms} milliseconds, got: #{window_ms}"
     end
 
-    case Queue.write(shard, prefix, command, Count.command(command), window_ms) do
+    case Write.call(shard, prefix, command, Count.command(command), window_ms) do
       {:reply, reply} -> reply
       :not_running -> Commit.run_single(shard, command)
       :timeout -> time_out(:write, [shard, prefix, command, window_ms])
@@ -241,7 +242,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
     from!(from)
     window_ms = Settings.generic_window_ms()
 
-    case Async.write(shard, :single, [command], window_ms, from, sync_token) do
+    case Write.Async.write(shard, :single, [command], window_ms, from, sync_token) do
       :ok -> :ok
       :not_running -> {:direct, Commit.run_single(shard, command)}
     end
@@ -254,7 +255,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   @spec flush(shard, timeout) :: :ok | {:error, {:timeout, mfa_call} | term}
         when mfa_call: {module, atom, list}
   def flush(shard, timeout \\ 30_000) when is_integer(shard) and is_timeout(timeout) do
-    case Queue.flush(shard, timeout) do
+    case Flush.run(shard, timeout) do
       {:reply, result} -> result
       :not_running -> :ok
       :timeout -> {:error, {:timeout, {__MODULE__, :flush, [shard, timeout]}}}
@@ -267,7 +268,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   """
   @spec stop(shard) :: :ok
   def stop(shard) when is_integer(shard) do
-    case Process.whereis(name(shard)) do
+    case Name.owner(shard) do
       nil ->
         :ok
 
@@ -310,7 +311,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
        do: directly(shard, lane, list)
 
   defp sync(shard, lane, list, count, window_ms, function) do
-    case Queue.write(shard, lane, list, count, window_ms) do
+    case Write.call(shard, lane, list, count, window_ms) do
       {:reply, reply} -> reply
       :not_running -> directly(shard, lane, list)
       :timeout -> time_out(function, [shard, list])
@@ -319,7 +320,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   end
 
   defp async(shard, lane, list, window_ms, from, sync_token) do
-    case Async.write(shard, lane, list, window_ms, from, sync_token) do
+    case Write.Async.write(shard, lane, list, window_ms, from, sync_token) do
       :ok -> :ok
       :not_running -> {:direct, directly(shard, lane, list)}
     end

@@ -1,7 +1,7 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Budgets do
   @moduledoc false
-  # What a commit may be to the host's state machine, and what a group is (contract 16.3). Both are
-  # known by modules of the host's, which are looked for at run time.
+  # What a commit may be to the host's state machine, and what a group is (contract 16.3). Modules of the
+  # host's know both; they are looked for at run time.
   #
   # Invariant: groups are measured in the process that writes them, before anything is queued.
 
@@ -35,10 +35,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Budgets do
     end
   end
 
-  @doc "The budgets of a shard that is about to be opened with this."
+  @doc "Has the groups of a shard that is about to be opened measured with what `find/1` found; the shard's budgets."
   @spec open(non_neg_integer, {term, usage} | nil) :: usage | nil
   def open(shard, nil) do
-    # What isn't there costs nothing to erase, nor does what is there to put.
+    # To erase a term that isn't there costs nothing, nor does it to put one that is there.
     :persistent_term.erase({__MODULE__, shard})
     nil
   end
@@ -78,7 +78,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Budgets do
     end
   end
 
-  # None any more if the shard was just started anew without one: then it is the host's to refuse.
+  # No context any more if the shard was just started anew without one: then the host's modules have to refuse.
   defp context(shard), do: elem(:persistent_term.get({__MODULE__, shard}, {:ok, nil}), 1)
 
   defp budget(context, key) when is_map_key(context, key), do: limit(Map.fetch!(context, key))

@@ -1,6 +1,8 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
   @moduledoc false
   # The call of the backend, from a committer or straight from a caller (contract 7.1, 10.1, 14.1, 16.2).
+  #
+  # Invariant: one call here is one call of the backend; nothing is tried again.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Settings
 
@@ -24,7 +26,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
     apply(Settings.backend(), function, [shard, writes])
   end
 
-  @doc "Commits one command straight from the caller: its reply, bare, or what else the backend says (10.1, 16.2)."
+  @doc """
+  Commits one command straight from the caller: the reply to the command, bare, or what else the backend says (10.1,
+  16.2).
+  """
   @spec run_single(integer, tuple) :: term
   def run_single(shard, command) do
     if Settings.exports?(Settings.backend(), :__commit_single_direct__, 2) do
@@ -38,7 +43,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
   end
 
   @doc """
-  The backend, if it has a function of its own for a batch of one command in all (16.2). Asked when a batcher starts.
+  The backend, if it has a function of its own for a batch of one command in all (16.2). Looked for when a batcher
+  starts.
   """
   @spec single_backend() :: module | nil
   def single_backend do

@@ -1,7 +1,7 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   @moduledoc false
   # A committing process: takes a batch, calls the backend, has the callers answered, takes the next. Belongs to its
-  # shard, not to the owner that started it: it outlives that one.
+  # shard, not to the owner that started it: a committer outlives its owner.
   #
   # Invariant: between two batches its mailbox holds nothing that it will not throw away, and each
   # batch that it takes is handed to the backend once and answered, whatever the backend does.
@@ -19,8 +19,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   #
   # And from its own timer `{committer, :look}`, to see whether it rests.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Commit, Count, From, Native, Settings, Telemetry}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{
+    Commit,
+    Count,
+    From,
+    Library,
+    Name,
+    Native,
+    Settings,
+    Telemetry
+  }
 
   # Rests this long before it gives memory back, or leaves if enough others rest.
   @rest_ms 5_000
@@ -47,7 +55,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   """
   @spec start_link(integer, boolean, module | nil) :: pid
   def start_link(shard, telemetry?, single_backend) do
-    # What waits is no part of the heap: it would be copied whenever that is cleaned.
+    # Messages that wait are no part of the heap: they would be copied whenever garbage is collected.
     options = [:link, message_queue_data: :off_heap]
     :proc_lib.spawn_opt(__MODULE__, :init, [shard, telemetry?, single_backend], options)
   end
@@ -69,10 +77,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     loop(look_later(state))
   end
 
-  # The owner that started this one may have been followed by another, which links to those who
-  # have joined before it came.
+  # The owner that started this committer may have been followed by another, which links itself to the committers
+  # that had joined when it opened the shard.
   defp link_to_owner(shard) do
-    case Process.whereis(Batcher.name(shard)) do
+    case Name.owner(shard) do
       nil -> :ok
       owner -> Process.link(owner)
     end
@@ -108,7 +116,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         __MODULE__.loop(look_later(%{state | worked?: false}))
 
       {^ref, :look} ->
-        if known(fn -> Native.retire(ref, @resting) end),
+        if Library.call(fn -> Native.retire(ref, @resting) end),
           do: :ok,
           else: :proc_lib.hibernate(__MODULE__, :loop, [%{state | looks?: false}])
 
@@ -120,12 +128,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
   # What is taken comes as messages, before anything that others send later.
   defp take(%{ref: ref} = state) do
-    case known(fn -> Native.take(ref) end) do
+    case Library.call(fn -> Native.take(ref) end) do
       :leave ->
         :ok
 
       :large ->
-        :sent = known(fn -> Native.send_batch(ref) end)
+        :sent = Library.call(fn -> Native.send_batch(ref) end)
         __MODULE__.loop(state)
 
       _sent_or_rest ->
@@ -185,35 +193,37 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     started = System.monotonic_time(:microsecond)
     {function, writes} = call(state, lane, function, list)
     result = run(state.shard, function, writes)
-    flush_us = System.monotonic_time(:microsecond) - started
+    commit_us = System.monotonic_time(:microsecond) - started
     {how, reply, outcome} = verdict(function, result, expected)
-    all = if flush_us >= @long_commit_us, do: with_those_behind(state.ref, groups)
+    awaited = if commit_us >= @long_commit_us, do: callers_to_await(state.ref, groups)
     answered = answer(state.ref, how, reply)
 
-    # Those just answered run first: their next writes are the next batch.
+    # The callers just answered run first: their next writes are the next batch.
     :erlang.yield()
     if answered == :handed_over, do: finish(state.ref)
-    if state.telemetry?, do: Telemetry.emit(state.shard, lane, info, flush_us, outcome)
-    if all, do: gather(state.ref, all, System.monotonic_time(:microsecond) + patience(flush_us))
+    if state.telemetry?, do: Telemetry.emit(state.shard, lane, info, commit_us, outcome)
+
+    if awaited,
+      do: gather(state.ref, awaited, System.monotonic_time(:microsecond) + patience(commit_us))
   end
 
-  # After a long commit those just answered get a moment more: on a scheduler that has to wake first,
+  # After a long commit the callers just answered get a moment more: on a scheduler that has to wake first,
   # they are too late otherwise, and wait for one commit of others and then for their own.
-  defp gather(ref, all, until) do
+  defp gather(ref, awaited, until) do
     gathered = gathered(ref)
 
-    if gathered != nil and gathered < all and System.monotonic_time(:microsecond) < until do
+    if gathered != nil and gathered < awaited and System.monotonic_time(:microsecond) < until do
       :erlang.yield()
-      gather(ref, all, until)
+      gather(ref, awaited, until)
     end
   end
 
-  defp with_those_behind(ref, groups) do
+  defp callers_to_await(ref, groups) do
     behind = gathered(ref)
     behind && behind + groups
   end
 
-  defp gathered(ref), do: known(fn -> Native.gathered(ref) end)
+  defp gathered(ref), do: Library.call(fn -> Native.gathered(ref) end)
 
   defp patience(commit_us), do: min(div(commit_us, @patience), @most_patience_us)
 
@@ -241,7 +251,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   defp verdict(_function, result, expected), do: verdict(result, expected)
 
   # The backend may have put all replies of a command that counts other than 1 into its one result. Such a command
-  # has the batch to itself, so that whatever else came is its own.
+  # has the batch to itself, so that any other result is a result of this command.
   defp unfold(result, expected) do
     replies =
       case result do
@@ -273,7 +283,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
   defp verdict(result, _expected), do: {:each, result, result}
 
-  # Mostly the list is as it should be.
+  # Mostly the backend has given as many replies as it should.
   defp count(list, expected) when expected <= @short,
     do: if(Count.exactly?(list, expected), do: expected, else: Count.items(list))
 
@@ -291,13 +301,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     end
   end
 
-  defp answer_some(ref, :slices, list), do: known(fn -> Native.answer_slices(ref, list) end)
-  defp answer_some(ref, :each, reply), do: known(fn -> Native.answer_each(ref, reply) end)
+  defp answer_some(ref, :slices, list),
+    do: Library.call(fn -> Native.answer_slices(ref, list) end)
+
+  defp answer_some(ref, :each, reply), do: Library.call(fn -> Native.answer_each(ref, reply) end)
 
   # Until responders have sent what they were given: mostly they have by now. Each time on a time slice of its own, as
   # in `send_all/2`.
   defp finish(ref) do
-    {progress, proxied} = known(fn -> Native.finish(ref) end)
+    {progress, proxied} = Library.call(fn -> Native.finish(ref) end)
     From.deliver(proxied)
 
     if progress == :more do
@@ -306,17 +318,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     end
   end
 
-  @doc "Calls the library. If its module was loaded again, and knows nothing of this process (see `Native`), exits."
-  @spec known((() -> result)) :: result when result: term
-  def known(call) do
-    call.()
-  rescue
-    # What was raised may hold all replies: not for callers to be told (9.5).
-    ArgumentError -> exit({:shutdown, :library_reloaded})
-  end
-
-  # A process may be killed between two of its time slices, never within one: who is passed is
-  # answered, who isn't is left to the committer that goes on with the batch of this one.
+  # A process may be killed between two of its time slices, never within one: callers that were passed are answered,
+  # the others are left to the committer that goes on with this batch.
   defp send_all(_ref, []), do: :ok
 
   defp send_all(ref, proxied) do

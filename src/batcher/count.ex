@@ -1,11 +1,12 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Count do
   @moduledoc false
-  # How many replies a command or a list expects (contract 6.2). The one rule for counting, and so
-  # for splitting. Lists of any length and depth: nothing here holds a scheduler.
+  # How many replies a command or a list expects (contract 6.2): the one rule for counting, and so for splitting.
+  #
+  # Invariant: lists of any length and depth are counted, improper ones found out, and no scheduler is held meanwhile.
 
   @type count :: non_neg_integer | :improper
 
-  @doc "Of one command."
+  @doc "The replies that one command expects."
   @spec command(tuple) :: count
   def command({kind, list} = command)
       when kind in [:put_batch, :delete_batch, :batch] and is_list(list),
@@ -13,11 +14,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Count do
 
   def command(_command), do: 1
 
-  @doc "Of a list of commands."
+  @doc "The replies that a list of commands expects."
   @spec commands(maybe_improper_list) :: count
   def commands(list), do: proper(fn -> sum(list, 0) end)
 
-  @doc "Of a list of entries or keys."
+  @doc "The replies that a list of entries or keys expects: one for each."
   @spec items(maybe_improper_list) :: count
   def items(list), do: proper(fn -> long(list, 0) end)
 

@@ -2,7 +2,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.From do
   @moduledoc false
   # Whom a reply goes to: a `GenServer.from`, whatever `GenServer.reply/2` can send to (contract 3.3).
   #
-  # Invariant: what is none is found out before anything is queued.
+  # Invariant: a term that is no such `from` is found out before anything is queued.
 
   @typedoc "A `from` as `Native.offer/8` takes it."
   @type native :: GenServer.from() | {:other, to :: term, tag :: term}
@@ -17,19 +17,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.From do
   defguardp is_destination(to)
             when is_pid(to) or is_reference(to) or is_name(to) or is_name_on_node(to)
 
-  @doc "Whether a term is one: `{to, tag}`, `to` a process, an alias, a name, or a name on a node."
+  @doc "Whether a term is a `from`: `{to, tag}`, `to` a process, an alias, a name, or a name on a node."
   defguard is_from(from)
            when is_tuple(from) and tuple_size(from) == 2 and is_destination(elem(from, 0))
 
   @doc """
-  Of a write of the calling process. An alias counts as its: so the library knows who has just been answered (5.4).
+  The `from` of a write of the calling process. An alias counts as an alias of that process: so the library knows which
+  process has just been answered (5.4).
   """
   @spec own(GenServer.from()) :: native
   def own({to, _tag} = from) when is_pid(to), do: from
   def own({to, _tag} = from) when is_reference(to) and node(to) == node(), do: from
   def own({to, tag}), do: {:other, to, tag}
 
-  @doc "Of a write that some other process has sent to the calling one."
+  @doc "The `from` of a write that some other process has sent to the calling one."
   @spec others(GenServer.from()) :: native
   def others({to, _tag} = from) when is_pid(to), do: from
   def others({to, tag}), do: {:other, to, tag}

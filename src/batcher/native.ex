@@ -1,12 +1,12 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @moduledoc false
   # The functions of the shared library. A module of its own, so that all others can be reloaded
-  # while batchers run: this one can't, the library stays with the version that loaded it.
+  # while batchers run: `Native` can't, the library stays with the version that loaded it.
   #
   # Invariant: every function has a body here that is right while no library is loaded, when no
   # batcher can run. Nothing ends in `undef`, unless the code server is told to delete this module.
   #
-  # What the code server does to it while batchers run:
+  # What the code server does to this module while batchers run:
   #
   #   * `:code.load_file/1` and the like fail with `:on_load_failure`, and what is loaded goes on.
   #   * `:code.purge/1` does nothing: it removes old code, and there is none.
@@ -14,11 +14,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   #     waits for that, as with any module (in embedded mode it is `undef`, until somebody calls
   #     `:code.load_file/1`). No library can be loaded while old code holds it, so `load/0` purges
   #     that first.
-  #   * `:code.purge/1` after that kills who is inside a long call, on a dirty scheduler: what such a
+  #   * `:code.purge/1` after that kills the processes inside a long call, on a dirty scheduler: what such a
   #     process has queued is committed nevertheless. The library stays mapped (`-z nodelete`), with
   #     its shards, queues and threads.
   #
-  # A library that is loaded again has new types of resources and refuses those of before: each
+  # A library that is loaded again has new types of resources and refuses the former resources: each
   # committer ends at the next call that it makes, its batch is answered as in 9.5, another one takes
   # its place. A file that was replaced meanwhile is another library, one without shards: batchers
   # must be restarted then.
@@ -67,7 +67,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
         if loaded() == :ok and not alone?,
           do: {:error, reason},
           # The module stays, with the bodies below: callers commit directly, start_link tells why.
-          # Were it refused, all who wait for the code server to load it would do so for ever.
+          # Were it refused, all processes that wait for the code server to load it would wait for ever.
           else: :persistent_term.put(@state, {:error, {kind, to_string(text)}})
     end
   end
@@ -83,7 +83,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
     end
   end
 
-  # Who is inside a long call comes out of it soon, and is killed only if not.
+  # A process inside a long call comes out of it soon, and is killed only if not.
   defp purge(0), do: :code.purge(__MODULE__)
 
   defp purge(tries) do

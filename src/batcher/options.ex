@@ -1,6 +1,8 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
   @moduledoc false
   # The options of `Batcher.start_link/2`: one table, from which checks and documentation are made.
+  #
+  # Invariant: what `check/1` lets through, the library takes: no other place looks at a value again.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Budgets
 
@@ -111,7 +113,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
     end)
   end
 
-  @doc "As the library wants them, with the budgets of `Budgets.open/2`: see `Native.open/2`."
+  @doc "Checked options as the library wants them, with the budgets of `Budgets.open/2`: see `Native.open/2`."
   @spec native(t, Budgets.usage() | nil) :: tuple
   def native(options, budgets) do
     overflow = options.overflow || if(budgets, do: :refuse, else: :queue)

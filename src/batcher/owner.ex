@@ -4,8 +4,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   # for some, watches them, drains at the end. No write passes through it, but for the raw messages
   # of contract 3.8.
   #
-  # Not a `GenServer`, though it speaks like one: that would show its own state to `:sys.get_state/1`,
-  # and let it be replaced; what the host wants to see there is the shard's (3.9).
+  # Not a `GenServer`, though it speaks like one: a `GenServer` shows its own state to `:sys.get_state/1` and lets it
+  # be replaced; what the host wants to see there is the state of the shard (3.9).
   #
   # Invariant: what is queued belongs to the shard. If this process is killed, another owner takes
   # it over; only an orderly end closes the shard. No payload is left in what others are shown of it.
@@ -13,18 +13,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   import Ferricstore.Raft.WARaftBackend.Batcher.From, only: [is_from: 1]
   require Logger
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher
-
   alias Ferricstore.Raft.WARaftBackend.Batcher.{
     Budgets,
     Commit,
     Committer,
+    Name,
     Native,
     Options,
-    Raw,
     Responder,
     Snapshot,
-    Telemetry
+    Telemetry,
+    Write
   }
 
   # Ready before the first write.
@@ -54,12 +53,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   def init(parent, shard, options) do
     Process.flag(:trap_exit, true)
 
-    # Before the name is taken: to look for a module that isn't there takes time, and who writes to a shard that is
-    # not open yet commits directly.
+    # Before the name is taken: to look for a module that isn't there takes time, and callers who write to a
+    # shard that is not open yet commit directly.
     {telemetry?, single_backend} = {Telemetry.available?(), Commit.single_backend()}
     measured = Budgets.find(options.apply_context)
 
-    with :ok <- register(Batcher.name(shard)),
+    with :ok <- register(Name.of(shard)),
          budgets = Budgets.open(shard, measured),
          {:ok, committers} <- Native.open(shard, Options.native(options, budgets)) do
       state = %__MODULE__{
@@ -96,7 +95,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   rescue
     ArgumentError ->
       case Process.whereis(name) do
-        # It has ended meanwhile.
+        # The process that had the name has ended meanwhile.
         nil -> register(name)
         pid -> {:error, {:already_started, pid}}
       end
@@ -161,7 +160,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
 
   defp traced(state, message) do
     event = {:in, describe(message)}
-    name = Batcher.name(state.shard)
+    name = Name.of(state.shard)
     %{state | debug: :sys.handle_debug(state.debug, &write_event/3, name, event)}
   end
 
@@ -201,7 +200,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   defp handle({:"$gen_cast", :stop}, state), do: ending(state, :normal, state.drain_timeout)
 
   defp handle({:"$gen_cast", request}, state) do
-    Raw.cast(state.shard, request)
+    Write.Raw.cast(state.shard, request)
     state
   end
 
@@ -257,11 +256,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   end
 
   defp handle_call(request, from, state) when is_from(from) do
-    Raw.call(state.shard, request, from)
+    Write.Raw.call(state.shard, request, from)
     state
   end
 
-  # Whoever made this up can't be answered.
+  # The sender of a made-up `from` can't be answered.
   defp handle_call(_request, _from, state), do: state
 
   defp start_committers(state, count) when count > 0 do
@@ -273,8 +272,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
 
   # --- The end
 
-  # A supervisor that crashes starts another owner soon, which shall not wait for this one (10.4). Whoever else has
-  # started this one and has ended took it along, in whatever way it ended.
+  # A supervisor that crashes starts another owner soon, which shall not wait for this one (10.4). Any other parent
+  # takes this owner along when it ends, in whatever way.
   defp parent_down(state, reason) do
     cond do
       orderly?(reason) -> ending(state, reason, state.shutdown_timeout)
@@ -299,7 +298,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     end
   end
 
-  # Asked once more, perhaps with less time. A supervisor wants to see its own reason.
+  # Asked to end once more, perhaps with less time. A supervisor wants to see its own reason.
   defp ending(%{ending: {tag, timer, before}} = state, reason, timeout) do
     left = Process.cancel_timer(timer) || 0
     timer = Process.send_after(self(), {tag, :too_late}, min(left, timeout))
@@ -316,7 +315,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   defp finish(state, result, timer, reason) do
     Process.cancel_timer(timer)
     Native.close(state.shard)
-    name = Batcher.name(state.shard)
+    name = Name.of(state.shard)
     if Process.whereis(name) == self(), do: Process.unregister(name)
     flushed = if result == :ok, do: :ok, else: {:error, :shutting_down}
     Enum.each(state.flushes, fn {_tag, from} -> GenServer.reply(from, flushed) end)
@@ -325,8 +324,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     {:exit, reason}
   end
 
-  # Whoever called when it was too late is answered as well, but for who waits for a flush that nobody will tell of
-  # (`nil`): it hears of the death. Nothing is left to be shown in a report.
+  # Callers that came too late are answered as well. `flushed` is the answer to a flush; `nil`: there is none, and who
+  # waits for it hears of the owner's death. Nothing is left to be shown in a report.
   defp sweep(state, flushed) do
     receive do
       {:"$gen_call", from, :stop} when is_from(from) ->
@@ -337,11 +336,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
         sweep(state, flushed)
 
       {:"$gen_call", from, request} when is_from(from) ->
-        Raw.call(state.shard, request, from)
+        Write.Raw.call(state.shard, request, from)
         sweep(state, flushed)
 
       {:"$gen_cast", request} ->
-        Raw.cast(state.shard, request)
+        Write.Raw.cast(state.shard, request)
         sweep(state, flushed)
 
       _other ->

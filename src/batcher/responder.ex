@@ -1,13 +1,13 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Responder do
   @moduledoc false
   # Tells the callers of one scheduler that their writes are committed: to wake a process of another
-  # scheduler takes ten times as long as to wake a neighbour. Committers give it the replies.
+  # scheduler takes ten times as long as to wake a neighbour. Committers give the replies to the responder.
   #
-  # Invariant: no reply depends on it. What it has not sent when its batch is to end, the committer sends.
+  # Invariant: no reply depends on a responder. What was not sent when a batch is to end, its committer sends.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Committer, From, Native}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{From, Library, Native}
 
-  # Waits awake for so long if the handover before came no longer ago.
+  # Waits awake for so long if the handover before came no longer than `@near_us` ago.
   @stay_us 60
   @near_us 100
 
@@ -45,7 +45,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Responder do
     end
   end
 
-  # Answers when it was done.
+  # Sends what was handed over; the time at which that was done.
   defp answer(ref, last_us) do
     respond(ref)
     now_us = now_us()
@@ -58,9 +58,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Responder do
     end
   end
 
-  # Commits that follow each other like this: to sleep between them would take longer than they do, since a
-  # scheduler that sleeps is woken by its operating system. So it is kept awake for the next handover. Whoever
-  # else can run here does.
+  # Commits follow each other so closely that to sleep between them would take longer than a commit, since a
+  # scheduler that sleeps is woken by its operating system. So the scheduler is kept awake for the next handover. Any
+  # other process that can run here does.
   defp stay(ref, until_us, last_us) do
     :erlang.yield()
 
@@ -74,7 +74,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Responder do
   # Each handover on a time slice of its own, begun by waiting or by a yield: within one a process can't be killed, so
   # that whatever it was left to send is sent.
   defp respond(ref) do
-    {more?, proxied} = Committer.known(fn -> Native.respond(ref) end)
+    {more?, proxied} = Library.call(fn -> Native.respond(ref) end)
     From.deliver(proxied)
 
     if more? do

@@ -1,6 +1,8 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Settings do
   @moduledoc false
   # The application environment of `:ferricstore`, read at each call in the caller (contract 2, 14).
+  #
+  # Invariant: nothing is kept, so that a changed setting is that of the next call.
 
   @app :ferricstore
   @max_window_ms 4_294_967_295
@@ -49,10 +51,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Settings do
   def exports?(module, function, arity),
     do: Code.ensure_loaded?(module) and function_exported?(module, function, arity)
 
-  @doc "14.1"
+  @doc "What is done before a call of the backend: a seam for tests (14.1)."
   def call_hook, do: Application.get_env(@app, :waraft_backend_batcher_call_hook)
 
-  @doc "14.2"
+  @doc "What is done before an asynchronous write is queued: a seam for tests (14.2)."
   def cast_hook, do: Application.get_env(@app, :waraft_backend_batcher_cast_hook)
 
   @doc "How long a sync call waits beyond its window, in ms (3.7). A seam for tests."

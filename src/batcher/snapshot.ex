@@ -1,6 +1,8 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Snapshot do
   @moduledoc false
   # The live state of a shard in the types of contract 15.
+  #
+  # Invariant: a look changes nothing, and what is not queued or in flight is not in it.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
   alias Ferricstore.Raft.WARaftBackend.Batcher.{Budgets, Native}
@@ -10,7 +12,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Snapshot do
   def empty,
     do: %{slots: %{}, batch_slot: nil, put_slot: nil, delete_slot: nil, in_flight: %{}}
 
-  @doc "How many items and calls of it are queued, and how many commits are in flight: no payload."
+  @doc "What `:sys` may show of a snapshot: how many lanes, items, callers and commits are in it, and no payload."
   @spec counts(Batcher.snapshot()) :: %{atom => non_neg_integer}
   def counts(snapshot) do
     hot = Enum.reject([snapshot.batch_slot, snapshot.put_slot, snapshot.delete_slot], &is_nil/1)
@@ -24,6 +26,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Snapshot do
     }
   end
 
+  @doc "The live state of a shard; `nil` if the shard does not run."
   @spec take(integer) :: Batcher.snapshot() | nil
   def take(shard) do
     case Native.lanes(shard) do
@@ -57,7 +60,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Snapshot do
     Map.put(common(slots, measured?), :groups, groups)
   end
 
-  # Behind a busy lane there may be several; the first opened first.
+  # Behind a busy lane there may be several slots; the one that was opened first is the first.
   defp common(slots, true) do
     works = Enum.map(slots, &elem(&1, 5))
     [command, compound, visits] = for part <- 0..2, do: Enum.sum(Enum.map(works, &elem(&1, part)))

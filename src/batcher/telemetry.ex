@@ -1,6 +1,8 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Telemetry do
   @moduledoc false
   # The events of one commit (contract 13), through `:telemetry` if the host has it.
+  #
+  # Invariant: a commit is told of once, and no handler can do harm to the committer.
 
   @doc "Whether events are emitted: asked when a batcher starts, not when this is compiled."
   @spec available?() :: boolean
@@ -11,22 +13,22 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Telemetry do
           {{non_neg_integer, non_neg_integer, non_neg_integer, non_neg_integer}, non_neg_integer,
            non_neg_integer, atom}
 
-  @doc "Emits the events of a commit that took `flush_us`. A handler that raises hurts nobody."
+  @doc "Emits the events of a commit that took `commit_us`."
   @spec emit(integer, binary | atom, info, non_neg_integer, term) :: :ok
   def emit(
         shard,
         lane,
         {{_replies, weight, groups, bytes}, window_ms, wait_us, reason},
-        flush_us,
+        commit_us,
         result
       ) do
     measurements = %{
       batch_size: weight,
       queue_wait_us: wait_us,
       queue_age_us: wait_us,
-      flush_duration_us: flush_us,
-      duration_us: wait_us + flush_us,
-      total_duration_us: wait_us + flush_us
+      flush_duration_us: commit_us,
+      duration_us: wait_us + commit_us,
+      total_duration_us: wait_us + commit_us
     }
 
     {result, status} = outcome(result)

@@ -11,7 +11,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Machine do
 
   import Kernel, except: [apply: 3]
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Snapshot
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.{Snapshot, Table}
 
   # A snapshot copies the whole table, so its cost grows with the state, and a log without snapshots grows
   # without end. One is asked for when the commands since the last one weigh as much as the state did then:
@@ -55,7 +55,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Machine do
 
   @spec init(map()) :: state()
   def init(_config),
-    do: %{table: Snapshot.new_table(), commits: 0, weight: 0, due: @snapshot_floor}
+    do: %{table: Table.new(), commits: 0, weight: 0, due: @snapshot_floor}
 
   @doc false
   @spec apply(map(), term(), state()) ::

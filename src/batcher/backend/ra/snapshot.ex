@@ -1,4 +1,4 @@
-# Snapshots of the state machine, in Ra's own file format, and the tables that they are made of and become.
+# Snapshots of the state machine, in Ra's own file format.
 # Invariant: a snapshot holds what the table held when the server had applied exactly the snapshot's index;
 # what the server applies later never gets into it.
 
@@ -8,62 +8,25 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Snapshot do
   # The callbacks of :ra_snapshot, of all versions of Ra from 2.0, without `@behaviour`, as the machine. What is on
   # disk, and on its way to other members, is Ra's business: ra_log_snapshot writes any term.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Machine
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.{Machine, Table}
 
-  # The rows that are copied out of the table in one go, and put back by one insert.
-  @chunk 1_000
-
-  # What a row weighs besides its external format, as in the machine.
-  @row_overhead 16
-
-  @typedoc "Chunks of rows, each in the external term format; binaries of more than 64 bytes are shared, not copied."
+  @typedoc "A state that stays as it is: the rows in the place of the table."
   @type frozen :: %{
-          rows: [[binary()]],
+          rows: Table.chunks(),
           commits: non_neg_integer(),
           weight: non_neg_integer(),
           due: pos_integer()
         }
 
-  @doc """
-  An empty table of the calling process. The one that it had before is deleted: a server makes another only to
-  start anew from a snapshot that its leader sent, and has no use for the old state then.
-  """
-  @spec new_table() :: :ets.table()
-  def new_table do
-    table = :ets.new(Machine, [:set, :protected])
-
-    case Process.put({__MODULE__, :table}, table) do
-      nil -> :ok
-      former -> :ets.delete(former)
-    end
-
-    table
-  end
-
   @doc "The state as a term that stays as it is, and what its rows weigh. The server waits while they are copied."
   @spec freeze(Machine.state()) :: {frozen(), weight :: non_neg_integer()}
   def freeze(%{table: table} = state) do
-    first = :ets.select(table, [{:_, [], [:"$_"]}], @chunk)
-    {chunks, weight} = copy(first, [], 0)
+    {chunks, weight} = Table.copy(table)
     {state |> Map.delete(:table) |> Map.put(:rows, chunks), weight}
   end
 
-  defp copy(:"$end_of_table", chunks, weight), do: {chunks, weight}
-
-  defp copy({rows, continuation}, chunks, weight) do
-    chunk = :erlang.term_to_iovec(rows)
-    weight = weight + :erlang.iolist_size(chunk) + @row_overhead * length(rows)
-    copy(:ets.select(continuation), [chunk | chunks], weight)
-  end
-
-  defp thaw(%{rows: chunks} = frozen) do
-    table = new_table()
-
-    for chunk <- chunks,
-        do: :ets.insert(table, chunk |> :erlang.iolist_to_binary() |> :erlang.binary_to_term())
-
-    frozen |> Map.delete(:rows) |> Map.put(:table, table)
-  end
+  defp thaw(%{rows: chunks} = frozen),
+    do: frozen |> Map.delete(:rows) |> Map.put(:table, Table.restore(chunks))
 
   ## Callbacks that see a state
 

@@ -1,12 +1,11 @@
-defmodule Ferricstore.Raft.WARaftBackend.Batcher.Async do
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write.Async do
   @moduledoc false
   # Writes whose reply goes to a `GenServer.from` of the host's (contract 3.3, 12, 14.2, 16.1, 16.4).
   #
   # Invariant: `:ok` means that exactly one reply reaches `from` and that the token is released
   # exactly once; any other outcome leaves both to the caller.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Count, From, Queue, Settings}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Count, From, Name, Settings, SyncToken, Write}
 
   @deferred_ms 30_000
   @handoff_ms 1_000
@@ -14,7 +13,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Async do
   @typedoc "A lane with more than one caller's list: any but a namespace's."
   @type lane :: :batch | :single | :put_batch | :delete_batch
 
-  @doc "Queues a list; `:not_running` if there is no batcher to take it, or its window is none."
+  @doc "Queues a list; `:not_running` if there is no batcher to take it, or `window_ms` is `:direct`."
   @spec write(integer, lane, list, non_neg_integer | :direct, GenServer.from(), term) ::
           :ok | :not_running
   def write(shard, lane, list, window_ms, from, sync_token) do
@@ -28,27 +27,27 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Async do
         :not_running
 
       {:defer, pid} ->
-        queue = fn -> now(shard, lane, list, count, window_ms, from, sync_token) end
-        defer(pid, shard, queue, from, sync_token)
+        offer = fn -> offer(shard, lane, list, count, window_ms, from, sync_token) end
+        defer(pid, shard, offer, from, sync_token)
 
       _none ->
-        now(shard, lane, list, count, window_ms, from, sync_token)
+        offer(shard, lane, list, count, window_ms, from, sync_token)
     end
   end
 
   defp count(lane, list) when lane in [:batch, :single], do: Count.commands(list)
   defp count(_lane, list), do: Count.items(list)
 
-  defp now(shard, lane, list, count, window_ms, from, sync_token) do
-    case Queue.offer(shard, lane, list, count, window_ms, From.own(from)) do
-      :queued -> Queue.release(sync_token)
+  defp offer(shard, lane, list, count, window_ms, from, sync_token) do
+    case Write.offer(shard, lane, list, count, window_ms, From.own(from)) do
+      :queued -> SyncToken.release(sync_token)
       :not_running -> :not_running
       {:error, reason} -> refuse(reason, from, sync_token)
     end
   end
 
-  defp defer(pid, shard, queue, from, sync_token) do
-    case Process.whereis(Batcher.name(shard)) do
+  defp defer(pid, shard, offer, from, sync_token) do
+    case Name.owner(shard) do
       nil ->
         :not_running
 
@@ -57,28 +56,29 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Async do
 
         helper =
           spawn(fn ->
-            if handed_over?(ref, sync_token) and continued?(pid, owner) and
-                 hand_over(sync_token, owner) and queue.() != :not_running,
+            if token_arrived?(ref, sync_token) and continued?(pid, owner) and
+                 SyncToken.transfer(sync_token, owner) and offer.() != :not_running,
                do: :ok,
                else: refuse(:shutting_down, from, sync_token)
           end)
 
-        hand_over(sync_token, helper, ref)
+        give_token(sync_token, helper, ref)
     end
   end
 
-  # Where tokens have an owner, the helper has it before this call returns.
-  defp hand_over(sync_token, helper, ref) do
-    if transfers?(sync_token) do
-      outcome = if hand_over(sync_token, helper), do: :begin_handoff, else: :abort_handoff
+  # Where tokens have an owner, the token is the helper's before this call returns.
+  defp give_token(sync_token, helper, ref) do
+    if SyncToken.owned?(sync_token) do
+      given? = SyncToken.transfer(sync_token, helper)
+      outcome = if given?, do: :begin_handoff, else: :abort_handoff
       send(helper, {ref, outcome})
     end
 
     :ok
   end
 
-  defp handed_over?(ref, sync_token) do
-    not transfers?(sync_token) or
+  defp token_arrived?(ref, sync_token) do
+    not SyncToken.owned?(sync_token) or
       receive do
         {^ref, :begin_handoff} -> true
         {^ref, :abort_handoff} -> false
@@ -86,17 +86,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Async do
         @handoff_ms -> false
       end
   end
-
-  # A gate that fails has not taken the token.
-  defp hand_over(sync_token, to) do
-    not transfers?(sync_token) or Settings.sync_gate().transfer(sync_token, to) == :ok
-  catch
-    _kind, _reason -> false
-  end
-
-  defp transfers?(nil), do: false
-
-  defp transfers?(_sync_token), do: Settings.exports?(Settings.sync_gate(), :transfer, 2)
 
   # Not if the owner that ran at the time of the call is dead by then.
   defp continued?(pid, owner) do
@@ -112,6 +101,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Async do
 
   defp refuse(reason, from, sync_token) do
     GenServer.reply(from, {:error, reason})
-    Queue.release(sync_token)
+    SyncToken.release(sync_token)
   end
 end

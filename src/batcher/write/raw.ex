@@ -1,4 +1,4 @@
-defmodule Ferricstore.Raft.WARaftBackend.Batcher.Raw do
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write.Raw do
   @moduledoc false
   # Writes that reach the owner as messages (contract 3.8, 16.1): from other nodes, and from code that
   # was written for a batcher that was a plain GenServer.
@@ -9,7 +9,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Raw do
   require Logger
   import Ferricstore.Raft.WARaftBackend.Batcher.From, only: [is_from: 1]
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Count, From, Queue, Settings}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Count, From, Settings, SyncToken, Write}
 
   @lists [:write_batch, :write_put_batch, :write_delete_batch]
 
@@ -43,7 +43,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Raw do
         Logger.warning("batcher #{shard}: dropped a cast of #{kind} without anybody to answer")
     end
 
-    Queue.release(sync_token)
+    SyncToken.release(sync_token)
   catch
     kind, reason ->
       Logger.error("batcher #{shard}: a sync token was not released: #{describe(kind, reason)}")
@@ -61,19 +61,19 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Raw do
   end
 
   defp offer(shard, lane, item, count, window_ms, from, request) do
-    case Queue.offer(shard, lane, item, count, max(window_ms, 0), From.others(from)) do
+    case Write.offer(shard, lane, item, count, max(window_ms, 0), From.others(from)) do
       :queued -> :ok
       :not_running -> GenServer.reply(from, {:error, :shutting_down})
       {:error, _} = error -> GenServer.reply(from, error)
     end
   catch
-    # The host's measuring (16.3), of a command that it does not understand.
+    # The host's modules (16.3) failed to measure a command that they do not understand.
     _kind, _reason -> refuse(from, request)
   end
 
   defp refuse(from, request), do: GenServer.reply(from, {:error, {:invalid_request, request}})
 
-  # What failed, without what it was about.
+  # The kind of a failure, without the terms that failed.
   defp describe(:error, %module{}), do: inspect(module)
   defp describe(kind, _reason), do: inspect(kind)
 

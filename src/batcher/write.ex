@@ -1,14 +1,11 @@
-defmodule Ferricstore.Raft.WARaftBackend.Batcher.Queue do
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write do
   @moduledoc false
-  # A call's way into the library and its wait for the reply.
+  # The path of a write: from the calling process into the library, and of a synchronous one its wait for the reply.
   #
   # Invariant: a call that has ended will get no message any more, whether it was answered, waited too
   # long or gave up.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{Budgets, Count, From, Native, Settings}
-
-  # A reply that has been sent is here at once; only a crash could keep it.
-  @sent_ms 5_000
 
   @typedoc """
   `:invalid_batch_command_list`, `:shutting_down`, `:batcher_overloaded`, or what budgets and the host's
@@ -26,14 +23,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Queue do
   Queues a write and waits for its reply: `{:reply, reply}`, or `:timeout` after the window and
   30 s.
   """
-  @spec write(integer, Native.lane(), term, Count.count(), non_neg_integer) ::
+  @spec call(integer, Native.lane(), term, Count.count(), non_neg_integer) ::
           {:reply, term} | :timeout | :not_running | error
-  def write(shard, lane, item, count, window_ms) do
-    # Made here, so that the receive below skips all messages that were here before it.
+  def call(shard, lane, item, count, window_ms) do
+    # Made by this process, so that the receive below skips all messages that were here before it.
     tag = make_ref()
 
     case offer(shard, lane, item, count, window_ms, tag, wait_ms(window_ms)) do
-      # The library sees to it that this ends: a timer of each caller's own would cost a quarter of
+      # The library sees to it that this wait ends: a timer of each caller's own would cost a quarter of
       # the whole call.
       :queued ->
         receive do
@@ -73,43 +70,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Queue do
 
   defp offered(accepted) when accepted in [:queued, :not_running], do: accepted
   defp offered(reason), do: {:error, reason}
-
-  @doc "Waits until every write accepted so far has been answered."
-  @spec flush(integer, timeout) :: {:reply, term} | :timeout | :not_running
-  def flush(shard, timeout) do
-    tag = make_ref()
-
-    case Native.flush(shard, tag) do
-      :not_running ->
-        :not_running
-
-      number ->
-        receive do
-          {^tag, result} -> {:reply, result}
-        after
-          timeout -> give_up(Native.cancel_flush(shard, number), tag)
-        end
-    end
-  end
-
-  @doc "Releases a sync token (12.1)."
-  @spec release(term) :: :ok
-  def release(nil), do: :ok
-
-  def release(sync_token) do
-    Settings.sync_gate().leave(sync_token)
-    :ok
-  end
-
-  defp give_up(:cancelled, _tag), do: :timeout
-
-  defp give_up(:sent, tag) do
-    receive do
-      {^tag, result} -> {:reply, result}
-    after
-      @sent_ms -> :timeout
-    end
-  end
 
   defp wait_ms(window_ms), do: Settings.call_timeout_ms() + window_ms
 end

@@ -1,0 +1,31 @@
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.SyncToken do
+  @moduledoc false
+  # The sync tokens that come with asynchronous writes, and the host's gate that gave them out (contract 12, 16.4).
+  # `nil` is no token.
+  #
+  # Invariant: a token that was not transferred is still its former owner's, who has to release it.
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Settings
+
+  @doc "Releases a token (12.1)."
+  @spec release(term) :: :ok
+  def release(nil), do: :ok
+
+  def release(sync_token) do
+    Settings.sync_gate().leave(sync_token)
+    :ok
+  end
+
+  @doc "Whether a token has an owner: not all gates know of owners."
+  @spec owned?(term) :: boolean
+  def owned?(nil), do: false
+  def owned?(_sync_token), do: Settings.exports?(Settings.sync_gate(), :transfer, 2)
+
+  @doc "Makes a process the owner of a token, if the token has one. False: the gate refused, or failed."
+  @spec transfer(term, pid) :: boolean
+  def transfer(sync_token, to) do
+    not owned?(sync_token) or Settings.sync_gate().transfer(sync_token, to) == :ok
+  catch
+    _kind, _reason -> false
+  end
+end
