@@ -7,8 +7,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   channels: one for each namespace prefix (`write/4`) and three hot ones, for lists of commands
   (`write_batch/2`), of puts (`write_put_batch/2`) and of deletes (`write_delete_batch/2`). What is
   queued in a lane, its *slot*, is committed when the window of its first write has passed, when it
-  is full, or when the commit before it ends. One lane has at most one commit in flight; lanes do
-  not wait for each other. Within a lane the order of arrival is kept, across lanes there is none.
+  is full, or when the commit before it ends. One lane has at most one commit in flight, a shard at
+  most `:max_in_flight`; but for that lanes do not wait for each other. Within a lane the order of
+  arrival is kept, across lanes there is none.
 
   `docs/contract.md` has every promise, clause by clause.
 

@@ -6,7 +6,11 @@
 //! the shared library an arena of terms.
 //!
 //! Start with [`Engine`], whose documentation gives the order of driving. Clause numbers refer to
-//! `docs/contract.md`.
+//! `docs/contract.md`; `docs/glossary.md` has the words, `docs/tour.md` follows one write through all
+//! crates.
+//!
+//! A file imports only from those before it: `name`, `offer`, `phase`, `answered`, `barrier`, `config`,
+//! `slot`, `lane`, `due`, `schedule`, `lanes`, `engine`, `life`.
 
 #![forbid(unsafe_code)]
 

@@ -3,6 +3,14 @@
 //!
 //! Nothing is decided here: windows, lanes and limits are `batcher_core`'s, the lock and the thread
 //! of a shard are `batcher_shell`'s. This crate copies terms and sends messages.
+//!
+//! Start with the functions below: each is a door, and hardly more. Clause numbers refer to
+//! `docs/contract.md`; `docs/glossary.md` has the words, `docs/tour.md` follows one write through all
+//! crates.
+//!
+//! A file imports only from those before it: `atoms`, `arena`, `beam`, `measure`, `home`, `failure`,
+//! `caller`, `responder`, `writes`, `answers`, `committer`, `owner`, `registry`, `waiter`, `offer`,
+//! `snapshot`, `vm`.
 
 #![deny(unsafe_code)]
 

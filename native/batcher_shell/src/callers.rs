@@ -1,9 +1,9 @@
 //! The callers of one batch and how far they have been answered.
 //!
-//! Invariant: who stands before `next` has been answered, had given up, or stands in a relay, whose
+//! Invariant: who stands before `next` has been answered, had given up, or stands in a handover, whose
 //! replies will be sent whatever happens; who stands behind it has not been sent anything but that it
-//! waits no more, and who is claimed can't give up. So under the lock around it a caller is told one thing: its reply, or that it has
-//! waited too long.
+//! waits no more, and who is claimed can't give up. So under the lock around it a caller is told one
+//! thing: its reply, or that it has waited too long.
 
 use std::time::Instant;
 
@@ -42,7 +42,7 @@ impl<C> Default for Callers<C> {
     }
 }
 
-/// Where a host needs nothing else to answer them.
+/// Where a VM needs nothing else to answer them.
 impl<C> AsMut<Callers<C>> for Callers<C> {
     fn as_mut(&mut self) -> &mut Callers<C> {
         self

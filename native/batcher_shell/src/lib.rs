@@ -5,7 +5,11 @@
 //! what terms, pids and messages are stays outside. So everything that depends on which thread comes first can be run
 //! under loom, which tries all orders: see `tests/loom`.
 //!
-//! Start with [`Shard`]. Clause numbers refer to `docs/contract.md`. A file imports only from those before it:
+//! Start with [`Shard`]. Clause numbers refer to `docs/contract.md`; `docs/glossary.md` has the words, `docs/tour.md`
+//! follows one write through all crates.
+//!
+//! A file imports only from those before it: `failure`, `callers`, `vm`, `sync`, `batch`, `workers`, `responders`,
+//! `effects`, `lock_times`, `state`, `shard`, `look`, `take`, `timer`.
 
 #![forbid(unsafe_code)]
 

@@ -13,7 +13,7 @@ pub use modelled::{
 
 #[cfg(not(loom))]
 pub use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
-/// A lock that few threads want: of what a committer has taken, of responders, of handovers.
+/// A lock that few threads want: of responders, of handovers and their queues.
 #[cfg(not(loom))]
 pub use parking_lot::Mutex;
 /// The lock of a shard's state, or of what a slot holds: with each write it is taken, mostly for far less than it takes
