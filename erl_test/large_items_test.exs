@@ -4,6 +4,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.LargeItemsTest do
 
   @long_ms 60_000
   @items 40_000
+  @parts 1_000_000
 
   setup %{shard: shard} do
     put_env(:waraft_generic_batch_window_ms, @long_ms)
@@ -15,6 +16,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.LargeItemsTest do
   # Values that stand outside the heap.
   defp puts(name, count),
     do: for(i <- 1..count//1, do: {"#{name} #{i}", String.duplicate("#{i}", 100), i})
+
+  # What is too long to be shown where it differs.
+  defp same?(left, right), do: left == right
+
+  defp forget_all do
+    receive do
+      _any -> forget_all()
+    after
+      0 -> :ok
+    end
+  end
 
   defp spin_us(us), do: spin_until(System.monotonic_time(:microsecond) + us)
 
@@ -182,6 +194,139 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.LargeItemsTest do
 
     :ok = Batcher.flush(shard)
     for task <- tasks, do: assert(await(task) == result)
+  end
+
+  test "3.3, 8 a tag of a million parts comes back as it is, in the order of the batch",
+       context do
+    %{shard: shard} = context
+    echo(shard)
+    test = self()
+    name = :"large tags #{shard}"
+    Process.register(test, name)
+    large = fn n -> {n, List.to_tuple(Enum.to_list(1..@parts))} end
+    called = fn n -> [:alias | n] end
+
+    # Twice: what is left of the first batch is used for the second.
+    for round <- 1..2 do
+      froms = [
+        {test, :first},
+        {test, large.(1)},
+        {test, :between},
+        {:erlang.alias(), large.(2)},
+        {:erlang.alias(), :by_alias},
+        {test, called.(:erlang.alias())},
+        {test, [called.(:erlang.alias()) | large.(3)]},
+        {name, large.(4)},
+        {{name, node()}, :by_name},
+        {test, large.(5)},
+        {test, :last}
+      ]
+
+      # Some callers of their own among them.
+      tasks =
+        for {from, n} <- Enum.with_index(froms) do
+          :ok = Batcher.write_put_batch_async(shard, [{round, n}], from)
+          task = call_async(fn -> Batcher.write_put_batch(shard, [{:task, n}]) end)
+          wait_queued(shard, :put_batch, 2 * n + 2)
+          task
+        end
+
+      if round == 1 do
+        shown = for {from, [{1, _}]} <- queued_slot(shard, :put_batch).groups, do: from
+        assert same?(shown, froms)
+      end
+
+      assert Batcher.flush(shard) == :ok
+      replies = for {tag, {:ok, [{^round, n}]}} <- mailbox(), do: {tag, n}
+      assert same?(replies, for({{_to, tag}, n} <- Enum.with_index(froms), do: {tag, n}))
+      for {task, n} <- Enum.with_index(tasks), do: assert(await(task) == {:ok, [{:task, n}]})
+      forget_all()
+    end
+  end
+
+  test "3.3, 9.3 a tag of a million parts, and all callers get the same term", %{shard: shard} do
+    backend(shard, {:return, :no_quorum})
+    tag = {make_ref(), List.to_tuple(Enum.to_list(1..@parts))}
+    froms = [{self(), :small}, {self(), tag}, {:erlang.alias(), tag}, {self(), :last}]
+    for from <- froms, do: :ok = Batcher.write_delete_batch_async(shard, ["k"], from)
+    assert Batcher.flush(shard) == :ok
+    replies = for {tag, :no_quorum} <- mailbox(), do: tag
+    assert same?(replies, [:small, tag, tag, :last])
+  end
+
+  test "9.5, 10.4 a tag of a million parts, and the write comes to nothing" do
+    tag = {make_ref(), List.to_tuple(Enum.to_list(1..@parts))}
+    froms = [{self(), tag}, {self(), :small}, {:erlang.alias(), tag}]
+
+    for {ending, reply} <- [
+          committer: {:error, {:backend_exit, :killed}},
+          owner: {:error, :batcher_down}
+        ] do
+      shard = new_shard()
+      owner = start_alone(shard, adoption_timeout: 0)
+      backend(shard, :block)
+      for from <- froms, do: :ok = Batcher.write_delete_batch_async(shard, ["k"], from)
+
+      case ending do
+        :committer ->
+          Batcher.Native.flush(shard, make_ref())
+          Process.exit(next_commit(shard).pid, :kill)
+
+        :owner ->
+          Process.exit(owner, :kill)
+      end
+
+      wait_until(fn -> length(for {_tag, ^reply} <- mailbox(), do: :told) == 3 end)
+      tags = for {tag, ^reply} <- mailbox(), do: tag
+      assert Enum.count(tags, &same?(&1, tag)) == 2
+      assert :small in tags
+      forget_all()
+    end
+  end
+
+  test "4.1, 4.3 prefixes of 16 MB", %{shard: shard} do
+    echo(shard)
+    attach_telemetry(shard)
+    prefix = :binary.copy("p", 16_000_000)
+    # The same but for its last byte, and its length.
+    others = [binary_part(prefix, 0, 15_999_999) <> "q", prefix <> "p"]
+
+    for round <- 1..2 do
+      tasks =
+        for n <- 1..3, prefix <- [prefix | others] do
+          command = {:set, round, n, byte_size(prefix), :binary.last(prefix)}
+          task = call_async(fn -> Batcher.write(shard, prefix, command, @long_ms) end)
+          wait_queued(shard, prefix, n)
+          {task, command}
+        end
+
+      assert same?(
+               Enum.sort([prefix | others]),
+               Enum.sort(Map.keys(Batcher.snapshot(shard).slots))
+             )
+
+      assert Batcher.flush(shard) == :ok
+      for {task, command} <- tasks, do: assert(await(task) == command)
+
+      lanes = for _ <- 1..3, do: next_commit(shard).list
+
+      for list <- lanes do
+        assert [{:set, ^round, 1, size, last}, {:set, _, 2, size, last}, {:set, _, 3, size, last}] =
+                 list
+      end
+
+      assert lanes |> Enum.uniq() |> length() == 3
+
+      told =
+        for _ <- 1..3 do
+          assert_receive {:telemetry, [_, _, _, :slot_flush], %{batch_size: 3}, %{prefix: told}}
+          told
+        end
+
+      assert same?(Enum.sort(told), Enum.sort([prefix | others]))
+    end
+
+    wait_idle(shard)
   end
 
   test "3.7 who has given up gets nothing of a large batch, the others do", %{shard: shard} do

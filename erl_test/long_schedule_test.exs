@@ -1,5 +1,5 @@
 # A million items, be they one term, or ten thousand callers hold no scheduler longer than 1 ms at a stretch,
-# neither on the way in nor out. What a busy machine adds does not come at the same place in each round: a place
+# neither on the way in nor out; nor do long names and tags, nor what is done to a hundred thousand lanes at once. What a busy machine adds does not come at the same place in each round: a place
 # counts with the least of all rounds.
 #
 # Wall time is only fair where nothing else runs: hence `:slow`, best with `chrt -f 1 mix test --only slow`.
@@ -7,6 +7,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.LongScheduleTest do
   use ExUnit.Case, async: false
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{ChildVM, Schedules}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Schedules.Lanes
 
   @moduletag timeout: :infinity
   @moduletag :slow
@@ -39,15 +40,32 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.LongScheduleTest do
         short_lists: 300_000,
         large_groups: 1_000_000,
         # One large reply for many.
-        large_error: 100_000
+        large_error: 100_000,
+        # What comes with a call: a name in bytes, a tag.
+        long_prefix: 64_000_000,
+        long_tag: 2_000_000
       ] do
-    test "#{scenario} of #{items}" do
-      measure = {Schedules, :measure, [unquote(scenario), unquote(items), @rounds]}
-      vm = ChildVM.run(measure, @timeout_ms, @flags)
-      assert {vm.status, vm.lines} == {0, []}
-      assert length(vm.values["round"]) == @rounds
-      assert held(vm.values["round"]) == []
-    end
+    test "#{scenario} of #{items}",
+      do: assert(held_in(Schedules, unquote(scenario), unquote(items)) == [])
+  end
+
+  # What is done to the shard as a whole, with so many lanes or so many callers that give up.
+  for {scenario, items} <- [
+        flush: 100_000,
+        stop: 100_000,
+        adopt: 100_000,
+        abandon: 100_000,
+        expiry: 10_000
+      ] do
+    test "#{scenario} with #{items}",
+      do: assert(held_in(Lanes, unquote(scenario), unquote(items)) == [])
+  end
+
+  defp held_in(module, scenario, items) do
+    vm = ChildVM.run({module, :measure, [scenario, items, @rounds]}, @timeout_ms, @flags)
+    assert {vm.status, vm.lines} == {0, []}
+    assert length(vm.values["round"]) == @rounds
+    held(vm.values["round"])
   end
 
   # `[{{process, where_in, where_out}, ms}]`: held that long in every round.

@@ -159,6 +159,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section01OptionsTest do
   @bad [
     namespace_batch_max: @maxima,
     hot_batch_max: @maxima,
+    max_in_flight: @positive,
     hot_batch_window_ms: [:soon, 1.0, "1", :infinity, nil, @max_ms + 1],
     pacing: [:never, nil, "commit"],
     max_queue_items: @positive,
@@ -184,6 +185,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section01OptionsTest do
     assert start_batcher(shard,
              namespace_batch_max: Integer.pow(2, 70),
              hot_batch_max: Integer.pow(2, 70),
+             max_in_flight: Integer.pow(2, 70),
              hot_batch_window_ms: @max_ms,
              pacing: :window,
              max_queue_items: Integer.pow(2, 70),

@@ -2,6 +2,8 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03TimeoutsTest do
   use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: false
 
+  import Ferricstore.Raft.WARaftBackend.Batcher.Writes, only: [next_message: 0]
+
   alias Ferricstore.Raft.WARaftBackend.Batcher.{Native, Settings}
 
   # Long enough that only what the test does can end it.
@@ -213,6 +215,34 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03TimeoutsTest do
     assert replies() == []
     assert Batcher.flush(shard) == :ok
     assert replies() == [{patient, {:done, {:a}}}]
+  end
+
+  test "3.7 20 000 of them, each with a time of its own: each is told once", %{shard: shard} do
+    start_batcher(shard)
+    backend(shard, :block)
+    in_flight = wait(shard, "p", @long_ms)
+    commit = next_commit(shard)
+
+    # Not in the order of arrival. Every other one has patience.
+    pairs =
+      for n <- 1..10_000,
+          do: {wait(shard, "p", 200 + rem(n * 7_919, 1_009)), wait(shard, "p", @long_ms + n)}
+
+    {impatient, patient} = Enum.unzip(pairs)
+
+    # In the order of their deadlines: a mailbox of so many is walked through for each that comes from its middle.
+    told = for _ <- impatient, do: next_message()
+    assert Enum.sort(told) == Enum.sort(for tag <- impatient, do: {tag})
+    assert replies() == []
+    backend(shard, :reply)
+    release(commit)
+    assert Batcher.flush(shard) == :ok
+    # Nobody twice, and none of those who have given up.
+    assert Enum.sort(replies()) ==
+             Enum.sort(for tag <- [in_flight | patient], do: {tag, {:done, {:a}}})
+
+    commits = for {:commit, %{shard: ^shard, list: list}} <- mailbox(), do: length(list)
+    assert Enum.sum(commits) == 20_000
   end
 
   test "3.7 reply or timeout, never both, when they meet", %{shard: shard} do

@@ -138,7 +138,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section04LanesTest do
     assert await(task) == {:done, {:later}}
   end
 
-  test "4.2 all lanes may be in flight at once", %{shard: shard} do
+  test "4.2 lanes of all kinds are in flight side by side", %{shard: shard} do
     start_batcher(shard)
     backend(shard, :block)
     lanes = @hot ++ for n <- 1..50, do: "prefix #{n}"
@@ -151,6 +151,120 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section04LanesTest do
       release(commit)
       await_reply(commit.tag)
     end
+  end
+
+  test "4.2 above :max_in_flight lanes leave in the order in which they became due", context do
+    %{shard: shard} = context
+    start_batcher(shard, max_in_flight: 2)
+    backend(shard, :block)
+    # Not sorted in any way, so that no accident helps.
+    lanes = ["c", :put_batch, "a", :batch, "b"]
+    tags = for lane <- lanes, do: raw(shard, lane, item(lane), 0)
+    commits = next_commits(shard, 2)
+    wait_queued(shard, "b", 1)
+    refute_commit(shard)
+    # Two processes report them.
+    assert Enum.sort(lists(commits)) ==
+             Enum.sort([listed("c", item("c")), listed(:put_batch, item(:put_batch))])
+
+    # The one that began first does not always end first.
+    last =
+      for lane <- Enum.drop(lanes, 2), reduce: commits do
+        [stays, ends] ->
+          assert map_size(Batcher.snapshot(shard).in_flight) == 2
+          release(ends)
+          next = next_commit(shard)
+          assert next.list == listed(lane, item(lane))
+          [next, stays]
+      end
+
+    refute_commit(shard)
+    Enum.each(last, &release/1)
+    for {tag, lane} <- Enum.zip(tags, lanes), do: assert(await_reply(tag) == done(lane))
+  end
+
+  test "4.2 a lane becomes due when its window ends, not when it is written to", %{shard: shard} do
+    start_batcher(shard, max_in_flight: 1)
+    backend(shard, [:block, :reply])
+    first = occupy(shard, "busy")
+    early = queue(shard, "early", {:early})
+    due = queue(shard, :batch, [{:due}], 0)
+    # Now the other one is due too, and what comes behind the commit when that ends.
+    flushed = make_ref()
+    Batcher.Native.flush(shard, flushed)
+    behind = queue(shard, "busy", {:behind}, 1)
+    refute_commit(shard)
+    release(first)
+    assert lists(next_commits(shard, 3)) == [[{:due}], [{:early}], [{:behind}]]
+    Enum.each([early, due, behind], &await/1)
+    assert await_reply(flushed) == :ok
+  end
+
+  test "4.2 a lane that has ended a commit lets those pass that are due", %{shard: shard} do
+    start_batcher(shard, max_in_flight: 1)
+    backend(shard, :block)
+    first = occupy(shard, "p")
+    again = queue(shard, "p", {:again}, 1)
+    # Without a window, these are due already.
+    tags = for lane <- ["q", :put_batch], do: raw(shard, lane, item(lane), 0)
+    wait_queued(shard, :put_batch, 1)
+    release(first)
+
+    for list <- [listed("q", item("q")), listed(:put_batch, item(:put_batch)), [{:again}]] do
+      commit = next_commit(shard)
+      assert commit.list == list
+      release(commit)
+    end
+
+    await(again)
+    Enum.each([first.tag | tags], &await_reply/1)
+  end
+
+  test "4.2 :max_in_flight is 128 by default", %{shard: shard} do
+    start_batcher(shard)
+    backend(shard, :block)
+    tags = for n <- 1..130, do: {raw(shard, "prefix #{n}", {:set, n}, 0), n}
+    commits = next_commits(shard, 128)
+    wait_queued(shard, "prefix 130", 1)
+    refute_commit(shard)
+    assert Enum.sort(lists(commits)) == for(n <- 1..128, do: [{:set, n}])
+
+    for {commit, n} <- Enum.zip(commits, [129, 130]) do
+      release(commit)
+      next = next_commit(shard)
+      assert next.list == [{:set, n}]
+      release(next)
+    end
+
+    commits |> Enum.drop(2) |> Enum.each(&release/1)
+    for {tag, n} <- tags, do: assert(await_reply(tag) == {:done, {:set, n}})
+  end
+
+  test "4.2 the next owner's lanes wait for what is in flight since before", %{shard: shard} do
+    owner = start_batcher(shard, max_in_flight: 2)
+    backend(shard, :block)
+    commits = for lane <- ["a", "b"], do: occupy(shard, lane)
+    Process.exit(owner, :kill)
+    await_successor(shard, owner)
+    task = queue(shard, "c", {:later}, 1)
+    refute_commit(shard)
+    release(hd(commits))
+    last = next_commit(shard)
+    assert last.list == [{:later}]
+    Enum.each([last | tl(commits)], &release/1)
+    await(task)
+  end
+
+  test "4.2 a committer that is killed makes room for the next lane", %{shard: shard} do
+    start_batcher(shard, max_in_flight: 1)
+    backend(shard, :block)
+    first = occupy(shard, "a")
+    task = queue(shard, "b", {:later}, 1)
+    refute_commit(shard)
+    Process.exit(first.pid, :kill)
+    assert await_reply(first.tag) == {:error, {:backend_exit, :killed}}
+    release(next_commit(shard))
+    assert await(task) == {:done, {:later}}
   end
 
   test "4.2 no lane waits for another one", %{shard: shard} do
@@ -261,6 +375,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section04LanesTest do
     list = next_commit(shard).list
     committed(shard, left - length(list), [list | lists])
   end
+
+  defp lists(commits), do: for(commit <- commits, do: commit.list)
+
+  defp done(lane) when is_binary(lane), do: {:done, item(lane)}
+  defp done(hot), do: {:ok, for(item <- item(hot), do: {:done, item})}
 
   defp blocked(shard) do
     backend(shard, :block)

@@ -139,6 +139,121 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section09CommitterDeathTest do
     end
   end
 
+  for options <- [
+        [],
+        [max_in_flight: 1],
+        [max_in_flight: 2, namespace_batch_max: 3, hot_batch_max: 3]
+      ] do
+    @options options
+
+    test "9.5, 7.4 killed by others at any moment, with #{inspect(options)}: one reply each, nothing runs twice",
+         c do
+      %{shard: shard} = c
+      owner = start_batcher(shard, @options)
+      test = self()
+
+      backend(
+        shard,
+        {:run,
+         fn function, list ->
+           send(test, {:ran, self(), list})
+           {:ok, TestBackend.replies(function, list)}
+         end}
+      )
+
+      killer = spawn_link(fn -> kill_committers(owner, 0) end)
+
+      callers =
+        for n <- 1..30,
+            do: call_async(fn -> {for(m <- 1..60, do: any_write(shard, n, m)), later(shard)} end)
+
+      {results, later} = callers |> Task.await_many(60_000) |> Enum.unzip()
+      # Nobody has got more than one.
+      assert Enum.concat(later) == []
+      send(killer, {:stop, self()})
+      assert_receive {:killed, killed}, 5_000
+      assert killed > 0
+      assert Batcher.flush(shard) == :ok
+      runs = ran([])
+      assert runs == Enum.uniq(runs)
+      runs = MapSet.new(runs)
+
+      for {item, outcome} <- Enum.concat(results) do
+        case outcome do
+          {:error, {:backend_exit, :killed}} -> :ok
+          {:done, ^item} -> assert item in runs
+          {:ok, [{:done, ^item}]} -> assert item in runs
+        end
+      end
+
+      # Every lane goes on.
+      wait_idle(shard)
+
+      for n <- 0..6 do
+        {item, outcome} = any_write(shard, n, 0)
+        assert outcome in [{:done, item}, {:ok, [{:done, item}]}]
+      end
+
+      assert Process.whereis(Batcher.name(shard)) == owner
+    end
+  end
+
+  # What was written, and what came of it.
+  defp any_write(shard, n, m) do
+    id = {n, m, make_ref()}
+
+    case rem(n + m, 7) do
+      0 ->
+        {{id, "v", 0}, Batcher.write_put_batch(shard, [{id, "v", 0}])}
+
+      1 ->
+        {id, Batcher.write_delete_batch(shard, [id])}
+
+      2 ->
+        {{:set, id}, Batcher.write_batch(shard, [{:set, id}])}
+
+      3 ->
+        {id, by_tag({self(), id}, &Batcher.write_delete_batch_async(shard, [id], &1))}
+
+      4 ->
+        {id, by_tag({:erlang.alias(), id}, &Batcher.write_delete_batch_async(shard, [id], &1))}
+
+      p ->
+        {{:set, id}, Batcher.write(shard, "p#{p}", {:set, id}, 1)}
+    end
+  end
+
+  # What reaches a caller that has all its replies, until everything is answered.
+  defp later(shard) do
+    assert Batcher.flush(shard) == :ok
+    mailbox()
+  end
+
+  defp by_tag({_to, tag} = from, write) do
+    :ok = write.(from)
+    await_reply(tag)
+  end
+
+  # Until it is told to stop; a moment passes in between, so that something is done at all.
+  defp kill_committers(owner, killed) do
+    case committers(owner) do
+      [] ->
+        kill_after_a_moment(owner, killed)
+
+      committers ->
+        committers |> Enum.random() |> Process.exit(:kill) &&
+          kill_after_a_moment(owner, killed + 1)
+    end
+  end
+
+  defp kill_after_a_moment(owner, killed) do
+    receive do
+      {:stop, test} -> send(test, {:killed, killed})
+    after
+      :rand.uniform(2) - 1 -> kill_committers(owner, killed)
+    end
+  end
+
   defp ran(lists) do
     receive do
       {:ran, _pid, list} -> ran([list | lists])

@@ -25,14 +25,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules do
   @doc """
   Tells the long schedules of each round, `[{process, ms, where_in, where_out}]`, as `round`.
   """
-  def measure(scenario, items, rounds) do
+  def measure(scenario, items, rounds), do: measure_rounds(&round(scenario, &1), items, rounds)
+
+  @doc "The same of a function that makes a round of so many items, and answers them."
+  def measure_rounds(round, items, rounds) do
     {:ok, _} = Application.ensure_all_started(:elixir)
     Application.put_env(:ferricstore, :waraft_backend_batcher_backend, Backend)
     Application.put_env(:ferricstore, :waraft_generic_batch_window_ms, @window_ms)
     Application.put_env(:ferricstore, :waraft_hot_batch_window_ms, @window_ms)
     # What is loaded at its first use is loaded now.
-    _warm = round(scenario, min(items, 3_000))
-    for _ <- 1..rounds, do: ChildVM.tell("round", round(scenario, items))
+    _warm = round.(min(items, 3_000))
+    for _ <- 1..rounds, do: ChildVM.tell("round", round.(items))
     System.halt(0)
   end
 
@@ -40,14 +43,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules do
     Backend.answer_with(answers(scenario))
     {callers, each, weight} = size(scenario, items)
     start_batcher(weight)
-    callers = for n <- 1..callers, do: start_caller(scenario, n, each)
+    callers = for n <- 1..callers, do: start_caller(named(scenario, items), n, each)
     monitor = start_monitor()
     for {pid, _monitor} <- callers, do: send(pid, :go)
     for caller <- callers, do: await_answer(caller)
     # The last commit's process is done when it rests.
     VmLoad.wait_until(fn -> VmLoad.idle?(@shard) end)
-    send(monitor, {:stop, self()})
-    reports = receive do: ({^monitor, reports} -> reports)
+    reports = stop_monitor(monitor)
     pids = Enum.map(callers, &elem(&1, 0))
 
     reports =
@@ -76,8 +78,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules do
   defp size(:large_groups, items), do: {4, div(items, 4), items}
   defp size(:callers, items), do: {items, 1, items}
   defp size(:short_lists, items), do: {div(items, @short), @short, div(items, @short)}
+  defp size(:long_prefix, _bytes), do: {1, 1, 1}
   defp size(:large_error, items), do: {@few, div(items, @few), @few}
   defp size(_one_command, items), do: {1, items, 1}
+
+  # A prefix is made here: where it is, it takes no room on a heap.
+  defp named(:long_prefix, bytes), do: {:long_prefix, :binary.copy("p", bytes)}
+  defp named(scenario, _items), do: scenario
 
   defp answers(:large_error), do: :fail
   defp answers(scenario) when scenario in [:list, :tuple, :map, :deep, :short_lists], do: :echo
@@ -101,6 +108,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules do
   defp make(:large_values, _n, count),
     do: for(i <- 1..count, do: {"key #{i}", String.duplicate("v", 65), 0})
 
+  defp make({:long_prefix, prefix}, _n, 1), do: {prefix, {:put, "key", "v", 0}}
+  defp make(:long_tag, _n, count), do: List.to_tuple(Enum.to_list(1..count))
   defp make(_puts, _n, count), do: puts(count)
 
   defp puts(count), do: for(i <- 1..count, do: {"key #{i}", "value", 0})
@@ -120,6 +129,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules do
   defp write(:delete_batch_async, list),
     do: {:ok, _} = reply(&Batcher.write_delete_batch_async(@shard, list, {self(), &1}))
 
+  # What is compared with a long tag, is so at a stretch.
+  defp write(:long_tag, tag) do
+    :ok = Batcher.write_put_batch_async(@shard, [{"key", "v", 0}], {self(), tag})
+    receive do: ({tag, {:ok, [:ok]}} when is_tuple(tag) -> {:tag, tuple_size(tag)})
+  end
+
+  defp write({:long_prefix, _}, {prefix, command}),
+    do: Batcher.write(@shard, prefix, command, @window_ms)
+
   defp write(:large_error, command), do: {:error, _} = write_command(command)
   defp write(_one_command, command), do: write_command(command)
 
@@ -134,6 +152,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules do
   defp check(scenario, {:ok, replies}, count) when scenario != :callers,
     do: ^count = Count.items(replies)
 
+  defp check(:long_tag, reply, count), do: {:tag, ^count} = reply
   defp check(_scenario, _reply, _count), do: :ok
 
   defp start_batcher(weight) do
@@ -147,7 +166,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules do
     {:ok, _owner} = Batcher.start_link(@shard, limits)
   end
 
-  defp start_monitor do
+  @doc "Begins to note what the VM reports."
+  def start_monitor do
     parent = self()
 
     monitor =
@@ -158,6 +178,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules do
       end)
 
     receive do: ({^monitor, :ready} -> monitor)
+  end
+
+  @doc "What was reported: `[{pid, info}]`."
+  def stop_monitor(monitor) do
+    send(monitor, {:stop, self()})
+    receive do: ({^monitor, reports} -> reports)
   end
 
   defp listen(reports) do

@@ -1,7 +1,7 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Lanes do
   @moduledoc false
   # Judges the commits of a program among themselves: each write at most once and in one piece, lanes
-  # kept apart, order, sizes, one commit at a time.
+  # kept apart, order, sizes, one commit at a time, no more in flight than a shard may have.
   #
   # Invariant: a commit in a calling process was direct, and belongs to no lane.
 
@@ -57,7 +57,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Lanes do
       Enum.map(queued, &size(&1, context.program, calls)),
       queued
       |> Enum.group_by(&{&1.shard, &1.lane})
-      |> Enum.map(fn {_lane, commits} -> [serial(commits), ordered(commits, calls)] end)
+      |> Enum.map(fn {_lane, commits} -> [serial(commits), ordered(commits, calls)] end),
+      queued
+      |> Enum.group_by(& &1.shard)
+      |> Enum.map(fn {_shard, commits} -> crowded(commits, context.program, calls) end)
     ]
     |> List.flatten()
     |> Enum.reject(&is_nil/1)
@@ -103,9 +106,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Lanes do
         do: {:hot_batch_max, length(commit.marks)},
         else: {:namespace_batch_max, length(commit.groups)}
 
-    with %{step: step} <- calls[commit.groups |> hd() |> elem(0)],
-         {_mode, options} = Enum.at(program.shards, elem(step, 1)),
-         max when is_integer(max) <- Keyword.get(options, key, @default_max),
+    with %{} = options <- options(commit, program, calls),
+         max when is_integer(max) <- Map.get(options, key, @default_max),
          true <- weight > max and length(commit.groups) > 1,
          do: {:too_large, %{max: max, commit: commit}},
          else: (_ -> nil)
@@ -116,6 +118,30 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Lanes do
     for [before, commit] <- Enum.chunk_every(commits, 2, 1, :discard),
         before.ended == nil or before.ended > commit.number,
         do: {:two_in_flight, [before, commit]}
+  end
+
+  # 4.2: those before it have ended, or their processes were killed, but for as many as may be in flight.
+  defp crowded(commits, program, calls) do
+    with [first | _] <- commits,
+         %{max_in_flight: max} <- options(first, program, calls) do
+      for commit <- commits,
+          before = Enum.filter(commits, &in_flight_at?(&1, commit.number)),
+          length(before) >= max,
+          do: {:too_many_in_flight, %{max: max, before: before, commit: commit}}
+    else
+      _no_limit_that_so_few_lanes_reach -> []
+    end
+  end
+
+  defp in_flight_at?(commit, number),
+    do: commit.number < number and (commit.ended == nil or commit.ended > number)
+
+  # Those of the shard that a commit was made in; `nil` if it is none of this program's.
+  defp options(commit, program, calls) do
+    with %{step: step} <- calls[commit.groups |> hd() |> elem(0)] do
+      {_mode, options} = Enum.at(program.shards, elem(step, 1))
+      Map.new(options)
+    end
   end
 
   # 4.3: what was accepted before another call began is committed before it. What goes through the owner's

@@ -70,6 +70,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Program do
       [
         namespace_batch_max: maximum(),
         hot_batch_max: maximum(),
+        max_in_flight: pick([nil, nil, 1, 2, 3]),
         hot_batch_window_ms: pick([nil, nil, nil, nil, nil, 2, 0]),
         pacing: pick([nil, nil, nil, :window]),
         overflow: pick([nil, nil, nil, :queue, :refuse]),
