@@ -12,7 +12,7 @@ use crate::caller::{Caller, Route, Waiting};
 use crate::failure;
 use crate::measure::{self, SHORT};
 use crate::responder::{Handed, Replies};
-use batcher_core::LaneId;
+use batcher_core::{LaneId, LaneKey};
 use batcher_shell::{Batch, Callers, Failure, Finished, Handover};
 use foldhash::fast::RandomState;
 use rustler::{Encoder, Env, NifResult, Term};
@@ -236,6 +236,16 @@ impl Answers {
                         left.build(|inside| caller.message(tags, inside.env(), inside.term(reply))),
                     );
                 }
+            }
+        }
+    }
+
+    /// What the writes of these callers count against the maximum of their lane (6.1).
+    pub(crate) fn weight(&self, lane: &LaneKey) -> u64 {
+        match lane {
+            LaneKey::Prefix(_) => self.callers.all().len() as u64,
+            LaneKey::Generic | LaneKey::Put | LaneKey::Delete => {
+                self.callers.all().map(|caller| caller.replies).sum()
             }
         }
     }

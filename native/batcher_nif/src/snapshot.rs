@@ -3,7 +3,7 @@
 use crate::atoms;
 use crate::beam::{Beam, Shard};
 use crate::committer::lane_term;
-use batcher_core::Work;
+use batcher_core::{LaneKey, Work};
 use batcher_shell::SlotLook;
 use rustler::{Encoder, Env, Term};
 
@@ -13,20 +13,21 @@ pub(crate) fn lanes<'a>(env: Env<'a>, shard: &'static Shard) -> Term<'a> {
     let Some(lanes) = shard.lanes() else { return atoms::not_running().encode(env) };
     let look = |lane: batcher_shell::LaneLook<Beam>| {
         let slots: Vec<Term<'a>> =
-            lane.queue.iter().filter_map(|slot| slot_term(env, slot)).collect();
+            lane.queue.iter().filter_map(|slot| slot_term(env, &lane.lane, slot)).collect();
         (lane_term(env, &lane.lane), slots, lane.committer).encode(env)
     };
     lanes.into_iter().map(look).collect::<Vec<_>>().encode(env)
 }
 
 /// `None` if it has left meanwhile.
-fn slot_term<'a>(env: Env<'a>, slot: &SlotLook<Beam>) -> Option<Term<'a>> {
+fn slot_term<'a>(env: Env<'a>, lane: &LaneKey, slot: &SlotLook<Beam>) -> Option<Term<'a>> {
     let contents = slot.batch.lock();
     if contents.is_taken() {
         return None;
     }
     let (items, froms) = (contents.writes.items(env), contents.answers.froms(env));
+    let weight = contents.answers.weight(lane);
     let Work { command_items, compound_members, visits } = slot.work;
     let work = (command_items, compound_members, visits);
-    Some((items, froms, slot.weight, slot.window_ms, slot.age_us, work).encode(env))
+    Some((items, froms, weight, slot.window_ms, slot.age_us, work).encode(env))
 }

@@ -22,10 +22,8 @@ pub struct LaneLook<V: Vm> {
 
 /// A queued slot.
 pub struct SlotLook<V: Vm> {
-    /// What it holds. It may have left meanwhile.
+    /// What it holds, which may be more by now. It may have left, too.
     pub batch: Batch<V>,
-    /// What it counts against the maximum of its lane (6.1).
-    pub weight: u64,
     /// The window of the write that opened it.
     pub window_ms: u64,
     /// How long ago that was, in microseconds.
@@ -82,7 +80,6 @@ impl<V: Vm> Shard<V> {
 fn slot_look<V: Vm>(slot: &Slot<Batch<V>>, now: Instant) -> SlotLook<V> {
     SlotLook {
         batch: slot.contents.clone(),
-        weight: slot.weight,
         window_ms: sync::millis(slot.window),
         age_us: sync::micros(now.saturating_duration_since(slot.opened)),
         work: slot.work,
