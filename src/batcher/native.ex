@@ -16,7 +16,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   #     that first.
   #   * `:code.purge/1` after that kills the processes inside a long call, on a dirty scheduler: what such a
   #     process has queued is committed nevertheless. The library stays mapped (`-z nodelete`), with
-  #     its shards, queues and threads.
+  #     its shards, queues and timers.
   #
   # A library that is loaded again has new types of resources and refuses the former resources: each
   # committer ends at the next call that it makes, its batch is answered as in 9.5, another one takes
@@ -223,7 +223,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @spec committer_down(integer, pid, term) :: :ok
   def committer_down(_shard, _pid, _reply), do: without_library(:ok)
 
-  @doc "Makes the shard's thread fail. Only in a library that was built for tests."
+  @doc "Makes the timer of the shard fail while it serves that. Only in a library that was built for tests."
   @spec panic_thread(integer) :: :ok
   def panic_thread(_shard), do: :erlang.nif_error(:not_built_for_tests)
 

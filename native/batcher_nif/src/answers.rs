@@ -214,7 +214,7 @@ impl Answers {
         }
     }
 
-    /// All callers that are left are told of a failure, from a thread of our own. What only a process can send is
+    /// All callers that are left are told of a failure, from the thread of a timer. What only a process can send is
     /// added to `proxied`.
     pub(crate) fn fail(&mut self, failure: &Failure, proxied: &mut Proxied) {
         for handover in self.handovers.drain(..) {

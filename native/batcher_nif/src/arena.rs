@@ -102,7 +102,7 @@ impl Arena {
     }
 
     /// Moves the whole arena to a process, with one message built in it: nothing is copied.
-    /// `sender` is the environment of the calling process, `None` on a thread of our own. Leaves
+    /// `sender` is the environment of the calling process, `None` on the thread of a timer. Leaves
     /// the arena empty. False if the process is gone.
     pub(crate) fn send(
         &mut self,

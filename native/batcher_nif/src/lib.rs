@@ -1,15 +1,15 @@
 //! The write batcher as the BEAM loads it: the functions of
 //! `Ferricstore.Raft.WARaftBackend.Batcher.Native`, whose documentation says what each is for.
 //!
-//! Nothing is decided here: windows, lanes and limits are `batcher_core`'s, the lock and the thread
-//! of a shard are `batcher_shell`'s. This crate copies terms and sends messages.
+//! Nothing is decided here: windows, lanes and limits are `batcher_core`'s, the locks and the timers
+//! are `batcher_shell`'s. This crate copies terms and sends messages.
 //!
 //! Start with the functions below: each is a door, and hardly more. Clause numbers refer to
 //! `docs/contract.md`; `docs/glossary.md` has the words, `docs/tour.md` follows one write through all
 //! crates.
 //!
-//! A file imports only from those before it: `atoms`, `arena`, `beam`, `measure`, `home`, `failure`,
-//! `caller`, `responder`, `writes`, `answers`, `committer`, `owner`, `registry`, `waiter`, `offer`,
+//! A file imports only from those before it: `atoms`, `arena`, `beam`, `registry`, `measure`, `home`,
+//! `failure`, `caller`, `responder`, `writes`, `answers`, `committer`, `owner`, `waiter`, `offer`,
 //! `snapshot`, `vm`.
 
 #![deny(unsafe_code)]
@@ -346,7 +346,7 @@ fn lanes<'a>(env: Env<'a>, shard: Found) -> Term<'a> {
     }
 }
 
-/// Makes the shard's thread panic.
+/// Makes the timer of the shard panic while it serves that.
 #[cfg(feature = "seams")]
 #[rustler::nif]
 fn panic_thread(shard: Found) -> Atom {

@@ -74,7 +74,7 @@ impl Replies {
         self.proxied.push(self.arena.build(|inside| build(inside.env())));
     }
 
-    /// Sends what the library can send. `sender` is the calling process, `None` on a thread of our own.
+    /// Sends what the library can send. `sender` is the calling process, `None` on the thread of a timer.
     fn send_direct(&mut self, sender: Option<Env<'_>>) {
         // Who has waited longest is sent its reply first.
         for (pid, message) in self.messages.drain(..) {
@@ -94,7 +94,7 @@ impl Replies {
         proxied
     }
 
-    /// Sends what is left, from a thread of our own or where the calling process has failed. What only a process can
+    /// Sends what is left, from the thread of a timer or where the calling process has failed. What only a process can
     /// send is copied to `proxied`.
     pub(crate) fn fail(&mut self, sender: Option<Env<'_>>, proxied: &mut Proxied) {
         self.send_direct(sender);

@@ -1,15 +1,15 @@
-//! The runtime of the write batcher, where threads meet: the lock of a shard, its thread, the workers that take what is
-//! due, and the cursor over the callers of a batch.
+//! The runtime of the write batcher, where threads meet: the lock of a shard, the timer that keeps the time of many,
+//! the workers that take what is due, and the cursor over the callers of a batch.
 //!
 //! `batcher_core` decides, this crate locks, wakes and hands out what was decided, and the BEAM comes in as a [`Vm`]:
 //! what terms, pids and messages are stays outside. So everything that depends on which thread comes first can be run
 //! under loom, which tries all orders: see `tests/loom`.
 //!
-//! Start with [`Shard`]. Clause numbers refer to `docs/contract.md`; `docs/glossary.md` has the words, `docs/tour.md`
-//! follows one write through all crates.
+//! Start with [`Shard`], then [`Timer`]. Clause numbers refer to `docs/contract.md`; `docs/glossary.md` has the words,
+//! `docs/tour.md` follows one write through all crates.
 //!
 //! A file imports only from those before it: `failure`, `callers`, `vm`, `sync`, `batch`, `workers`, `responders`,
-//! `effects`, `lock_times`, `state`, `shard`, `look`, `take`, `timer`.
+//! `effects`, `lock_times`, `state`, `shard`, `look`, `take`, `turn`, `timer`.
 
 #![forbid(unsafe_code)]
 

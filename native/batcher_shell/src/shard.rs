@@ -89,8 +89,8 @@ impl<V: Vm> Shard<V> {
 
     /// A process takes the shard over as its owner; answers which processes commit for it already.
     ///
-    /// `spawn` starts the thread, `watch` has the owner's death told as that of this number. An error is that of
-    /// `spawn`, and nothing has changed.
+    /// `start` has its timer [keep its time](crate::Timer::start), `watch` has the owner's death told as that of this
+    /// number. An error is that of `start`, and nothing has changed.
     pub fn open(
         &'static self,
         sender: V::Env<'_>,

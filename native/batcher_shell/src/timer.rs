@@ -1,8 +1,8 @@
-//! Timers: each keeps the time of some shards on a thread of its own. It wakes committers for what is due, and does what
-//! has no process left to do it.
+//! Timers: each keeps the time of some shards on a thread of its own. It wakes committers for what is due, and does
+//! what has no process left to do it.
 //!
-//! Invariant: a shard that is open, or has a commit in flight, has an alarm; the thread of a timer ends only when there is
-//! no alarm and no event left.
+//! Invariant: a shard that is open, or has a commit in flight, has an alarm; the thread of a timer ends only when there
+//! is no alarm and no event left.
 
 use crate::effects::Event;
 use crate::failure::panic_text;

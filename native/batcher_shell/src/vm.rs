@@ -44,8 +44,8 @@ pub trait Vm: Sized + 'static {
     /// Tells an owner.
     fn notify(owner: &Self::Pid, sender: Option<Self::Env<'_>>, notice: Notice<'_>);
 
-    /// Tells all callers of a batch that are left of the failure, from the thread of a timer. Replies that only a process
-    /// can send are added to `proxied`.
+    /// Tells all callers of a batch that are left of the failure, from the thread of a timer. Replies that only a
+    /// process can send are added to `proxied`.
     fn fail(answers: &mut Self::Answers, failure: &Failure, proxied: &mut Self::Proxied);
 
     /// Whether there is none.
