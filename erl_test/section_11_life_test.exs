@@ -22,6 +22,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section11LifeTest do
     assert await_reply(hanging.tag) == {:done, {:set, 0}}
   end
 
+  test "11.1, 4.2 nor does it take the room of this life's commits", context do
+    %{shard: shard, hanging: hanging} = context
+    assert Batcher.stop(shard) == :ok
+    start_alone(shard, max_in_flight: 1)
+    assert Batcher.write(shard, "q", {:b}, 1) == {:done, {:b}}
+    assert Batcher.flush(shard, 5_000) == :ok
+    release(hanging)
+    assert await_reply(hanging.tag) == {:done, {:set, 0}}
+  end
+
   test "11.1 nor does stop", %{shard: shard, hanging: hanging} do
     stop = call_async(fn -> Batcher.stop(shard) end)
     assert await(stop) == :ok

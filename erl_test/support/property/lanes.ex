@@ -8,6 +8,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Lanes do
   @hot [:batch, :put_batch, :delete_batch]
   @default_max 10_000
 
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Property.Program
+
   @doc "Which commits have a call's writes, and where in them: `%{id => [{commit, {offset, count}}]}`."
   def index(run, history) do
     for commit <- history.commits, {id, indices, offset} <- groups(commit, run), reduce: %{} do
@@ -120,16 +122,19 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Lanes do
         do: {:two_in_flight, [before, commit]}
   end
 
-  # 4.2: those before it have ended, or their processes were killed, but for as many as may be in flight.
+  # 4.2: those before it have ended, or their processes were killed, but for as many as may be in flight. Where a shard
+  # is stopped, commits of the life before don't count (11.1): it is left out.
   defp crowded(commits, program, calls) do
     with [first | _] <- commits,
-         %{max_in_flight: max} <- options(first, program, calls) do
+         %{max_in_flight: max} <- options(first, program, calls),
+         %{step: step} = calls[first.groups |> hd() |> elem(0)],
+         true <- Program.steady?(program, elem(step, 1)) do
       for commit <- commits,
           before = Enum.filter(commits, &in_flight_at?(&1, commit.number)),
           length(before) >= max,
           do: {:too_many_in_flight, %{max: max, before: before, commit: commit}}
     else
-      _no_limit_that_so_few_lanes_reach -> []
+      _no_limit_that_counts -> []
     end
   end
 

@@ -44,8 +44,8 @@ pub struct Config {
     /// this time. A caller that writes again and again is often just too late for the look that its
     /// committer takes, and would sit out a window that is many times longer than its commit.
     pub linger: Duration,
-    /// Most commits in flight at once, each in a lane of its own (4.2). More hide the time that one
-    /// takes; fewer leave more writes to gather. 0 commits nothing.
+    /// Most commits in flight at once, each in a lane of its own, those of closed lives aside (4.2).
+    /// More hide the time that one takes; fewer leave more writes to gather. 0 commits nothing.
     pub max_in_flight: usize,
     /// Most items that the shard holds, queued and in flight (6.5). Bounds memory and the time
     /// that a new write can wait; what comes above is refused at once.

@@ -72,6 +72,8 @@ pub struct Engine<B> {
 /// What is in flight, of this life and of earlier ones.
 #[derive(Debug, Default)]
 pub(crate) struct Flights {
+    /// How many of them are of this life: those of earlier ones may hang, and take no room (11.1).
+    pub(crate) of_life: usize,
     pub(crate) items: u64,
     pub(crate) bytes: u64,
     /// In no order; each lane knows its place here.
@@ -223,6 +225,7 @@ impl<B: Default> Engine<B> {
         self.schedule.place(id, lane, Cause { now, ready, epoch: self.epochs.now, stopping });
         let flight = lane.flight;
         self.land(flight);
+        self.flights.of_life -= usize::from(slot.epoch >= self.epochs.life_from);
         self.flights.items -= slot.items;
         self.flights.bytes -= slot.bytes;
         self.items -= slot.items;
@@ -289,6 +292,7 @@ impl<B: Default> Engine<B> {
         lane.flight = self.flights.lanes.len();
         let slot = lane.queue.pop_front().expect("a due lane holds a slot");
         self.flights.lanes.push(id);
+        self.flights.of_life += 1;
         self.flights.items += slot.items;
         self.flights.bytes += slot.bytes;
         let slot = lane.in_flight.insert(slot);
@@ -302,7 +306,7 @@ impl<B: Default> Engine<B> {
                 .schedule
                 .due
                 .len()
-                .min(self.config.max_in_flight.saturating_sub(self.in_flight())),
+                .min(self.config.max_in_flight.saturating_sub(self.flights.of_life)),
             Phase::Closed | Phase::Orphaned(_) => 0,
         }
     }

@@ -56,6 +56,7 @@ impl<B: Default> Engine<B> {
         self.barriers.end_epoch();
         self.epochs.now = self.barriers.epoch();
         self.epochs.life_from = self.epochs.now;
+        self.flights.of_life = 0;
         self.items = self.flights.items;
         self.bytes = self.flights.bytes;
         // Lanes with something queued are due, wait for their windows, or have a commit in flight.

@@ -6,6 +6,7 @@ use crate::arena::Arena;
 use crate::atoms;
 use crate::beam::{Event, Shard, Work};
 use crate::failure;
+use crate::measure;
 use crate::writes::{commit_function, entries};
 use batcher_core::LaneKey;
 use batcher_shell::{Failure, Info, Taken, WorkerId};
@@ -22,10 +23,18 @@ pub(crate) struct Committer {
     task: Mutex<Option<Task>>,
 }
 
-/// A batch, and what is to be told of it, as long as that has not been told.
+/// A batch, and what is to be told of it, if it is to be committed.
 struct Task {
     work: Work,
     info: Option<Info>,
+}
+
+impl Task {
+    /// The batch, and the name of its lane if that takes long to free.
+    fn split(self) -> (Work, Option<LaneKey>) {
+        let name = self.info.map(|info| info.lane);
+        (self.work, name.filter(|name| measure::is_long(name_len(name))))
+    }
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
@@ -62,8 +71,13 @@ pub(crate) fn wake(committer: &ResourceArc<Committer>, sender: Option<Env<'_>>) 
 /// The calling committer has answered its batch, if it had one, and takes what is next: sends it to itself (`:sent`),
 /// asks for [`send_batch`] (`:large`), rests, or leaves.
 pub(crate) fn take(env: Env<'_>, committer: &ResourceArc<Committer>) -> Atom {
-    let done = committer.task.lock().take().map(|task| task.work);
-    match committer.shard.take(env, committer.id, done) {
+    let task = committer.task.lock().take();
+    let (done, long_name) = task.map(Task::split).unzip();
+    let taken = committer.shard.take(env, committer.id, done);
+    if let Some(name) = long_name.flatten() {
+        committer.shard.notify(Event::Free(name));
+    }
+    match taken {
         Taken::Rest => return atoms::rest(),
         Taken::Leave => return atoms::leave(),
         Taken::Commit(work, info) => {
@@ -100,13 +114,14 @@ pub(crate) fn take(env: Env<'_>, committer: &ResourceArc<Committer>) -> Atom {
 /// Whether it takes too long for a scheduler.
 fn is_long(work: &Work, info: &Info) -> bool {
     let many = || work.batch.lock().writes.messages() as u64 > MANY_GROUPS;
-    info.groups > LONG_BATCH || info.groups > MANY_GROUPS && many()
+    let is_long_name = measure::is_long(name_len(&info.lane));
+    is_long_name || info.groups > LONG_BATCH || info.groups > MANY_GROUPS && many()
 }
 
 /// The calling committer sends itself its batch: `{committer, :part, entries, bytes}` for all parts but the last, then
 /// `{{committer, :commit, lane, function}, entries, info}`.
 pub(crate) fn send_batch(env: Env<'_>, committer: &ResourceArc<Committer>) {
-    let Some((work, Some(info))) = committer.untold() else { return };
+    let Some((work, Some(info))) = committer.batch() else { return };
     let mut writes = work.batch.take_writes();
     let (shape, replies, bytes) = (writes.shape, writes.replies, writes.bytes);
     let lane = &info.lane;
@@ -136,9 +151,13 @@ impl Committer {
         self.task.lock().as_ref().map(|task| task.work.clone())
     }
 
-    fn untold(&self) -> Option<(Work, Option<Info>)> {
-        self.task.lock().as_mut().map(|task| (task.work.clone(), task.info.take()))
+    fn batch(&self) -> Option<(Work, Option<Info>)> {
+        self.task.lock().as_ref().map(|task| (task.work.clone(), task.info.clone()))
     }
+}
+
+fn name_len(lane: &LaneKey) -> usize {
+    if let LaneKey::Prefix(prefix) = lane { prefix.len() } else { 0 }
 }
 
 /// The prefix of a namespace lane, the name of a hot one.

@@ -123,9 +123,8 @@ fn offer<'a>(
     }
     let caller = Caller::of(env, from)?;
     let mut left = measure::SHORT;
-    let name = Binary::from_term(lane).map_or(0, |prefix| prefix.len() as u64 / measure::WORD);
-    let (Some(bytes), true) = (measure::bytes_within(item, &mut left), name <= measure::SHORT)
-    else {
+    let long_name = Binary::from_term(lane).is_ok_and(|prefix| measure::is_long(prefix.len()));
+    let (Some(bytes), false) = (measure::bytes_within(item, &mut left), long_name) else {
         return Ok(atoms::large());
     };
     let words = measure::SHORT - left;

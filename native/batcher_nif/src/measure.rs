@@ -21,6 +21,11 @@ const ON_HEAP: u64 = 64;
 /// in its cache. What takes more is left to a dirty scheduler.
 pub(crate) const SHORT: u64 = 16_384;
 
+/// Whether so many bytes in one piece are too many for a scheduler.
+pub(crate) fn is_long(bytes: usize) -> bool {
+    bytes as u64 / WORD > SHORT
+}
+
 /// How much of a process's time slice of a millisecond visiting and copying so many words takes.
 pub(crate) fn percent(words: u64) -> i32 {
     i32::try_from(words / (SHORT / 50)).unwrap_or(i32::MAX)

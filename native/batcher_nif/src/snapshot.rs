@@ -4,17 +4,18 @@ use crate::atoms;
 use crate::beam::{Beam, Shard};
 use crate::committer::lane_term;
 use batcher_core::{LaneKey, Work};
-use batcher_shell::SlotLook;
+use batcher_shell::{LaneLook, SlotLook};
 use rustler::{Encoder, Env, Term};
 
 /// `[{lane, [{items, froms, weight, window_ms, age_us, work}], committer | nil}]`, `work` as three numbers,
 /// `:not_running` for a closed shard.
 pub(crate) fn lanes<'a>(env: Env<'a>, shard: &'static Shard) -> Term<'a> {
     let Some(lanes) = shard.lanes() else { return atoms::not_running().encode(env) };
-    let look = |lane: batcher_shell::LaneLook<Beam>| {
-        let slots: Vec<Term<'a>> =
-            lane.queue.iter().filter_map(|slot| slot_term(env, &lane.lane, slot)).collect();
-        (lane_term(env, &lane.lane), slots, lane.committer).encode(env)
+    let look = |lane: LaneLook<Beam>| {
+        let slots = lane.queue.iter().filter_map(|slot| slot_term(env, &lane.lane, slot));
+        let slots: Vec<Term<'a>> = slots.collect();
+        // Asked last: what has left the queue since is in flight, or answered.
+        (lane_term(env, &lane.lane), slots, shard.committer_of(lane.id)).encode(env)
     };
     lanes.into_iter().map(look).collect::<Vec<_>>().encode(env)
 }

@@ -2,6 +2,7 @@
 
 use crate::vm::{Notice, Vm};
 use crate::workers::WorkerId;
+use batcher_core::LaneKey;
 use std::sync::Arc;
 
 /// What a timer is told of a shard.
@@ -14,6 +15,8 @@ pub enum Event<V: Vm> {
     WorkerDown(WorkerId),
     /// What a process leaves to the timer, because it may be exiting.
     Run(Effects<V>),
+    /// A name that takes long to free: it is dropped on the thread of the timer.
+    Free(LaneKey),
     /// The library failed in a calling process, under the owner of this number.
     Crash(u64, Arc<str>),
     /// Fail here and now.

@@ -4,10 +4,9 @@
 
 use crate::batch::Batch;
 use crate::shard::Shard;
-use crate::state::State;
 use crate::sync;
 use crate::vm::Vm;
-use batcher_core::{LaneKey, LaneView, Slot, Work};
+use batcher_core::{LaneId, LaneKey, LaneView, Slot, Work};
 use std::time::Instant;
 
 /// A lane as it was a moment ago.
@@ -16,8 +15,8 @@ pub struct LaneLook<V: Vm> {
     pub lane: LaneKey,
     /// Its queued slots in order of arrival.
     pub queue: Vec<SlotLook<V>>,
-    /// The committer of its batch in flight, or the one that has died with it.
-    pub committer: Option<V::Committer>,
+    /// Its number, for [`committer_of`](Shard::committer_of).
+    pub id: LaneId,
 }
 
 /// A queued slot.
@@ -40,18 +39,22 @@ impl<V: Vm> Shard<V> {
     pub fn lanes(&self) -> Option<Vec<LaneLook<V>>> {
         let now = sync::now();
         let mut looks = Vec::new();
-        let is_open = self.each_lane(|state, lane| {
-            let committer = lane.in_flight().and_then(|_| state.workers.committer_of(lane.id()));
+        let is_open = self.each_lane(|lane| {
             let queue = lane.queue().map(|slot| slot_look(slot, now)).collect();
-            looks.push(LaneLook { lane: lane.key().clone(), queue, committer: committer.cloned() });
+            looks.push(LaneLook { lane: lane.key().clone(), queue, id: lane.id() });
         });
         is_open.then_some(looks)
+    }
+
+    /// The committer of the batch in flight of this lane, or the one that has died with it.
+    pub fn committer_of(&self, lane: LaneId) -> Option<V::Committer> {
+        self.locked(|state| state.workers.committer_of(lane).cloned())
     }
 
     /// The batches of all lanes, queued and in flight.
     pub(crate) fn batches(&self) -> Vec<Batch<V>> {
         let mut batches = Vec::new();
-        self.each_lane(|_state, lane| {
+        self.each_lane(|lane| {
             let slots = lane.in_flight().into_iter().chain(lane.queue());
             batches.extend(slots.map(|slot| slot.contents.clone()));
         });
@@ -59,13 +62,13 @@ impl<V: Vm> Shard<V> {
     }
 
     /// Looks at one lane after the other, the lock given back every so often. False if no batcher runs.
-    fn each_lane(&self, mut look: impl FnMut(&State<V>, LaneView<'_, Batch<V>>)) -> bool {
+    fn each_lane(&self, mut look: impl FnMut(LaneView<'_, Batch<V>>)) -> bool {
         let mut next = 0;
         let mut is_open = true;
         while let Some(from) = Some(next).filter(|_| is_open) {
             let places = self.locked(|state| {
                 is_open = !state.is_closed();
-                state.engine.lanes_in(from..from + AT_ONCE).for_each(|lane| look(state, lane));
+                state.engine.lanes_in(from..from + AT_ONCE).for_each(&mut look);
                 state.engine.places()
             });
             next = from + AT_ONCE;

@@ -25,7 +25,7 @@ impl<V: Vm> Shard<V> {
     /// Something has happened.
     pub(crate) fn handle(&'static self, event: Event<V>) {
         match event {
-            Event::Wake => {}
+            Event::Wake | Event::Free(_) => {}
             Event::OwnerDown(number) => self.owner_down(number),
             Event::WorkerDown(id) => self.with(None, |state, now| state.workers.died(id, now)),
             Event::Run(effects) => effects.run(None),

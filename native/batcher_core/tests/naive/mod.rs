@@ -274,7 +274,9 @@ impl Naive {
 
     /// How many slots may leave now.
     pub(crate) fn wanted(&self) -> usize {
-        let in_flight = self.slots.iter().filter(|slot| slot.place == Place::InFlight).count();
+        let of_life = |slot: &&Slot| slot.tickets().iter().any(|&ticket| ticket >= self.life_from);
+        let in_flight = self.slots.iter().filter(|slot| slot.place == Place::InFlight);
+        let in_flight = in_flight.filter(of_life).count();
         match self.life {
             Life::Running | Life::Stopping => {
                 self.due().len().min(self.config.max_in_flight.saturating_sub(in_flight))
