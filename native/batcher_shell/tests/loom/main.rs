@@ -334,7 +334,7 @@ fn the_batch_of_a_dead_committer_is_answered_once() {
         crew.work(shard);
         burying.join().unwrap();
         let lanes = shard.lanes().unwrap_or_default();
-        assert!(lanes.iter().all(|lane| lane.committer.is_none()));
+        assert!(lanes.iter().all(|lane| shard.committer_of(lane.id).is_none()));
         shard.close(());
         thread.join().unwrap();
         crew.finish(shard);
