@@ -88,7 +88,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
   # Called by its full name, so that a committer that never rests takes up new code.
   @doc false
-  def loop(%__MODULE__{ref: ref} = state) do
+  def loop(%__MODULE__{ref: ref} = state, wait \\ :infinity) do
     receive do
       {{^ref, :commit, lane, function}, entries, info} ->
         commit(state, lane, function, entries(state, lane, entries, info), info)
@@ -122,18 +122,25 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
       # Exits of owners, late replies to a backend that has stopped waiting for them.
       _stranger ->
-        __MODULE__.loop(state)
+        __MODULE__.loop(state, wait)
+    after
+      wait -> take(state)
     end
   end
 
-  # What is taken comes as messages, before anything that others send later.
+  # What does not come as the answer comes as messages, before anything that others send later.
   defp take(%{ref: ref} = state) do
     case Library.call(fn -> Native.take(ref) end) do
+      {:commit, lane, function, entries, info} ->
+        commit(state, lane, function, entries(state, lane, entries, info), info)
+        # Messages first: of one that never rests there would be more and more.
+        __MODULE__.loop(worked(state), 0)
+
       :leave ->
         :ok
 
       :large ->
-        :sent = Library.call(fn -> Native.send_batch(ref) end)
+        :sent = Library.call(fn -> Native.take_large(ref) end)
         __MODULE__.loop(state)
 
       _sent_or_rest ->

@@ -162,16 +162,21 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   def join(_shard), do: :erlang.nif_error(:not_loaded)
 
   @doc """
-  The committer has answered the callers of the batch that it had, if it had one, and takes what is next: `:sent`, it
-  has been sent messages; `:large`, `send_batch/1` sends them; `:rest`, nothing until `{reference, :work}` comes;
-  `:leave`, it is to end.
+  The committer has answered the callers of the batch that it had, if it had one, and takes what is next: a small batch,
+  with what comes as a message otherwise; `:sent`, it has been sent messages; `:large`, `take_large/1` sends them;
+  `:rest`, nothing until `{reference, :work}` comes; `:leave`, it is to end.
   """
-  @spec take(reference) :: :sent | :large | :rest | :leave
+  @spec take(reference) ::
+          {:commit, lane, function :: atom, entries :: list, info :: tuple}
+          | :sent
+          | :large
+          | :rest
+          | :leave
   def take(_committer), do: :erlang.nif_error(:not_loaded)
 
-  @doc "The committer is sent the batch that it has taken, on a dirty scheduler."
-  @spec send_batch(reference) :: :sent
-  def send_batch(_committer), do: :erlang.nif_error(:not_loaded)
+  @doc "The committer is sent the large batch that it has taken, on a dirty scheduler."
+  @spec take_large(reference) :: :sent
+  def take_large(_committer), do: :erlang.nif_error(:not_loaded)
 
   @doc "Answers callers of the committer's batch from a list of replies."
   @spec answer_slices(reference, list) :: {answered, proxied}

@@ -11,7 +11,7 @@ use crate::writes::{commit_function, entries};
 use batcher_core::LaneKey;
 use batcher_shell::{Failure, Info, Taken, WorkerId};
 use parking_lot::Mutex;
-use rustler::{Atom, Encoder, Env, LocalPid, Monitor, Resource, ResourceArc, Term};
+use rustler::{Encoder, Env, LocalPid, Monitor, Resource, ResourceArc, Term};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A committing process.
@@ -43,6 +43,9 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 const LONG_BATCH: u64 = 2_000;
 /// Of more groups than this each may be a message of its own.
 const MANY_GROUPS: u64 = 500;
+/// Batches of so few groups and bytes are copied: to move memory costs more.
+const SMALL_BATCH: u64 = 8;
+const SMALL_BYTES: u64 = 2_048;
 
 #[rustler::resource_impl(name = "batcher_committer")]
 impl Resource for Committer {
@@ -68,9 +71,9 @@ pub(crate) fn wake(committer: &ResourceArc<Committer>, sender: Option<Env<'_>>) 
         .send(sender, committer.pid, |inside| (committer, atoms::work()).encode(inside.env()));
 }
 
-/// The calling committer has answered its batch, if it had one, and takes what is next: sends it to itself (`:sent`),
-/// asks for [`send_batch`] (`:large`), rests, or leaves.
-pub(crate) fn take(env: Env<'_>, committer: &ResourceArc<Committer>) -> Atom {
+/// The calling committer has answered its batch, if it had one, and takes what is next: a [`batch`], which is to be
+/// asked for where that takes long (`:large`), or something that it sends itself (`:sent`); or it rests, or leaves.
+pub(crate) fn take<'a>(env: Env<'a>, committer: &ResourceArc<Committer>) -> Term<'a> {
     let task = committer.task.lock().take();
     let (done, long_name) = task.map(Task::split).unzip();
     let taken = committer.shard.take(env, committer.id, done);
@@ -78,15 +81,12 @@ pub(crate) fn take(env: Env<'_>, committer: &ResourceArc<Committer>) -> Atom {
         committer.shard.notify(Event::Free(name));
     }
     match taken {
-        Taken::Rest => return atoms::rest(),
-        Taken::Leave => return atoms::leave(),
+        Taken::Rest => return atoms::rest().encode(env),
+        Taken::Leave => return atoms::leave().encode(env),
         Taken::Commit(work, info) => {
             let long = is_long(&work, &info);
             *committer.task.lock() = Some(Task { work, info: Some(info) });
-            if long {
-                return atoms::large();
-            }
-            send_batch(env, committer);
+            return if long { atoms::large().encode(env) } else { batch(env, committer) };
         }
         Taken::Answer(work, reply) => {
             *committer.task.lock() = Some(Task { work, info: None });
@@ -108,7 +108,7 @@ pub(crate) fn take(env: Env<'_>, committer: &ResourceArc<Committer>) -> Atom {
             });
         }
     }
-    atoms::sent()
+    atoms::sent().encode(env)
 }
 
 /// Whether it takes too long for a scheduler.
@@ -118,31 +118,37 @@ fn is_long(work: &Work, info: &Info) -> bool {
     is_long_name || info.groups > LONG_BATCH || info.groups > MANY_GROUPS && many()
 }
 
-/// The calling committer sends itself its batch: `{committer, :part, entries, bytes}` for all parts but the last, then
-/// `{{committer, :commit, lane, function}, entries, info}`.
-pub(crate) fn send_batch(env: Env<'_>, committer: &ResourceArc<Committer>) {
-    let Some((work, Some(info))) = committer.batch() else { return };
+/// The calling committer gets its batch. A small one is copied: `{:commit, lane, function, entries, info}`. Of any other
+/// it sends itself all parts, moved, `{committer, :part, entries, bytes}`, and then
+/// `{{committer, :commit, lane, function}, entries, info}`: `:sent`.
+pub(crate) fn batch<'a>(env: Env<'a>, committer: &ResourceArc<Committer>) -> Term<'a> {
+    let Some((work, Some(info))) = committer.taken() else { return atoms::rest().encode(env) };
     let mut writes = work.batch.take_writes();
     let (shape, replies, bytes) = (writes.shape, writes.replies, writes.bytes);
+    let is_small = info.groups <= SMALL_BATCH && writes.messages() == 1 && bytes <= SMALL_BYTES;
     let lane = &info.lane;
+    let function = commit_function(lane, shape);
+    let counts = (replies, info.weight, info.groups, bytes);
+    let told = (counts, info.window_ms, info.waited_us, atoms::reason(info.reason));
     let (last, parts) = writes.parts();
-    for part in parts.iter_mut().filter(|part| !part.is_empty()) {
-        let bytes = part.bytes;
-        part.send(env, committer.pid, |inside, items| {
-            let entries = entries(inside, items, lane, shape);
-            (committer, atoms::part(), entries, bytes).encode(inside.env())
+    let taken = if is_small {
+        let entries = entries(env, last.copy(env).into_iter(), lane, shape);
+        (atoms::commit(), lane_term(env, lane), function, entries, told).encode(env)
+    } else {
+        for part in parts.iter_mut().filter(|part| !part.is_empty()) {
+            let bytes = part.bytes;
+            part.send(env, committer.pid, |env, terms| {
+                (committer, atoms::part(), entries(env, terms, lane, shape), bytes).encode(env)
+            });
+        }
+        last.send(env, committer.pid, |env, terms| {
+            let head = (committer, atoms::commit(), lane_term(env, lane), function);
+            (head, entries(env, terms, lane, shape), told).encode(env)
         });
-    }
-    last.send(env, committer.pid, |inside, items| {
-        let env = inside.env();
-        let function = commit_function(lane, shape);
-        let entries = entries(inside, items, lane, shape);
-        let head = (committer, atoms::commit(), lane_term(env, lane), function);
-        let counts = (replies, info.weight, info.groups, bytes);
-        (head, entries, (counts, info.window_ms, info.waited_us, atoms::reason(info.reason)))
-            .encode(env)
-    });
+        atoms::sent().encode(env)
+    };
     work.batch.put_back(writes.emptied());
+    taken
 }
 
 impl Committer {
@@ -151,7 +157,7 @@ impl Committer {
         self.task.lock().as_ref().map(|task| task.work.clone())
     }
 
-    fn batch(&self) -> Option<(Work, Option<Info>)> {
+    fn taken(&self) -> Option<(Work, Option<Info>)> {
         self.task.lock().as_ref().map(|task| (task.work.clone(), task.info.clone()))
     }
 }

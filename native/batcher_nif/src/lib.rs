@@ -200,14 +200,13 @@ fn join(env: Env<'_>, shard: Found) -> NifResult<Term<'_>> {
 }
 
 #[rustler::nif]
-fn take(env: Env<'_>, committer: ResourceArc<Committer>) -> Atom {
+fn take(env: Env<'_>, committer: ResourceArc<Committer>) -> Term<'_> {
     committer::take(env, &committer)
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn send_batch(env: Env<'_>, committer: ResourceArc<Committer>) -> Atom {
-    committer::send_batch(env, &committer);
-    atoms::sent()
+fn take_large(env: Env<'_>, committer: ResourceArc<Committer>) -> Term<'_> {
+    committer::batch(env, &committer)
 }
 
 #[rustler::nif]

@@ -3,7 +3,7 @@
 //! Invariant: the items of all parts, one after the other, are the groups in queue order, large
 //! lists cut into several; the slot's answers have one caller for each group.
 
-use crate::arena::{Arena, Elements, Inside, Kept, list_of};
+use crate::arena::{Arena, Elements, Kept, list_of};
 use crate::{atoms, measure};
 use batcher_core::LaneKey;
 use batcher_shell::KEPT;
@@ -63,15 +63,30 @@ impl Part {
         self.items.is_empty()
     }
 
+    /// Its items, copied, and leaves it empty.
+    pub(crate) fn copy<'a>(&mut self, env: Env<'a>) -> Vec<Term<'a>> {
+        let copy = |&kept| self.arena.enter(|inside| inside.term(kept).in_env(env));
+        let items = self.items.iter().map(copy).collect();
+        self.arena.clear();
+        self.clear();
+        items
+    }
+
     /// Sends a message made of its items, and leaves it empty.
     pub(crate) fn send(
         &mut self,
         sender: Env<'_>,
         to: LocalPid,
-        build: impl for<'a> FnOnce(Inside<'a>, &[Kept]) -> Term<'a>,
+        build: impl for<'a> FnOnce(Env<'a>, &mut dyn Iterator<Item = Term<'a>>) -> Term<'a>,
     ) {
         // If it is being killed, its batch is known to be its own.
-        let _ = self.arena.send(Some(sender), to, |inside| build(inside, &self.items));
+        let _ = self.arena.send(Some(sender), to, |inside| {
+            build(inside.env(), &mut self.items.iter().map(|&kept| inside.term(kept)))
+        });
+        self.clear();
+    }
+
+    fn clear(&mut self) {
         self.items.clear();
         self.items.shrink_to(KEPT);
         self.bytes = 0;
@@ -248,13 +263,11 @@ pub(crate) fn commit_function(lane: &LaneKey, shape: Shape) -> Atom {
 
 /// One part as the committer gets it: entries of a namespace lane, groups of a hot lane.
 pub(crate) fn entries<'a>(
-    inside: Inside<'a>,
-    items: &[Kept],
+    env: Env<'a>,
+    terms: impl Iterator<Item = Term<'a>>,
     lane: &LaneKey,
     shape: Shape,
 ) -> Term<'a> {
-    let env = inside.env();
-    let terms = items.iter().map(|&kept| inside.term(kept));
     match lane {
         LaneKey::Prefix(_) => list_of(env, terms.map(|command| shape.entry(env, command))),
         _ => list_of(env, terms),
