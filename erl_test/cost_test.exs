@@ -2,8 +2,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.CostTest do
   # What a write costs in messages.
   use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: true
 
-  # The batch is one more message, from whoever finds it due: the shard's thread, or the committer
-  # that has just ended the commit before it.
+  # Where a committer rests, one more small message wakes it: from the timer, or from the call that makes its lane due.
   test "a write sends no message on its way in, and gets one on its way back", c do
     start_batcher(c.shard)
     backend(c.shard, {:run, fn _function, list -> {:ok, Enum.map(list, fn _ -> :ok end)} end})
@@ -24,8 +23,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.CostTest do
     # The task's own reply to this test is the one message that it sends.
     assert_receive {:trace, _pid, :send, {_ref, {:ok, [:ok]}}, _to}
     assert replies(0) == 101
-    # A batch that is due at once is moved to its committer by the caller that made it so.
-    assert Enum.reject(sent([]), &match?({{_ref, :commit, _, _}, _, _}, &1)) == []
+    # A call that makes its lane due wakes a committer.
+    assert Enum.reject(sent([]), &match?({_committer, :work}, &1)) == []
   end
 
   defp sent(messages) do

@@ -113,7 +113,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         take(state)
 
       {^ref, :look} when state.worked? ->
-        __MODULE__.loop(look_later(%{state | worked?: false}))
+        __MODULE__.loop(look_later(%{state | worked?: false}), wait)
 
       {^ref, :look} ->
         if Library.call(fn -> Native.retire(ref, @resting) end),
@@ -130,7 +130,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
   # What does not come as the answer comes as messages, before anything that others send later.
   defp take(%{ref: ref} = state) do
-    case Library.call(fn -> Native.take(ref) end) do
+    taken(state, Library.call(fn -> Native.take(ref) end))
+  end
+
+  defp taken(%{ref: ref} = state, taken) do
+    case taken do
       {:commit, lane, function, entries, info} ->
         commit(state, lane, function, entries(state, lane, entries, info), info)
         # Messages first: of one that never rests there would be more and more.
@@ -140,8 +144,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         :ok
 
       :large ->
-        :sent = Library.call(fn -> Native.take_large(ref) end)
-        __MODULE__.loop(state)
+        taken(state, Library.call(fn -> Native.take_large(ref) end))
 
       _sent_or_rest ->
         __MODULE__.loop(state)
@@ -196,7 +199,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   defp reverse([], reversed), do: reversed
 
   # The order of effects: contract 8.
-  defp commit(state, lane, function, list, {{expected, _, groups, _}, _, _, _} = info) do
+  defp commit(state, lane, function, list, {{expected, _, groups, _}, _, _, reason} = info) do
     started = System.monotonic_time(:microsecond)
     {function, writes} = call(state, lane, function, list)
     result = run(state.shard, function, writes)
@@ -205,8 +208,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     awaited = if commit_us >= @long_commit_us, do: callers_to_await(state.ref, groups)
     answered = answer(state.ref, how, reply)
 
-    # The callers just answered run first: their next writes are the next batch.
-    :erlang.yield()
+    # The callers just answered run first: their next writes are the next batch. One that is alone and writes again and
+    # again need not: its lane lingers (5.4).
+    unless groups == 1 and reason == :commit, do: :erlang.yield()
     if answered == :handed_over, do: finish(state.ref)
     if state.telemetry?, do: Telemetry.emit(state.shard, lane, info, commit_us, outcome)
 

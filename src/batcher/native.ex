@@ -174,8 +174,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
           | :leave
   def take(_committer), do: :erlang.nif_error(:not_loaded)
 
-  @doc "The committer is sent the large batch that it has taken, on a dirty scheduler."
-  @spec take_large(reference) :: :sent
+  @doc "The same for the large batch that the committer has taken, on a dirty scheduler."
+  @spec take_large(reference) ::
+          {:commit, lane, function :: atom, entries :: list, info :: tuple} | :sent
   def take_large(_committer), do: :erlang.nif_error(:not_loaded)
 
   @doc "Answers callers of the committer's batch from a list of replies."
