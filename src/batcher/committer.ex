@@ -10,7 +10,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   #
   #   * `{committer, :work}`: there is something to `take/1`
   #
-  # What it takes, sent by the library in its name:
+  # What it takes, unless that is a small batch, sent by the library in its name:
   #
   #   * `{committer, :part, entries, bytes}`: entries of the batch that follows, and what they take
   #   * `{{committer, :commit, lane, function}, entries, info}`: the batch; for `info` see `Telemetry`
