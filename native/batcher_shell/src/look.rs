@@ -39,11 +39,11 @@ impl<V: Vm> Shard<V> {
     pub fn lanes(&self) -> Option<Vec<LaneLook<V>>> {
         let now = sync::now();
         let mut looks = Vec::new();
-        let is_open = self.each_lane(|lane| {
+        self.each_lane(|lane| {
             let queue = lane.queue().map(|slot| slot_look(slot, now)).collect();
             looks.push(LaneLook { lane: lane.key().clone(), queue, id: lane.id() });
         });
-        is_open.then_some(looks)
+        self.locked(|state| !state.is_closed()).then_some(looks)
     }
 
     /// The committer of the batch in flight of this lane, or the one that has died with it.
@@ -61,22 +61,16 @@ impl<V: Vm> Shard<V> {
         batches
     }
 
-    /// Looks at one lane after the other, the lock given back every so often. False if no batcher runs.
-    fn each_lane(&self, mut look: impl FnMut(LaneView<'_, Batch<V>>)) -> bool {
-        let mut next = 0;
-        let mut is_open = true;
-        while let Some(from) = Some(next).filter(|_| is_open) {
-            let places = self.locked(|state| {
-                is_open = !state.is_closed();
-                state.engine.lanes_in(from..from + AT_ONCE).for_each(&mut look);
+    /// Looks at one lane after the other, the lock given back every so often.
+    fn each_lane(&self, mut look: impl FnMut(LaneView<'_, Batch<V>>)) {
+        let (mut next, mut places) = (0, 1);
+        while next < places {
+            places = self.locked(|state| {
+                state.engine.lanes_in(next..next + AT_ONCE).for_each(&mut look);
                 state.engine.places()
             });
-            next = from + AT_ONCE;
-            if next >= places {
-                break;
-            }
+            next += AT_ONCE;
         }
-        is_open
     }
 }
 

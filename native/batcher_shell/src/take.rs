@@ -3,6 +3,7 @@
 //! Invariant: a batch goes from the engine to the worker that asks under one lock, so that it has never left, or is
 //! known to be that worker's.
 
+use crate::effects::Event;
 use crate::shard::Shard;
 use crate::state::State;
 use crate::sync;
@@ -115,7 +116,7 @@ impl<V: Vm> Shard<V> {
         drop(rest);
         if closed {
             // The timer forgets the shard with the last commit.
-            self.notify(crate::effects::Event::Wake);
+            self.notify(Event::Wake);
         }
         taken
     }

@@ -3,7 +3,7 @@
 #![cfg(not(loom))]
 
 use batcher_core::{Config, Group, LaneRef};
-use batcher_shell::{Callers, Event, Failure, Notice, Shard, Taken, Timer, Vm, WorkerId};
+use batcher_shell::{Callers, Contents, Event, Failure, Notice, Shard, Taken, Timer, Vm, WorkerId};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -70,7 +70,9 @@ impl Vm for Failing {
         true
     }
 
-    fn tell_late(_answers: &mut Callers<Caller>, _caller: Caller) {}
+    fn tell_late(_answers: &mut Callers<Caller>, caller: Caller) {
+        caller.fetch_add(1, Relaxed);
+    }
 
     fn clear(answers: &mut Callers<Caller>) {
         fail_if("clear");
@@ -212,4 +214,29 @@ fn a_committer_that_its_owner_does_not_speak_of_is_buried() {
     };
     assert_eq!(taken.batch.lock().answers.left().len(), 1);
     assert_eq!(told([&waiting]), [0]);
+}
+
+#[test]
+fn a_caller_in_one_of_many_lanes_is_told_that_it_is_late_after_the_end() {
+    let (timer, shard) = new();
+    let id = join(shard, 1);
+    let group = Group { weight: 1, bytes: 8, ..Group::default() };
+    for lane in 0..600_u32 {
+        let name = lane.to_string();
+        shard.offer((), LaneRef::Prefix(name.as_bytes()), group, LATE, None, |_, _| ()).unwrap();
+    }
+    let caller = Caller::default();
+    let wait = Some(Duration::from_millis(1));
+    let put = |contents: &mut Contents<Failing>, until| {
+        contents.answers.add(Arc::clone(&caller), until);
+    };
+    shard.offer((), LaneRef::Put, group, AT_ONCE, wait, put).unwrap();
+    assert!(matches!(shard.take((), id, None), Taken::Commit(..)));
+    shard.close(());
+    // Its commit hangs, so that the timer does not end.
+    while told([&caller]) == [0] {
+        shard.notify(Event::Wake);
+        assert!(timer.round());
+    }
+    assert_eq!(told([&caller]), [1]);
 }
