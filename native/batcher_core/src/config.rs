@@ -12,6 +12,19 @@ pub enum Pacing {
     Commit,
     /// When the slot's own window has passed: fewer and larger commits, later replies.
     Window,
+    /// When nobody is expected any more whom it would pay to wait for: that is learned, and the window is the longest
+    /// that a write waits (5.6).
+    Auto,
+}
+
+/// What one commit takes (4.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CommitScope {
+    /// What is due of one lane.
+    #[default]
+    Lane,
+    /// What is due of all lanes of the shard: where a commit costs the same for one lane and for all.
+    Shard,
 }
 
 /// What becomes of a group that does not fit the open slot of a lane whose commit is in flight (16.3).
@@ -39,12 +52,14 @@ pub struct Config {
     pub overflow: Overflow,
     /// When a slot behind a commit leaves.
     pub pacing: Pacing,
+    /// What one commit takes.
+    pub commit_scope: CommitScope,
     /// How long after a commit a lane goes on being paced by it, if that commit had been paced by
     /// the one before: a write of a process that it has answered leaves at once if it comes within
     /// this time. A caller that writes again and again is often just too late for the look that its
     /// committer takes, and would sit out a window that is many times longer than its commit.
     pub linger: Duration,
-    /// Most commits in flight at once, each in a lane of its own, those of closed lives aside (4.2).
+    /// Most commits in flight at once, each with lanes of its own, those of closed lives aside (4.2).
     /// More hide the time that one takes; fewer leave more writes to gather. 0 commits nothing.
     pub max_in_flight: usize,
     /// Most items that the shard holds, queued and in flight (6.5). Bounds memory and the time
@@ -84,6 +99,7 @@ impl Default for Config {
             budgets: None,
             overflow: Overflow::Queue,
             pacing: Pacing::Commit,
+            commit_scope: CommitScope::Lane,
             linger: Duration::from_micros(100),
             max_in_flight: 128,
             max_items: 1_000_000,

@@ -42,6 +42,14 @@ impl DueLanes {
     }
 
     /// The one that became due first.
+    pub(crate) fn first(&self) -> Option<LaneId> {
+        match self.entries.front()? {
+            Entry::One(lane) => lane.map(|(id, _)| id),
+            Entry::Many(timers, _) => timers.first().map(|&(_, id)| id),
+        }
+    }
+
+    /// The same, and it is due no more.
     pub(crate) fn pop(&mut self) -> Option<(LaneId, Reason)> {
         let first = self.entries.front_mut()?;
         let next = first.pop();

@@ -1,15 +1,18 @@
 //! The engine of one shard: all its lanes, what is due, what is in flight, who waits for a barrier.
 
+use crate::auto::Learned;
 use crate::barrier::{BarrierId, Barriers};
-use crate::config::{Config, Overflow, Pacing};
+use crate::cause::Cause;
+use crate::config::{CommitScope, Config, Overflow, Pacing};
 use crate::due::DueLanes;
 use crate::lane::{Epochs, LaneView, State};
 use crate::lanes::Lanes;
 use crate::name::{LaneId, LaneRef};
 use crate::offer::{Accepted, Group, Refused, items};
+use crate::pace::{Arrival, Leave, Pace};
 use crate::phase::Phase;
-use crate::schedule::{Cause, Schedule};
-use crate::slot::{Commit, Reason, Slot};
+use crate::schedule::Schedule;
+use crate::slot::{Reason, Slot};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -33,8 +36,10 @@ const TIMERS_AT_ONCE: usize = 256;
 ///    [`handle_timeout`](Self::handle_timeout) once [`next_deadline`](Self::next_deadline) has come,
 ///    and again while that is over. A prefix of [`LONG_PREFIX`](crate::LONG_PREFIX) bytes or more is
 ///    given as a [`LongPrefix`](crate::LongPrefix), made before the engine is locked.
-/// 2. After each input, while somebody can commit, take [`poll_commit`](Self::poll_commit); each
-///    batch taken must come back once through `handle_commit_done`, after its callers were answered.
+/// 2. After each input, while somebody can commit, take [`poll_commit`](Self::poll_commit), and what
+///    leaves in the same commit from [`poll_part`](Self::poll_part), until there is no more; each
+///    batch taken must come back once through `handle_commit_done`, after its callers were answered,
+///    of a commit of several parts the first one last.
 /// 3. Then empty [`poll_abandoned`](Self::poll_abandoned) (answer these with an error) and
 ///    [`poll_barrier`](Self::poll_barrier) (tell who waits), in this order.
 /// 4. Sleep until `next_deadline`.
@@ -59,6 +64,9 @@ pub struct Engine<B> {
     pub(crate) phase: Phase,
     pub(crate) lanes: Lanes<B>,
     pub(crate) schedule: Schedule,
+    /// When what gathers leaves, if one commit takes what is due of all lanes.
+    pub(crate) pace: Pace,
+    pub(crate) learned: Learned,
     pub(crate) barriers: Barriers,
     pub(crate) flights: Flights,
     /// Queues that nobody will commit.
@@ -72,7 +80,7 @@ pub struct Engine<B> {
 /// What is in flight, of this life and of earlier ones.
 #[derive(Debug, Default)]
 pub(crate) struct Flights {
-    /// How many of them are of this life: those of earlier ones may hang, and take no room (11.1).
+    /// How many commits are of this life: those of earlier ones may hang, and take no room (11.1).
     pub(crate) of_life: usize,
     pub(crate) items: u64,
     pub(crate) bytes: u64,
@@ -91,6 +99,8 @@ impl<B> Default for Engine<B> {
             phase: Phase::Closed,
             lanes: Lanes::default(),
             schedule: Schedule::default(),
+            pace: Pace::default(),
+            learned: Learned::default(),
             barriers: Barriers::default(),
             flights: Flights::default(),
             abandoned: VecDeque::new(),
@@ -115,14 +125,17 @@ impl<B: Default> Engine<B> {
         group: Group,
         window: Duration,
     ) -> Result<Accepted<'_, B>, Refused> {
-        let (max, budgets) = (self.config.max(lane), self.config.budgets);
+        let (max, budgets, pacing) =
+            (self.config.max(lane), self.config.budgets, self.config.pacing);
+        let together = self.config.commit_scope == CommitScope::Shard;
         self.admit(lane, group)?;
         let id = self.lanes.find_or_open(lane);
         let lane = self.lanes.lane(id).expect("just found or opened");
         let keeps_out = |held: Option<&Slot<B>>| Slot::keeps_out(held, group, max, budgets);
         let opens = match lane.queue.back() {
             Some(last) if last.epoch == self.epochs.now => {
-                last.sealed || keeps_out(Some(last)).is_some()
+                let apart = together && (last.apart || group.apart);
+                last.sealed || apart || keeps_out(Some(last)).is_some()
             }
             Some(_) => {
                 self.abandoned.extend(lane.catch_up(self.epochs));
@@ -130,9 +143,10 @@ impl<B: Default> Engine<B> {
             }
             None => true,
         };
+        let leaving = lane.state == State::Due && (!together || self.schedule.gate.open.is_some());
         if self.config.overflow == Overflow::Refuse
-            && lane.is_behind()
-            && let Some(refused) = keeps_out(lane.gathering(self.epochs.now))
+            && (leaving || lane.state == State::Busy)
+            && let Some(refused) = keeps_out(lane.gathering(leaving, self.epochs.now))
         {
             return Err(refused);
         }
@@ -141,7 +155,8 @@ impl<B: Default> Engine<B> {
         self.items += items(group);
         self.bytes += group.bytes;
 
-        let answering = lane.answering_from.is_some();
+        let is_first = lane.state == State::Idle
+            && (!together || self.schedule.due.len() + self.flights.of_life == 0);
         let queue = &mut lane.queue;
         if opens {
             if let Some(full) = queue.back_mut() {
@@ -154,26 +169,36 @@ impl<B: Default> Engine<B> {
         let slot = queue.back_mut().expect("just opened or found to fit");
         slot.count(group);
         slot.sealed = max.is_some_and(|max| slot.weight >= max);
+        self.schedule.gate.groups += u64::from(together);
+        let waiting = if together { self.schedule.gate.groups } else { slot.groups };
+        let pace = if together { &mut self.pace } else { &mut lane.pace };
         // Mostly the first to come back was one of those just answered, and the rest need not be asked.
-        let asks = !slot.follows;
-        let sealed = slot.sealed;
-        let returns = asks && lane.returns(now, group.writer);
-        if answering && asks {
-            let slot = lane.queue.back_mut().expect("as above");
-            slot.follows = returns || window.is_zero();
-        }
+        let leave = if slot.follows {
+            Leave::Window
+        } else {
+            let arrival = Arrival { now, writer: group.writer, is_first, waiting };
+            pace.arrive(pacing, &arrival, &mut self.learned)
+        };
+        slot.follows |= pace.is_answering() && (leave == Leave::Now || window.is_zero());
 
-        if opens || sealed || returns || window.is_zero() {
-            let immediate = window.is_zero().then_some(Reason::Immediate);
-            let ready = immediate.or(returns.then_some(Reason::Commit));
-            self.schedule.place(
-                id,
-                lane,
-                Cause { now, ready, epoch: self.epochs.now, stopping: false },
-            );
+        let ready = match leave {
+            _ if window.is_zero() => Some(Reason::Immediate),
+            Leave::Now => Some(Reason::Commit),
+            Leave::By(_) | Leave::Window => None,
+        };
+        let leaves = ready.is_some() || slot.sealed;
+        let can_be_alone = is_first && group.waits && pacing == Pacing::Auto;
+        let is_alone = can_be_alone && leaves && self.phase == Phase::Running && !self.is_busy();
+        let alone = is_alone.then_some(id);
+        if alone.is_some() {
+            self.depart(now, id, Reason::Alone, true);
+        } else if opens || leaves || leave != Leave::Window {
+            self.place(id, self.cause(now, ready, leave));
         }
-        let contents = &mut lane.queue.back_mut().expect("as above").contents;
-        Ok(Accepted { ticket, contents })
+        let lane = self.lanes.lane(id).expect("as above");
+        let slot = if alone.is_some() { lane.in_flight.as_mut() } else { lane.queue.back_mut() };
+        let contents = &mut slot.expect("it holds the group").contents;
+        Ok(Accepted { ticket, contents, alone })
     }
 
     fn admit(&self, lane: LaneRef<'_>, group: Group) -> Result<(), Refused> {
@@ -185,54 +210,20 @@ impl<B: Default> Engine<B> {
         if over && self.items > 0 { Err(Refused::Overloaded) } else { Ok(()) }
     }
 
-    /// The commit of this lane has ended, and these processes are about to be answered. May be
-    /// called several times for one commit, with some of them each time, before they can know.
-    ///
-    /// Whatever comes from any other process from here on has nothing to do with this commit (5.4).
-    pub fn handle_answering(&mut self, id: LaneId, writers: impl Iterator<Item = u64>) {
-        let paced = self.config.pacing == Pacing::Commit;
-        let Some(lane) = self.lanes.lane(id).filter(|lane| lane.in_flight.is_some()) else {
-            return;
-        };
-        if lane.answering_from.is_none() {
-            lane.answering_from = Some(self.next_ticket);
-            lane.answered.forget();
-        }
-        if paced {
-            lane.answered.add(writers);
-        }
+    pub(crate) fn cause(&self, now: Instant, ready: Option<Reason>, leave: Leave) -> Cause {
+        let held_until = if let Leave::By(until) = leave { Some(until) } else { None };
+        let stopping = self.phase == Phase::Stopping;
+        Cause { now, ready, held_until, epoch: self.epochs.now, stopping }
     }
 
-    /// The commit of this lane has ended and its callers have been answered.
-    ///
-    /// Returns what the driver kept in the batch; `None` if nothing was in flight there.
-    pub fn handle_commit_done(&mut self, now: Instant, id: LaneId) -> Option<B> {
-        let paced = self.config.pacing == Pacing::Commit;
-        let lane = self.lanes.lane(id)?;
-        let slot = lane.in_flight.take()?;
-        lane.state = State::Idle;
-        if let Some(queue) = lane.take_stale(self.epochs) {
-            self.abandoned.push_back(queue);
+    /// Decides what a lane waits for.
+    pub(crate) fn place(&mut self, id: LaneId, cause: Cause) {
+        let is_busy = self.is_busy();
+        let lane = self.lanes.lane(id).expect("it was just written to or answered");
+        match self.config.commit_scope {
+            CommitScope::Lane => self.schedule.place(id, lane, cause),
+            CommitScope::Shard => self.schedule.place_in_shard(id, lane, cause, is_busy),
         }
-        lane.lingers_until = (paced && lane.paced).then(|| now + self.config.linger);
-        let follows = paced && lane.follows();
-        lane.answering_from = None;
-        if lane.lingers_until.is_none() {
-            lane.answered.forget();
-        }
-        let ready = follows.then_some(Reason::Commit);
-        let stopping = self.phase == Phase::Stopping;
-        self.schedule.place(id, lane, Cause { now, ready, epoch: self.epochs.now, stopping });
-        let flight = lane.flight;
-        self.land(flight);
-        self.flights.of_life -= usize::from(slot.epoch >= self.epochs.life_from);
-        self.flights.items -= slot.items;
-        self.flights.bytes -= slot.bytes;
-        self.items -= slot.items;
-        self.bytes -= slot.bytes;
-        self.barriers.answered(slot.epoch);
-        self.lanes.rest(id);
-        Some(slot.contents)
     }
 
     /// What the driver kept in a slot, emptied: a slot to come gets it, and its memory with it.
@@ -251,6 +242,9 @@ impl<B: Default> Engine<B> {
         if matches!(self.phase, Phase::Orphaned(until) if until <= now) {
             self.close();
         }
+        if self.gate_deadline().is_some_and(|deadline| deadline <= now) {
+            self.schedule.gate.open = Some(Reason::Window);
+        }
         for _ in 0..TIMERS_AT_ONCE {
             let Some(&(_, id)) =
                 self.schedule.timers.first().filter(|&&(deadline, _)| deadline <= now)
@@ -268,47 +262,16 @@ impl<B: Default> Engine<B> {
     /// When [`handle_timeout`](Self::handle_timeout) is wanted next.
     pub fn next_deadline(&self) -> Option<Instant> {
         let window = self.schedule.timers.first().map(|&(deadline, _)| deadline);
+        let window = [window, self.gate_deadline()].into_iter().flatten().min();
         match self.phase {
             Phase::Orphaned(until) => Some(window.map_or(until, |window| window.min(until))),
             _ => window,
         }
     }
 
-    /// The next batch to commit; its lane is busy from here on. Nothing while no owner is there.
-    ///
-    /// # Panics
-    ///
-    /// As [`offer`](Self::offer).
-    pub fn poll_commit(&mut self) -> Option<Commit<'_, B>> {
-        if self.wanted() == 0 {
-            return None;
-        }
-        let (id, reason) = self.schedule.due.pop()?;
-        let stopping = self.phase == Phase::Stopping;
-        let reason = if stopping { Reason::Stop } else { reason };
-        let lane = self.lanes.lane(id).expect("a due lane holds a slot");
-        lane.state = State::Busy;
-        lane.paced = reason == Reason::Commit;
-        lane.flight = self.flights.lanes.len();
-        let slot = lane.queue.pop_front().expect("a due lane holds a slot");
-        self.flights.lanes.push(id);
-        self.flights.of_life += 1;
-        self.flights.items += slot.items;
-        self.flights.bytes += slot.bytes;
-        let slot = lane.in_flight.insert(slot);
-        Some(Commit { lane: id, key: &lane.key, slot, reason })
-    }
-
-    /// How many batches [`poll_commit`](Self::poll_commit) would yield now.
-    pub fn wanted(&self) -> usize {
-        match self.phase {
-            Phase::Running | Phase::Stopping => self
-                .schedule
-                .due
-                .len()
-                .min(self.config.max_in_flight.saturating_sub(self.flights.of_life)),
-            Phase::Closed | Phase::Orphaned(_) => 0,
-        }
+    /// When the gate opens, if what waits there could leave then.
+    fn gate_deadline(&self) -> Option<Instant> {
+        self.schedule.gate.next_deadline().filter(|_| !self.is_busy())
     }
 
     /// The next barrier that is done.
@@ -344,15 +307,5 @@ impl<B: Default> Engine<B> {
     /// The lanes in these places: for a driver that looks at some of them at a time.
     pub fn lanes_in(&self, places: Range<u32>) -> impl Iterator<Item = LaneView<'_, B>> {
         self.lanes.iter(places, self.epochs)
-    }
-
-    /// One less is in flight.
-    fn land(&mut self, flight: usize) {
-        self.flights.lanes.swap_remove(flight);
-        if let Some(&moved) = self.flights.lanes.get(flight)
-            && let Some(lane) = self.lanes.lane(moved)
-        {
-            lane.flight = flight;
-        }
     }
 }

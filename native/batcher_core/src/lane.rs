@@ -3,8 +3,8 @@
 //! Invariant: at most one slot is in flight; the queue behind it is in the order of arrival; only
 //! the last slot of the queue may still take groups.
 
-use crate::answered::Answered;
 use crate::name::{Digest, LaneId, LaneKey};
+use crate::pace::Pace;
 use crate::slot::Slot;
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -42,15 +42,10 @@ pub(crate) struct Lane<B> {
     pub(crate) state: State,
     pub(crate) queue: VecDeque<Slot<B>>,
     pub(crate) in_flight: Option<Slot<B>>,
-    /// What is in flight left because the commit before it had ended.
-    pub(crate) paced: bool,
-    /// While the callers of what is in flight are being answered: the first ticket that came after
-    /// that had begun.
-    pub(crate) answering_from: Option<u64>,
-    /// Whom the last commit has answered, as long as that matters.
-    pub(crate) answered: Answered,
-    /// Until when their writes still leave because a commit has ended (5.4).
-    pub(crate) lingers_until: Option<Instant>,
+    /// What is in flight is the first part of its commit, or the only one.
+    pub(crate) leads: bool,
+    /// When what gathers here leaves, if each lane has commits of its own.
+    pub(crate) pace: Pace,
 }
 
 impl<B> Lane<B> {
@@ -63,10 +58,8 @@ impl<B> Lane<B> {
             state: State::Idle,
             queue: VecDeque::new(),
             in_flight: None,
-            paced: false,
-            answering_from: None,
-            answered: Answered::default(),
-            lingers_until: None,
+            leads: false,
+            pace: Pace::default(),
         }
     }
 
@@ -96,32 +89,15 @@ impl<B> Lane<B> {
         stale
     }
 
-    /// What gathers behind the slot that leaves before it, if a flush has not ended that.
-    pub(crate) fn gathering(&self, epoch: u64) -> Option<&Slot<B>> {
-        let leaving = usize::from(self.state == State::Due);
-        let last = self.queue.iter().skip(leaving).next_back();
+    /// What gathers behind the slot that leaves before it, if there is one and a flush has not ended that.
+    pub(crate) fn gathering(&self, leaving: bool, epoch: u64) -> Option<&Slot<B>> {
+        let last = self.queue.iter().skip(usize::from(leaving)).next_back();
         last.filter(|slot| slot.epoch == epoch)
     }
 
     /// Whether something leaves before what comes next.
     pub(crate) fn is_behind(&self) -> bool {
         matches!(self.state, State::Busy | State::Due)
-    }
-
-    /// Whether a write belongs to what the commit before it has begun: that has just answered its
-    /// process (5.4).
-    pub(crate) fn returns(&self, now: Instant, writer: u64) -> bool {
-        let answering = self.answering_from.is_some();
-        let lingers = self.lingers_until.is_some_and(|until| now < until);
-        (answering || lingers) && self.answered.has(writer)
-    }
-
-    /// Whether the first slot leaves when the commit in flight ends: it was queued before that had
-    /// answered anybody, or holds a write of one who was.
-    pub(crate) fn follows(&self) -> bool {
-        let during =
-            |slot: &Slot<B>| self.answering_from.is_none_or(|from| slot.first_ticket < from);
-        self.queue.front().is_some_and(|slot| slot.follows || during(slot))
     }
 }
 

@@ -10,26 +10,32 @@
 //! crates.
 //!
 //! A file imports only from those before it: `name`, `offer`, `phase`, `answered`, `barrier`, `config`,
-//! `slot`, `lane`, `due`, `schedule`, `lanes`, `engine`, `life`.
+//! `commit`, `auto`, `pace`, `slot`, `lane`, `due`, `cause`, `gate`, `schedule`, `lanes`, `engine`, `life`, `flight`.
 
 #![forbid(unsafe_code)]
 
 mod answered;
+mod auto;
 mod barrier;
+mod cause;
+mod commit;
 mod config;
 mod due;
 mod engine;
+mod flight;
+mod gate;
 mod lane;
 mod lanes;
 mod life;
 mod name;
 mod offer;
+mod pace;
 mod phase;
 mod schedule;
 mod slot;
 
 pub use barrier::BarrierId;
-pub use config::{Config, Overflow, Pacing};
+pub use config::{CommitScope, Config, Overflow, Pacing};
 pub use engine::Engine;
 pub use lane::LaneView;
 pub use name::{LONG_PREFIX, LaneId, LaneKey, LaneRef, LongPrefix};

@@ -4,8 +4,10 @@
 //! number of an epoch, and found by each lane when it is next looked at.
 
 use crate::barrier::BarrierId;
-use crate::config::Config;
+use crate::config::{CommitScope, Config};
 use crate::engine::Engine;
+use crate::gate::Gate;
+use crate::pace::Pace;
 use crate::phase::Phase;
 use crate::slot::Reason;
 use std::time::Instant;
@@ -15,6 +17,10 @@ impl<B: Default> Engine<B> {
     ///
     /// Windows that have ended meanwhile are for the next [`handle_timeout`](Self::handle_timeout).
     pub fn open(&mut self, _now: Instant, config: Config) {
+        if config.commit_scope != self.config.commit_scope {
+            // What is due under the one is due under the other.
+            self.schedule.gate.open = (self.schedule.due.len() > 0).then_some(Reason::Window);
+        }
         self.config = config;
         if self.phase == Phase::Closed {
             self.barriers.start_life();
@@ -31,6 +37,10 @@ impl<B: Default> Engine<B> {
         let stopping = self.phase == Phase::Stopping;
         let reason = if stopping { Reason::Stop } else { Reason::Flush };
         self.schedule.due.push_all(std::mem::take(&mut self.schedule.timers), reason);
+        if self.config.commit_scope == CommitScope::Shard {
+            let is_busy = self.is_busy();
+            self.schedule.flush_together(reason, is_busy);
+        }
         barrier
     }
 
@@ -60,6 +70,7 @@ impl<B: Default> Engine<B> {
         self.items = self.flights.items;
         self.bytes = self.flights.bytes;
         // Lanes with something queued are due, wait for their windows, or have a commit in flight.
+        (self.schedule.gate, self.pace) = (Gate::default(), Pace::default());
         let mut left = std::mem::take(&mut self.schedule.due);
         left.push_all(std::mem::take(&mut self.schedule.timers), Reason::Stop);
         let in_flight = self.flights.lanes.iter().rev();

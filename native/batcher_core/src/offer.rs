@@ -1,5 +1,7 @@
 //! What is offered to a shard, and what becomes of it.
 
+use crate::name::LaneId;
+
 /// One call's writes, as far as the engine cares.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Group {
@@ -12,6 +14,11 @@ pub struct Group {
     pub writer: u64,
     /// What it is to the state machine; nothing where groups are not measured.
     pub work: Work,
+    /// Its process calls, and waits for the reply: it can commit the group itself, and may write again when it has been
+    /// answered (5.6).
+    pub waits: bool,
+    /// It can't be in one commit with other groups than those of its lane, and so leaves by itself (4.4).
+    pub apart: bool,
 }
 
 /// What a group, a slot or a whole commit is to the state machine that applies it (16.3).
@@ -54,6 +61,9 @@ pub struct Accepted<'a, B> {
     pub ticket: u64,
     /// The slot that it joined: the driver puts the writes in here.
     pub contents: &'a mut B,
+    /// The group is alone: its process commits it at once, and the driver names this lane when that has ended. It is in
+    /// flight from here on, and nothing need be put in.
+    pub alone: Option<LaneId>,
 }
 
 /// Why an offer was refused. Nothing was queued.

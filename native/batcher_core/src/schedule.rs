@@ -3,27 +3,19 @@
 //! Invariant: a lane with queued slots is in `timers`, in `due`, or has a commit in flight, and in one of
 //! them only.
 
+use crate::cause::{Cause, Front, why_now};
 use crate::due::{DueLanes, Timers};
+use crate::gate::Gate;
 use crate::lane::{Lane, State};
 use crate::name::LaneId;
 use crate::slot::{Reason, Slot};
-use std::time::Instant;
 
 #[derive(Debug, Default)]
 pub(crate) struct Schedule {
     pub(crate) timers: Timers,
     pub(crate) due: DueLanes,
-}
-
-/// Why a lane is looked at.
-#[derive(Clone, Copy)]
-pub(crate) struct Cause {
-    pub(crate) now: Instant,
-    /// A reason to leave now, if there is one beside those that the slot itself carries.
-    pub(crate) ready: Option<Reason>,
-    /// Slots of earlier ones are flushed.
-    pub(crate) epoch: u64,
-    pub(crate) stopping: bool,
+    /// Whether what is due leaves, where a commit takes that of all lanes.
+    pub(crate) gate: Gate,
 }
 
 impl Schedule {
@@ -36,7 +28,9 @@ impl Schedule {
             lane.state = State::Idle;
             return;
         };
-        let (reason, deadline) = (why_now(first, cause), first.deadline());
+        let reason = why_now(Front::of(first, cause.epoch), cause);
+        let deadline =
+            cause.held_until.map_or(first.deadline(), |until| until.min(first.deadline()));
         let before = lane.state;
         lane.state = if reason.is_some() { State::Due } else { State::Waiting(deadline) };
         if lane.state == before {
@@ -52,16 +46,39 @@ impl Schedule {
             }
         }
     }
-}
 
-/// Why the first slot of a lane leaves now, if it does.
-fn why_now<B>(slot: &Slot<B>, cause: Cause) -> Option<Reason> {
-    match cause.ready {
-        _ if cause.stopping => Some(Reason::Stop),
-        _ if slot.epoch < cause.epoch => Some(Reason::Flush),
-        Some(Reason::Commit) => cause.ready,
-        _ if slot.sealed => Some(Reason::Size),
-        None if slot.deadline() <= cause.now => Some(Reason::Window),
-        ready => ready,
+    /// Decides what a lane waits for whose writes leave with those of other lanes: it is due, and waits for the gate.
+    pub(crate) fn place_in_shard<B>(
+        &mut self,
+        id: LaneId,
+        lane: &mut Lane<B>,
+        cause: Cause,
+        is_busy: bool,
+    ) {
+        if let Some(first) = lane.queue.front() {
+            if lane.state == State::Idle {
+                lane.state = State::Due;
+                self.due.push(id, Reason::Window);
+            }
+            self.gate.add(first, first.epoch < cause.epoch);
+        }
+        if !is_busy && self.due.len() > 0 {
+            self.gate.look(cause);
+        }
+    }
+
+    /// What waits for the gate leaves now, or when the commit in flight ends.
+    pub(crate) fn flush_together(&mut self, reason: Reason, is_busy: bool) {
+        if self.due.len() > 0 {
+            self.gate.flush(reason, is_busy);
+        }
+    }
+
+    /// A slot leaves with others; as the first of them, for a reason of its own.
+    pub(crate) fn leave_together<B>(&mut self, slot: &Slot<B>, leads: Option<Reason>) {
+        self.gate.leave(slot, leads);
+        if self.due.len() == 0 {
+            self.gate.shut();
+        }
     }
 }

@@ -18,6 +18,8 @@ pub enum Reason {
     Commit,
     /// A write with window 0 met an idle lane.
     Immediate,
+    /// It was alone, and its own process commits it (5.6).
+    Alone,
     /// A flush.
     Flush,
     /// The shard is being stopped.
@@ -33,6 +35,8 @@ pub struct Slot<B> {
     pub weight: u64,
     /// How many groups (calls) it holds.
     pub groups: u64,
+    /// How many of them wait for their replies.
+    pub(crate) callers: u64,
     /// Bytes, as the driver told them.
     pub(crate) bytes: u64,
     /// Items as 6.5 counts them: an empty group is one too.
@@ -43,6 +47,8 @@ pub struct Slot<B> {
     pub(crate) epoch: u64,
     /// Takes no more groups.
     pub(crate) sealed: bool,
+    /// Leaves by itself (4.4).
+    pub(crate) apart: bool,
     /// Leaves when the commit in flight ends, though it was opened while that one's callers were
     /// being answered: one of them has written again (5.4).
     pub(crate) follows: bool,
@@ -82,12 +88,14 @@ impl<B> Slot<B> {
             epoch,
             weight: 0,
             groups: 0,
+            callers: 0,
             window,
             opened: now,
             first_ticket,
             bytes: 0,
             items: 0,
             sealed: false,
+            apart: false,
             follows: false,
             work: Work::default(),
         }
@@ -112,6 +120,8 @@ impl<B> Slot<B> {
     pub(crate) fn count(&mut self, group: Group) {
         self.weight += group.weight;
         self.groups += 1;
+        self.callers += u64::from(group.waits);
+        self.apart |= group.apart;
         self.bytes += group.bytes;
         self.items += items(group);
         // On a cache line of its own: not written where groups are not measured.

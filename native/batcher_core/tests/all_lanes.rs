@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 const CROWD: usize = 3_000;
 const NOT_MEASURED: Work = Work { command_items: 0, compound_members: 0, visits: 0 };
-const ONE: Group = Group { weight: 1, bytes: 1, writer: 0, work: NOT_MEASURED };
+const ONE: Group =
+    Group { weight: 1, bytes: 1, writer: 0, work: NOT_MEASURED, waits: true, apart: false };
 const WINDOW: Duration = Duration::from_millis(5);
 
 type Writes = Vec<usize>;
@@ -45,7 +46,9 @@ fn crowd(engine: &mut Engine<Writes>, now: Instant) {
 }
 
 fn commit(engine: &mut Engine<Writes>) -> Option<(LaneId, Reason, Writes)> {
-    engine.poll_commit().map(|commit| (commit.lane, commit.reason, commit.slot.contents.clone()))
+    engine
+        .poll_commit(Instant::now())
+        .map(|commit| (commit.lane, commit.reason, commit.slot.contents.clone()))
 }
 
 fn sorted(writes: impl Iterator<Item = Writes>) -> Vec<usize> {
@@ -141,7 +144,7 @@ fn the_number_of_a_dropped_lane_names_nothing() {
     let name = |letter: &str| letter.repeat(300);
     offer(&mut engine, now, LaneRef::Prefix(name("a").as_bytes()), Duration::ZERO, 0);
     let (dropped, ..) = commit(&mut engine).expect("window 0");
-    engine.handle_answering(dropped, [0].into_iter());
+    engine.handle_answering(now, dropped, [0].into_iter());
     assert_eq!(engine.handle_commit_done(now, dropped), Some(vec![0]));
     assert!(engine.lane(dropped).is_none() && engine.lanes().count() == 0);
 
@@ -149,7 +152,7 @@ fn the_number_of_a_dropped_lane_names_nothing() {
     let (lane, ..) = commit(&mut engine).expect("window 0");
     assert!(engine.lane(dropped).is_none());
     // Had it begun to answer, what comes now would have nothing to do with the commit.
-    engine.handle_answering(dropped, [9].into_iter());
+    engine.handle_answering(now, dropped, [9].into_iter());
     assert_eq!(engine.handle_commit_done(now, dropped), None);
     offer(&mut engine, now, LaneRef::Prefix(name("b").as_bytes()), WINDOW, 2);
     assert_eq!((engine.in_flight(), engine.wanted()), (1, 0));

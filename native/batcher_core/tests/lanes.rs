@@ -13,7 +13,8 @@ use std::time::Duration;
 /// As many idle lanes as a shard keeps.
 const KEPT: usize = 1024;
 const NOT_MEASURED: Work = Work { command_items: 0, compound_members: 0, visits: 0 };
-const ONE: Group = Group { weight: 1, bytes: 1, writer: 0, work: NOT_MEASURED };
+const ONE: Group =
+    Group { weight: 1, bytes: 1, writer: 0, work: NOT_MEASURED, waits: true, apart: false };
 
 fn all_at_once() -> Config {
     Config { max_in_flight: usize::MAX, ..Config::default() }

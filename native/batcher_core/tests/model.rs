@@ -8,7 +8,7 @@
 mod common;
 mod naive;
 
-use batcher_core::{Config, Group, LaneKey, Overflow, Pacing, Phase, Reason, Work};
+use batcher_core::{CommitScope, Config, Group, LaneKey, Overflow, Pacing, Phase, Reason, Work};
 use common::{Departed, Driver, Event, ms, namespace, tickets};
 use naive::{Life, Naive, Place};
 use proptest::prelude::*;
@@ -121,6 +121,7 @@ fn configs() -> impl Strategy<Value = [Config; 2]> {
                 budgets,
                 overflow,
                 pacing,
+                commit_scope: CommitScope::Lane,
                 linger,
                 max_in_flight,
                 max_items,
@@ -179,7 +180,10 @@ impl Pair {
         let now = self.engine.now();
         match *op {
             Op::Offer { lane, weight, bytes, window_ms, writer, work } => {
-                let (group, window) = (Group { weight, bytes, writer, work }, ms(window_ms));
+                let (group, window) = (
+                    Group { weight, bytes, writer, work, waits: true, apart: false },
+                    ms(window_ms),
+                );
                 let engine = self.engine.offer(self.lanes[lane].borrow(), group, window);
                 let model = self.model.offer(now, lane, self.is_hot(lane), group, window);
                 prop_assert_eq!(engine, model);

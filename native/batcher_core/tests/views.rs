@@ -6,7 +6,8 @@ use batcher_core::{Config, Engine, Group, LaneRef, Work};
 use std::time::{Duration, Instant};
 
 const NOT_MEASURED: Work = Work { command_items: 0, compound_members: 0, visits: 0 };
-const ONE: Group = Group { weight: 1, bytes: 1, writer: 0, work: NOT_MEASURED };
+const ONE: Group =
+    Group { weight: 1, bytes: 1, writer: 0, work: NOT_MEASURED, waits: true, apart: false };
 const WINDOW: Duration = Duration::from_millis(5);
 
 fn running(config: Config) -> (Engine<Vec<u32>>, Instant) {
@@ -22,7 +23,8 @@ fn kept(lanes: usize, length: usize) -> usize {
         let name = format!("{number:0>length$}");
         engine.offer(now, LaneRef::Prefix(name.as_bytes()), ONE, Duration::ZERO).expect("room");
     }
-    let in_flight: Vec<_> = std::iter::from_fn(|| engine.poll_commit().map(|it| it.lane)).collect();
+    let in_flight: Vec<_> =
+        std::iter::from_fn(|| engine.poll_commit(now).map(|it| it.lane)).collect();
     assert_eq!(in_flight.len(), lanes);
     for lane in in_flight {
         assert!(engine.handle_commit_done(now, lane).is_some());
@@ -34,7 +36,7 @@ fn kept(lanes: usize, length: usize) -> usize {
 fn a_lane_shows_what_it_holds() {
     let (mut engine, now) = running(Config { hot_max: Some(3), ..Config::default() });
     engine.offer(now, LaneRef::Put, ONE, Duration::ZERO).expect("room").contents.push(0);
-    let id = engine.poll_commit().expect("window 0").lane;
+    let id = engine.poll_commit(now).expect("window 0").lane;
     let view = |engine: &Engine<Vec<u32>>| {
         let lane = engine.lane(id).expect("a hot lane stays");
         assert_eq!((lane.id(), lane.key().borrow()), (id, LaneRef::Put));
@@ -47,7 +49,7 @@ fn a_lane_shows_what_it_holds() {
         assert_eq!(view(&engine), (gathered, 1, Some(vec![0])), "{queued} groups behind it");
     }
     engine.handle_commit_done(now, id);
-    engine.poll_commit().expect("it follows");
+    engine.poll_commit(now).expect("it follows");
     engine.offer(now, LaneRef::Put, ONE, WINDOW).expect("room");
     assert_eq!(view(&engine).0, Some(1));
     engine.handle_flush(now);

@@ -21,6 +21,7 @@ rustler::atoms! {
     done,
     error,
     flush,
+    alone,
     immediate,
     killed,
     handed_over,
@@ -69,6 +70,7 @@ pub(crate) fn reason(reason: Reason) -> Atom {
         Reason::Size => size(),
         Reason::Commit => commit(),
         Reason::Immediate => immediate(),
+        Reason::Alone => alone(),
         Reason::Flush => flush(),
         Reason::Stop => stop(),
     }

@@ -65,7 +65,8 @@ impl<'a> Offer<'a> {
         let work = self.usage.map_or_else(Work::default, work);
         let name_bytes = prefix.as_ref().map_or(0, |prefix| prefix.len() as u64);
         let held = bytes.saturating_add(self.tag_bytes).saturating_add(name_bytes);
-        let group = Group { weight, bytes: held, writer: self.caller.writer(), work };
+        let group =
+            Group { weight, bytes: held, writer: self.caller.writer(), work, ..Group::default() };
         let queued = shard.offer(env, lane, group, window, wait, |contents, until| {
             contents.writes.push(item, shape, self.count, bytes);
             contents.answers.add(self.caller, self.tag, until, self.count, bare);

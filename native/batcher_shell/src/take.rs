@@ -57,7 +57,7 @@ impl<V: Vm> State<V> {
             self.workers.leave(id);
             return Taken::Leave;
         }
-        let Some(commit) = self.engine.poll_commit() else {
+        let Some(commit) = self.engine.poll_commit(now) else {
             self.workers.rest(id);
             return Taken::Rest;
         };
@@ -128,7 +128,8 @@ impl<V: Vm> Shard<V> {
 
     /// These writers of the batch in flight of this lane are about to be answered, and perhaps others later.
     pub fn answering(&self, lane: LaneId, writers: impl Iterator<Item = u64>) {
-        self.locked(|state| state.engine.handle_answering(lane, writers));
+        let now = sync::now();
+        self.locked(|state| state.engine.handle_answering(now, lane, writers));
     }
 
     /// A committer that rests wants to exit: true if it may, because more than `keep` rest.

@@ -15,7 +15,8 @@ const LEAST: usize = 64;
 
 const WINDOW: Duration = Duration::from_millis(1);
 const NOT_MEASURED: Work = Work { command_items: 0, compound_members: 0, visits: 0 };
-const SMALL: Group = Group { weight: 1, bytes: 100, writer: 1, work: NOT_MEASURED };
+const SMALL: Group =
+    Group { weight: 1, bytes: 100, writer: 1, work: NOT_MEASURED, waits: true, apart: false };
 /// Shares no factor with the numbers of lanes: steps through them in no order that a cache likes.
 const STRIDE: usize = 7_919;
 /// Longer than a window or the time that a lane lingers.
@@ -152,7 +153,7 @@ impl Fleet {
         for (shard, in_flight) in self.shards.iter_mut().zip(&mut self.in_flight) {
             while let Some(deadline) = shard.next_deadline() {
                 shard.handle_timeout(deadline);
-                in_flight.push(shard.poll_commit().expect("its window has ended").lane);
+                in_flight.push(shard.poll_commit(self.now).expect("its window has ended").lane);
             }
         }
     }
@@ -160,7 +161,7 @@ impl Fleet {
     fn complete(&mut self) {
         for (shard, in_flight) in self.shards.iter_mut().zip(&mut self.in_flight) {
             for lane in in_flight.drain(..) {
-                shard.handle_answering(lane, [1].into_iter());
+                shard.handle_answering(self.now, lane, [1].into_iter());
                 let contents = shard.handle_commit_done(self.now, lane);
                 black_box(contents.expect("it was in flight"));
             }
@@ -170,10 +171,10 @@ impl Fleet {
     fn follow(&mut self) {
         for (shard, in_flight) in self.shards.iter_mut().zip(&mut self.in_flight) {
             for lane in in_flight {
-                shard.handle_answering(*lane, [1].into_iter());
+                shard.handle_answering(self.now, *lane, [1].into_iter());
                 let contents = shard.handle_commit_done(self.now, *lane);
                 black_box(contents.expect("it was in flight"));
-                *lane = shard.poll_commit().expect("a slot was behind it").lane;
+                *lane = shard.poll_commit(self.now).expect("a slot was behind it").lane;
             }
         }
     }

@@ -8,7 +8,8 @@
 #![allow(dead_code)]
 
 use batcher_core::{
-    Config, Engine, Group, LONG_PREFIX, LaneId, LaneKey, LaneRef, LongPrefix, Reason, Refused,
+    Accepted, Commit, Config, Engine, Group, LONG_PREFIX, LaneId, LaneKey, LaneRef, LongPrefix,
+    Reason, Refused,
 };
 use std::time::{Duration, Instant};
 
@@ -52,10 +53,14 @@ pub(crate) struct Departed {
     pub(crate) reason: Reason,
     pub(crate) opened: Duration,
     pub(crate) window: Duration,
+    /// It leaves in the same commit as what left before it.
+    pub(crate) is_part: bool,
 }
 
 struct InFlight {
     id: LaneId,
+    /// The first part of its commit.
+    head: LaneId,
     lane: LaneKey,
     tickets: Vec<u64>,
     writers: Vec<u64>,
@@ -105,7 +110,8 @@ impl Driver {
     }
 
     pub(crate) fn free_committers(&self) -> usize {
-        self.committers.saturating_sub(self.in_flight.len())
+        let commits = self.in_flight.iter().filter(|commit| commit.id == commit.head).count();
+        self.committers.saturating_sub(commits)
     }
 
     /// What has happened since the last call.
@@ -151,8 +157,15 @@ impl Driver {
         let offered = self.shard.offer(now, lane, group, window);
         let ticket = offered.map(|accepted| {
             let Group { weight, writer, .. } = group;
-            accepted.contents.push(Write { ticket: accepted.ticket, weight, writer });
-            accepted.ticket
+            let Accepted { ticket, contents, alone } = accepted;
+            contents.push(Write { ticket, weight, writer });
+            (ticket, alone)
+        });
+        let ticket = ticket.map(|(ticket, alone)| {
+            if let Some(id) = alone {
+                self.leave_alone(id, ticket, group, window);
+            }
+            ticket
         });
         self.settle();
         ticket
@@ -161,6 +174,7 @@ impl Driver {
     /// The commit of this lane has ended, and all its callers are being answered. False if nothing
     /// is in flight there.
     pub(crate) fn answering(&mut self, lane: LaneRef<'_>) -> bool {
+        let now = self.instant();
         let mut commits = self.in_flight.iter_mut();
         let Some(commit) = commits.find(|commit| commit.lane.borrow() == lane) else {
             return false;
@@ -169,28 +183,42 @@ impl Driver {
             commit.answering = true;
             // As when they are many.
             let (some, others) = commit.writers.split_at(commit.writers.len() / 2);
-            self.shard.handle_answering(commit.id, some.iter().copied());
-            self.shard.handle_answering(commit.id, others.iter().copied());
+            self.shard.handle_answering(now, commit.id, some.iter().copied());
+            self.shard.handle_answering(now, commit.id, others.iter().copied());
         }
         self.settle();
         true
     }
 
-    /// The commit of this lane has ended and its callers have been answered; its groups, or `None` if nothing was in flight there.
+    /// The commit that this lane is a part of has ended and its callers have been answered; the lane's groups, or
+    /// `None` if nothing was in flight there.
     pub(crate) fn done(&mut self, lane: LaneRef<'_>) -> Option<Vec<u64>> {
-        self.answering(lane);
-        let index = self.in_flight.iter().position(|commit| commit.lane.borrow() == lane);
-        let known = self.shard.lanes().find(|view| view.key().borrow() == lane);
-        let id = match index {
-            Some(index) => self.in_flight[index].id,
-            None => known?.id(),
+        let Some(head) =
+            self.in_flight.iter().find(|part| part.lane.borrow() == lane).map(|part| part.head)
+        else {
+            let known = self.shard.lanes().find(|view| view.key().borrow() == lane)?.id();
+            let ended = self.shard.handle_commit_done(self.instant(), known);
+            assert_eq!(ended, None, "nothing had left {lane:?}");
+            return None;
         };
-        let contents = self.shard.handle_commit_done(self.instant(), id);
-        let ended = contents.map(|writes| tickets(&writes));
-        let expected = index.map(|index| self.in_flight.swap_remove(index).tickets);
-        assert_eq!(ended, expected, "what came back from {lane:?} is not what had left");
+        let (mut parts, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.in_flight).into_iter().partition(|part| part.head == head);
+        self.in_flight = others;
+        let now = self.instant();
+        for part in parts.iter().filter(|part| !part.answering) {
+            let (some, others) = part.writers.split_at(part.writers.len() / 2);
+            self.shard.handle_answering(now, part.id, some.iter().copied());
+            self.shard.handle_answering(now, part.id, others.iter().copied());
+        }
+        // The head is the first of them.
+        parts.reverse();
+        for part in &parts {
+            let contents = self.shard.handle_commit_done(now, part.id);
+            let ended = contents.map(|writes| tickets(&writes));
+            assert_eq!(ended.as_ref(), Some(&part.tickets), "of {:?}", part.lane);
+        }
         self.settle();
-        ended
+        parts.into_iter().find(|part| part.lane.borrow() == lane).map(|part| part.tickets)
     }
 
     pub(crate) fn flush(&mut self) -> u64 {
@@ -253,11 +281,35 @@ impl Driver {
         self.start + self.now
     }
 
+    /// A group that its own process commits.
+    fn leave_alone(&mut self, id: LaneId, ticket: u64, group: Group, window: Duration) {
+        let view = self.shard.lane(id).expect("it has something in flight");
+        let lane = view.key().clone();
+        let (tickets, writers) = (vec![ticket], vec![group.writer]);
+        self.in_flight.push(InFlight {
+            id,
+            head: id,
+            lane: lane.clone(),
+            tickets: tickets.clone(),
+            writers,
+            answering: false,
+        });
+        let (reason, weight, opened) = (Reason::Alone, group.weight, self.now);
+        let departed = Departed { lane, tickets, weight, reason, opened, window, is_part: false };
+        self.happened.push((self.now, Event::Commit(departed)));
+    }
+
     fn settle(&mut self) {
-        while self.free_committers() > 0
-            && let Some(departed) = self.take_commit()
-        {
-            self.happened.push((self.now, Event::Commit(departed)));
+        while self.free_committers() > 0 {
+            let now = self.instant();
+            let Some(commit) = self.shard.poll_commit(now) else { break };
+            let head = commit.lane;
+            let (part, departed) = left(self.start, commit, head);
+            self.note(part, departed);
+            while let Some(commit) = self.shard.poll_part(now) {
+                let (part, departed) = left(self.start, commit, head);
+                self.note(part, departed);
+            }
         }
         while !self.lags
             && let Some(writes) = self.shard.poll_abandoned()
@@ -269,22 +321,27 @@ impl Driver {
         }
     }
 
-    fn take_commit(&mut self) -> Option<Departed> {
-        let commit = self.shard.poll_commit()?;
-        let (id, lane, reason) = (commit.lane, commit.key.clone(), commit.reason);
-        let (weight, opened, window) = (commit.slot.weight, commit.slot.opened, commit.slot.window);
-        let contents = &commit.slot.contents;
-        assert_eq!(weight, contents.iter().map(|write| write.weight).sum::<u64>());
-        assert_eq!(commit.slot.groups, contents.len() as u64);
-        let writers = contents.iter().map(|write| write.writer).collect();
-        let tickets = tickets(contents);
-        let busy = self.in_flight.iter().any(|commit| commit.id == id || commit.lane == lane);
-        assert!(!busy, "two commits in flight in {id:?}, the second with {tickets:?}");
-        let key = lane.clone();
-        let in_flight =
-            InFlight { id, lane: key, tickets: tickets.clone(), writers, answering: false };
-        self.in_flight.push(in_flight);
-        let opened = self.since_start(opened);
-        Some(Departed { lane, tickets, weight, reason, opened, window })
+    fn note(&mut self, part: InFlight, departed: Departed) {
+        let busy =
+            self.in_flight.iter().any(|other| other.id == part.id || other.lane == part.lane);
+        assert!(!busy, "two commits in flight in {:?}, the second is {departed:?}", part.id);
+        self.in_flight.push(part);
+        self.happened.push((self.now, Event::Commit(departed)));
     }
+}
+
+fn left(start: Instant, commit: Commit<'_, Vec<Write>>, head: LaneId) -> (InFlight, Departed) {
+    let (id, lane, reason) = (commit.lane, commit.key.clone(), commit.reason);
+    let (weight, window) = (commit.slot.weight, commit.slot.window);
+    let contents = &commit.slot.contents;
+    assert_eq!(weight, contents.iter().map(|write| write.weight).sum::<u64>());
+    assert_eq!(commit.slot.groups, contents.len() as u64);
+    let writers = contents.iter().map(|write| write.writer).collect();
+    let tickets = tickets(contents);
+    let key = lane.clone();
+    let opened = commit.slot.opened.duration_since(start);
+    let part =
+        InFlight { id, head, lane: key, tickets: tickets.clone(), writers, answering: false };
+    let is_part = id != head;
+    (part, Departed { lane, tickets, weight, reason, opened, window, is_part })
 }

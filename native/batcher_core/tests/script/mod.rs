@@ -3,7 +3,7 @@
 //! Invariant: a line is carried out only if every word of it was understood.
 
 use crate::common::{Driver, Event, Write, namespace, tickets};
-use batcher_core::{Config, Group, LaneKey, Overflow, Pacing, Phase, Refused, Work};
+use batcher_core::{CommitScope, Config, Group, LaneKey, Overflow, Pacing, Phase, Refused, Work};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -149,6 +149,7 @@ impl Run {
                 "linger" => self.config.linger = time(value)?,
                 "adoption" => self.config.adoption_timeout = time(value)?,
                 "pacing" => self.config.pacing = pacing(value)?,
+                "commit_scope" => self.config.commit_scope = commit_scope(value)?,
                 "overflow" => self.config.overflow = overflow(value)?,
                 "budgets" => self.config.budgets = Some(work(value)?),
                 _ => return Err(format!("unknown setting {key:?}")),
@@ -165,8 +166,11 @@ fn offer(driver: &mut Driver, mut values: Values<'_>) -> Result<String, String> 
     let bytes = values.take_or("bytes", 1, number)?;
     let writer = values.take_or("by", 0, number)?;
     let work = values.take_or("work", Work::default(), work)?;
+    let waits = values.take_or("waits", true, flag)?;
+    let apart = values.take_or("apart", false, flag)?;
     values.none_left()?;
-    let offered = driver.offer(name.borrow(), Group { weight, bytes, writer, work }, window);
+    let group = Group { weight, bytes, writer, work, waits, apart };
+    let offered = driver.offer(name.borrow(), group, window);
     Ok(match offered {
         Ok(ticket) => format!("ticket {ticket}"),
         Err(Refused::NotRunning) => "refused not_running".into(),
@@ -241,7 +245,24 @@ fn pacing(text: &str) -> Result<Pacing, String> {
     match text {
         "commit" => Ok(Pacing::Commit),
         "window" => Ok(Pacing::Window),
+        "auto" => Ok(Pacing::Auto),
         _ => Err(format!("unknown pacing {text:?}")),
+    }
+}
+
+fn commit_scope(text: &str) -> Result<CommitScope, String> {
+    match text {
+        "lane" => Ok(CommitScope::Lane),
+        "shard" => Ok(CommitScope::Shard),
+        _ => Err(format!("unknown commit scope {text:?}")),
+    }
+}
+
+fn flag(text: &str) -> Result<bool, String> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err(format!("neither yes nor no: {text:?}")),
     }
 }
 
@@ -333,7 +354,10 @@ fn show_event(at: Duration, event: &Event) -> String {
         Event::Commit(departed) => {
             let reason = format!("{:?}", departed.reason).to_lowercase();
             let (lane, groups) = (show_lane(&departed.lane), show_tickets(&departed.tickets));
-            format!("commit lane={lane} groups={groups} reason={reason}")
+            match departed.is_part {
+                false => format!("commit lane={lane} groups={groups} reason={reason}"),
+                true => format!("with lane={lane} groups={groups} reason={reason}"),
+            }
         }
         Event::Abandoned { tickets } => format!("abandon groups={}", show_tickets(tickets)),
         Event::Barrier { id } => format!("barrier {id}"),

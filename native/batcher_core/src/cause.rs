@@ -1,0 +1,42 @@
+//! Why what waits leaves.
+
+use crate::slot::{Reason, Slot};
+use std::time::Instant;
+
+/// Why a lane is looked at.
+#[derive(Clone, Copy)]
+pub(crate) struct Cause {
+    pub(crate) now: Instant,
+    /// A reason to leave now, if there is one beside those that the slot itself carries.
+    pub(crate) ready: Option<Reason>,
+    /// Leaves then, if its window does not end before.
+    pub(crate) held_until: Option<Instant>,
+    /// Slots of earlier ones are flushed.
+    pub(crate) epoch: u64,
+    pub(crate) stopping: bool,
+}
+
+/// What is first to leave, a slot or all that is queued.
+pub(crate) struct Front {
+    pub(crate) flushed: bool,
+    pub(crate) sealed: bool,
+    pub(crate) deadline: Instant,
+}
+
+impl Front {
+    pub(crate) fn of<B>(slot: &Slot<B>, epoch: u64) -> Self {
+        Front { flushed: slot.epoch < epoch, sealed: slot.sealed, deadline: slot.deadline() }
+    }
+}
+
+/// Why it leaves now, if it does.
+pub(crate) fn why_now(front: Front, cause: Cause) -> Option<Reason> {
+    match cause.ready {
+        _ if cause.stopping => Some(Reason::Stop),
+        _ if front.flushed => Some(Reason::Flush),
+        Some(Reason::Commit) => cause.ready,
+        _ if front.sealed => Some(Reason::Size),
+        None if front.deadline <= cause.now => Some(Reason::Window),
+        ready => ready,
+    }
+}

@@ -1,0 +1,119 @@
+//! When what gathers in a channel leaves. A *channel* is what commits one batch after the other: a lane, or with
+//! [`CommitScope::Shard`](crate::CommitScope) all lanes of a shard together.
+//!
+//! Invariant: a policy hears of each batch that leaves, is answered and ends, and of each write, whatever comes of it.
+
+use crate::auto::{AutoPace, Learned};
+use crate::commit::CommitPace;
+use crate::config::{Config, Pacing};
+use std::time::Instant;
+
+/// What the policies remember of one channel.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    commit: CommitPace,
+    auto: AutoPace,
+}
+
+/// A write that came to a channel.
+pub(crate) struct Arrival {
+    pub(crate) now: Instant,
+    pub(crate) writer: u64,
+    /// Nothing else is queued or in flight.
+    pub(crate) is_first: bool,
+    /// How many wait with it, itself among them.
+    pub(crate) waiting: u64,
+}
+
+/// What becomes of what has gathered, windows aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leave {
+    /// It leaves now.
+    Now,
+    /// It is held until then at most.
+    By(Instant),
+    /// It sits its window out.
+    Window,
+}
+
+impl Pace {
+    /// A batch leaves that so many callers wait for; `paced`: because a commit has ended.
+    pub(crate) fn begin(&mut self, pacing: Pacing, now: Instant, paced: bool, callers: u64) {
+        match pacing {
+            Pacing::Commit | Pacing::Window => self.commit.begin(paced),
+            Pacing::Auto => self.auto.begin(now, callers),
+        }
+    }
+
+    /// More callers wait for what has just left.
+    pub(crate) fn join(&mut self, callers: u64) {
+        self.auto.join(callers);
+    }
+
+    /// Callers of what is in flight are about to be answered; this ticket comes next.
+    pub(crate) fn answering(
+        &mut self,
+        pacing: Pacing,
+        (now, ticket): (Instant, u64),
+        writers: impl Iterator<Item = u64>,
+        learned: &mut Learned,
+    ) {
+        match pacing {
+            Pacing::Commit => self.commit.answering(ticket, writers),
+            Pacing::Window => self.commit.answering(ticket, std::iter::empty()),
+            Pacing::Auto => self.auto.answering(now, learned),
+        }
+    }
+
+    /// Whether callers of what is in flight have been answered, so that what follows it has to say so.
+    pub(crate) fn is_answering(&self) -> bool {
+        self.commit.is_answering()
+    }
+
+    pub(crate) fn arrive(
+        &mut self,
+        pacing: Pacing,
+        arrival: &Arrival,
+        learned: &mut Learned,
+    ) -> Leave {
+        let Arrival { now, writer, is_first, waiting } = *arrival;
+        match pacing {
+            Pacing::Auto => learned_leave(self.auto.arrive(now, is_first, waiting, learned)),
+            Pacing::Commit | Pacing::Window if self.commit.returns(now, writer) => Leave::Now,
+            Pacing::Commit | Pacing::Window => Leave::Window,
+        }
+    }
+
+    /// The commit has ended. `queue` is what has gathered meanwhile.
+    pub(crate) fn end(
+        &mut self,
+        config: &Config,
+        now: Instant,
+        queue: Queued,
+        learned: &mut Learned,
+    ) -> Leave {
+        let follows = queue.follows
+            || queue.first_ticket.is_some_and(|ticket| self.commit.came_before_answers(ticket));
+        match config.pacing {
+            Pacing::Auto => return learned_leave(self.auto.end(now, queue.groups, learned)),
+            Pacing::Commit => self.commit.end(Some(now + config.linger)),
+            Pacing::Window => self.commit.end(None),
+        }
+        if follows && config.pacing == Pacing::Commit { Leave::Now } else { Leave::Window }
+    }
+}
+
+/// What has gathered behind a commit.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Queued {
+    /// Calls that wait.
+    pub(crate) groups: u64,
+    /// The ticket of the first.
+    pub(crate) first_ticket: Option<u64>,
+    /// It leaves even if it came while callers were being answered.
+    pub(crate) follows: bool,
+}
+
+fn learned_leave(held_until: Option<Instant>) -> Leave {
+    held_until.map_or(Leave::Now, Leave::By)
+}
