@@ -29,11 +29,20 @@ pub(crate) struct Learned {
     /// How long after the answers the last of those that come back is there, and how far that is off as a rule.
     gap: f64,
     deviation: f64,
+    /// How many other writes come while a commit is in flight.
+    others: f64,
 }
 
 impl Default for Learned {
     fn default() -> Self {
-        Learned { commit: 0.0, returning: 0.5, followers: 0.0, gap: 0.0, deviation: 0.0 }
+        Learned {
+            commit: 0.0,
+            returning: 0.5,
+            followers: 0.0,
+            gap: 0.0,
+            deviation: 0.0,
+            others: 0.0,
+        }
     }
 }
 
@@ -60,6 +69,8 @@ pub(crate) struct AutoPace {
     /// How many callers wait for it.
     callers: u64,
     watch: Option<Watch>,
+    /// How many writes nobody watched for have come behind what is in flight.
+    others: u64,
 }
 
 /// Who comes within the longest hold behind an event.
@@ -110,6 +121,7 @@ impl AutoPace {
         self.answering(now, learned);
         if let Some(left) = self.left.take() {
             learned.commit_took(now.saturating_duration_since(left).as_secs_f64());
+            learned.others = smooth(learned.others, std::mem::take(&mut self.others) as f64, GAIN);
         }
         if let Some(Watch { since, event: Event::Answers(_), .. }) = &mut self.watch {
             *since = now;
@@ -132,7 +144,10 @@ impl AutoPace {
                 watch.last = now;
             }
             _ if is_first => self.watch(now, Event::FirstWrite, learned),
-            _ => self.conclude(learned),
+            _ => {
+                self.others += 1;
+                self.conclude(learned);
+            }
         }
         self.hold(now, waiting, learned)
     }
@@ -178,7 +193,11 @@ impl AutoPace {
         };
         let missing = expected - watch.seen as f64;
         let held = next.checked_duration_since(now).filter(|held| !held.is_zero())?.as_secs_f64();
-        (missing >= 0.5 && missing * learned.commit > waiting as f64 * held).then_some(next)
+        // Those that wait lose the time of the hold, and so do others that will wait for this commit to end; those that
+        // are missing gain what is left of a commit.
+        let loss = (waiting as f64 + learned.others) * held;
+        let gain = missing * (learned.commit - held);
+        (missing >= 0.5 && gain > loss).then_some(next)
     }
 }
 
