@@ -42,9 +42,9 @@ const HOLDS: [f64; 9] =
 
 fn writes(load: Load) -> u64 {
     match load {
-        Load::Poisson(rate) => (2_000.0 * rate).clamp(2_000.0, 60_000.0) as u64,
+        Load::Poisson(rate) => (2_000.0 * rate).clamp(2_000.0, 20_000.0) as u64,
         Load::Bursts(size, _) => 1_000 * size,
-        Load::Closed(callers, _) => (1_000 * callers).min(60_000),
+        Load::Closed(callers, _) => (1_000 * callers).min(20_000),
     }
 }
 
