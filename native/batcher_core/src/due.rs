@@ -10,6 +10,9 @@ use std::time::Instant;
 /// Lanes by the end of their windows.
 pub(crate) type Timers = BTreeSet<(Instant, LaneId)>;
 
+/// Lanes by the tickets of their oldest writes.
+pub(crate) type Oldest = BTreeSet<(u64, LaneId)>;
+
 #[derive(Debug, Default)]
 pub(crate) struct DueLanes {
     entries: VecDeque<Entry>,
@@ -21,6 +24,8 @@ enum Entry {
     One(Option<(LaneId, Reason)>),
     /// All that waited for their windows when a flush came.
     Many(Timers, Reason),
+    /// All that would have left together.
+    Together(Oldest, Reason),
 }
 
 impl DueLanes {
@@ -41,11 +46,20 @@ impl DueLanes {
         }
     }
 
+    /// The same of those that would have left together.
+    pub(crate) fn push_oldest(&mut self, lanes: Oldest, reason: Reason) {
+        if !lanes.is_empty() {
+            self.lanes += lanes.len();
+            self.entries.push_back(Entry::Together(lanes, reason));
+        }
+    }
+
     /// The one that became due first.
     pub(crate) fn first(&self) -> Option<LaneId> {
         match self.entries.front()? {
             Entry::One(lane) => lane.map(|(id, _)| id),
             Entry::Many(timers, _) => timers.first().map(|&(_, id)| id),
+            Entry::Together(lanes, _) => lanes.first().map(|&(_, id)| id),
         }
     }
 
@@ -77,6 +91,7 @@ impl Entry {
         match self {
             Entry::One(lane) => lane.take(),
             Entry::Many(timers, reason) => timers.pop_first().map(|(_, id)| (id, *reason)),
+            Entry::Together(lanes, reason) => lanes.pop_first().map(|(_, id)| (id, *reason)),
         }
     }
 
@@ -84,6 +99,7 @@ impl Entry {
         match self {
             Entry::One(lane) => lane.is_none(),
             Entry::Many(timers, _) => timers.is_empty(),
+            Entry::Together(lanes, _) => lanes.is_empty(),
         }
     }
 }

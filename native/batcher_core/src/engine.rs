@@ -59,6 +59,8 @@ pub struct Engine<B> {
     pub(crate) next_ticket: u64,
     pub(crate) items: u64,
     pub(crate) bytes: u64,
+    /// Calls that are queued.
+    pub(crate) queued: u64,
     pub(crate) epochs: Epochs,
     pub(crate) config: Config,
     pub(crate) phase: Phase,
@@ -94,6 +96,7 @@ impl<B> Default for Engine<B> {
             next_ticket: 0,
             items: 0,
             bytes: 0,
+            queued: 0,
             epochs: Epochs::default(),
             config: Config::default(),
             phase: Phase::Closed,
@@ -143,7 +146,11 @@ impl<B: Default> Engine<B> {
             }
             None => true,
         };
-        let leaving = lane.state == State::Due && (!together || self.schedule.gate.open.is_some());
+        let leaves_now = |first: &Slot<B>| first.sealed || first.epoch < self.epochs.now;
+        let leaving = lane.state == State::Due
+            && (!together
+                || self.schedule.gate.open.is_some()
+                || lane.queue.front().is_some_and(leaves_now));
         if self.config.overflow == Overflow::Refuse
             && (leaving || lane.state == State::Busy)
             && let Some(refused) = keeps_out(lane.gathering(leaving, self.epochs.now))
@@ -156,7 +163,7 @@ impl<B: Default> Engine<B> {
         self.bytes += group.bytes;
 
         let is_first = lane.state == State::Idle
-            && (!together || self.schedule.due.len() + self.flights.of_life == 0);
+            && (!together || self.schedule.count() + self.flights.of_life == 0);
         let queue = &mut lane.queue;
         if opens {
             if let Some(full) = queue.back_mut() {
@@ -169,8 +176,8 @@ impl<B: Default> Engine<B> {
         let slot = queue.back_mut().expect("just opened or found to fit");
         slot.count(group);
         slot.sealed = max.is_some_and(|max| slot.weight >= max);
-        self.schedule.gate.groups += u64::from(together);
-        let waiting = if together { self.schedule.gate.groups } else { slot.groups };
+        self.queued += 1;
+        let waiting = if together { self.queued } else { slot.groups };
         let pace = if together { &mut self.pace } else { &mut lane.pace };
         // Mostly the first to come back was one of those just answered, and the rest need not be asked.
         let leave = if slot.follows {
@@ -183,15 +190,16 @@ impl<B: Default> Engine<B> {
 
         let ready = match leave {
             _ if window.is_zero() => Some(Reason::Immediate),
-            Leave::Now => Some(Reason::Commit),
-            Leave::By(_) | Leave::Window => None,
+            // What the callers of a commit write while they are being answered leaves together, when it ends.
+            Leave::Now if !pace.is_answering() => Some(Reason::Commit),
+            Leave::Now | Leave::By(_) | Leave::Window => None,
         };
         let leaves = ready.is_some() || slot.sealed;
         let can_be_alone = is_first && group.waits && pacing == Pacing::Auto;
         let is_alone = can_be_alone && leaves && self.phase == Phase::Running && !self.is_busy();
         let alone = is_alone.then_some(id);
         if alone.is_some() {
-            self.depart(now, id, Reason::Alone, true);
+            self.depart(now, id, Reason::Alone, id);
         } else if opens || leaves || leave != Leave::Window {
             self.place(id, self.cause(now, ready, leave));
         }

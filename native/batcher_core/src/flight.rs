@@ -7,7 +7,7 @@ use crate::config::CommitScope;
 use crate::engine::Engine;
 use crate::lane::State;
 use crate::name::LaneId;
-use crate::pace::{Leave, Queued};
+use crate::pace::{Ended, Leave, Queued};
 use crate::phase::Phase;
 use crate::slot::{Commit, Reason};
 use std::time::Instant;
@@ -22,14 +22,13 @@ impl<B: Default> Engine<B> {
         if self.wanted() == 0 {
             return None;
         }
-        let (id, reason) = self.schedule.due.pop()?;
-        let opened =
-            self.schedule.gate.open.filter(|_| self.config.commit_scope == CommitScope::Shard);
-        let reason = match self.phase {
-            Phase::Stopping => Reason::Stop,
-            _ => opened.unwrap_or(reason),
+        let (id, reason) = self.schedule.pop()?;
+        let reason = match (self.phase, self.config.commit_scope) {
+            (Phase::Stopping, _) => Some(Reason::Stop),
+            (_, CommitScope::Shard) => self.schedule.gate.open,
+            (_, CommitScope::Lane) => reason,
         };
-        Some(self.depart(now, id, reason, true))
+        Some(self.depart(now, id, reason.expect("it is wanted for a reason"), id))
     }
 
     /// The next batch that leaves in the commit that [`poll_commit`](Self::poll_commit) has begun last. To be asked for
@@ -42,35 +41,42 @@ impl<B: Default> Engine<B> {
         if self.config.commit_scope != CommitScope::Shard {
             return None;
         }
-        let id = self.schedule.due.first()?;
+        let id = self.schedule.first()?;
         let slot = self.lanes.lane(id)?.queue.front().expect("a due lane holds a slot");
         let (max, budgets) = (self.config.hot_max, self.config.budgets);
-        let reason = self.schedule.gate.admit(slot, max, budgets)?;
-        self.schedule.due.pop();
-        Some(self.depart(now, id, reason, false))
+        // What does not fit leaves first in the next commit, so that nothing passes it.
+        let (head, reason) = self.schedule.gate.admit(slot, max, budgets)?;
+        self.schedule.pop();
+        Some(self.depart(now, id, reason, head))
     }
 
-    /// The first slot of a lane leaves: to lead a commit, or to be a part of the one that was led before.
+    /// The first slot of a lane leaves, in the commit that the slot of `head` leads: its own, if that is this lane.
     pub(crate) fn depart(
         &mut self,
         now: Instant,
         id: LaneId,
         reason: Reason,
-        leads: bool,
+        head: LaneId,
     ) -> Commit<'_, B> {
+        let leads = head == id;
         let lane = self.lanes.lane(id).expect("a due lane holds a slot");
-        (lane.state, lane.leads, lane.flight) = (State::Busy, leads, self.flights.lanes.len());
-        let slot = lane.queue.pop_front().expect("a due lane holds a slot");
+        (lane.state, lane.head, lane.flight) = (State::Busy, head, self.flights.lanes.len());
+        let mut slot = lane.queue.pop_front().expect("a due lane holds a slot");
         let together = self.config.commit_scope == CommitScope::Shard;
         let pace = if together { &mut self.pace } else { &mut lane.pace };
         if leads {
-            pace.begin(self.config.pacing, now, reason == Reason::Commit, slot.callers);
+            slot.paced = reason == Reason::Commit;
+            pace.begin(self.config.pacing, now, slot.callers);
         } else {
             pace.join(slot.callers);
         }
-        if together {
-            self.schedule.leave_together(&slot, leads.then_some(reason));
+        if together && leads {
+            self.schedule.gate.begin(id, &slot, reason);
         }
+        if together && self.schedule.count() == 0 {
+            self.schedule.gate.shut();
+        }
+        self.queued -= slot.groups;
         self.flights.lanes.push(id);
         self.flights.of_life += usize::from(leads);
         self.flights.items += slot.items;
@@ -79,9 +85,10 @@ impl<B: Default> Engine<B> {
         Commit { lane: id, key: &lane.key, slot, reason }
     }
 
-    /// How many commits [`poll_commit`](Self::poll_commit) would yield now.
+    /// How many commits [`poll_commit`](Self::poll_commit) would yield now; one, if there may be more, where each takes
+    /// what is due of all lanes.
     pub fn wanted(&self) -> usize {
-        let due = self.schedule.due.len();
+        let due = self.schedule.count();
         let due = match self.config.commit_scope {
             CommitScope::Lane => due,
             CommitScope::Shard => usize::from(due > 0 && self.schedule.gate.open.is_some()),
@@ -109,14 +116,16 @@ impl<B: Default> Engine<B> {
         id: LaneId,
         writers: impl Iterator<Item = u64>,
     ) {
-        let Some(lane) = self.lanes.lane(id).filter(|lane| lane.in_flight.is_some()) else {
-            return;
+        let life_from = self.epochs.life_from;
+        let Some(lane) = self.lanes.lane(id) else { return };
+        let Some(slot) = &lane.in_flight else { return };
+        let of_life = slot.epoch >= life_from;
+        let (pace, commit) = match self.config.commit_scope {
+            CommitScope::Shard if of_life => (&mut self.pace, lane.head),
+            CommitScope::Shard | CommitScope::Lane => (&mut lane.pace, id),
         };
-        let pace = match self.config.commit_scope {
-            CommitScope::Lane => &mut lane.pace,
-            CommitScope::Shard => &mut self.pace,
-        };
-        pace.answering(self.config.pacing, (now, self.next_ticket), writers, &mut self.learned);
+        let next = (now, self.next_ticket);
+        pace.answering(self.config.pacing, commit, next, writers, &mut self.learned);
     }
 
     /// The commit of this lane has ended and its callers have been answered.
@@ -126,45 +135,57 @@ impl<B: Default> Engine<B> {
         let lane = self.lanes.lane(id)?;
         let slot = lane.in_flight.take()?;
         let flight = lane.flight;
-        // A commit of an earlier life paces nothing.
-        let leads = lane.leads && slot.epoch >= self.epochs.life_from;
+        let of_life = slot.epoch >= self.epochs.life_from;
+        let leads = lane.head == id;
         lane.state = State::Idle;
         if let Some(queue) = lane.take_stale(self.epochs) {
             self.abandoned.push_back(queue);
         }
         self.land(flight);
-        self.flights.of_life -= usize::from(leads);
+        self.flights.of_life -= usize::from(leads && of_life);
         self.flights.items -= slot.items;
         self.flights.bytes -= slot.bytes;
         self.items -= slot.items;
         self.bytes -= slot.bytes;
         self.barriers.answered(slot.epoch);
-        self.commit_ended(now, id, leads);
+        let leave = match self.config.commit_scope {
+            CommitScope::Shard if of_life => self.part_ended(now, id, slot.paced),
+            // One of a closed life keeps only its lane waiting.
+            CommitScope::Shard | CommitScope::Lane => self.lane_commit_ended(now, id, slot.paced),
+        };
+        let ready = (leave == Leave::Now).then_some(Reason::Commit);
+        self.place(id, self.cause(now, ready, leave));
         self.lanes.rest(id);
         Some(slot.contents)
     }
 
-    /// What waits behind it leaves, or is held, or sits its window out.
-    fn commit_ended(&mut self, now: Instant, id: LaneId, leads: bool) {
+    /// What becomes of what waits in the same lane.
+    fn lane_commit_ended(&mut self, now: Instant, id: LaneId, paced: bool) -> Leave {
         let lane = self.lanes.lane(id).expect("it had a commit in flight");
-        let leave = match self.config.commit_scope {
-            CommitScope::Lane => {
-                let first = lane.queue.front();
-                let queue = first.map_or(Queued::default(), |slot| Queued {
-                    groups: slot.groups,
-                    first_ticket: Some(slot.first_ticket),
-                    follows: slot.follows,
-                });
-                lane.pace.end(&self.config, now, queue, &mut self.learned)
-            }
-            CommitScope::Shard if leads => {
-                let queue = self.schedule.gate.queued();
-                self.pace.end(&self.config, now, queue, &mut self.learned)
-            }
-            CommitScope::Shard => Leave::Window,
+        let first = lane.queue.front();
+        let queue = first.map_or(Queued::default(), |slot| Queued {
+            groups: slot.groups,
+            first_ticket: Some(slot.first_ticket),
+            follows: slot.follows,
+        });
+        self.pace.forget(id);
+        lane.pace.end(&self.config, now, Ended { head: id, paced }, queue, &mut self.learned)
+    }
+
+    /// What becomes of what waits in all lanes that are not in flight. A commit has ended when its first part has.
+    fn part_ended(&mut self, now: Instant, id: LaneId, paced: bool) -> Leave {
+        let lane = self.lanes.lane(id).expect("it had a commit in flight");
+        lane.pace.forget(id);
+        if lane.head != id {
+            return Leave::Window;
+        }
+        self.schedule.join(id, lane, self.epochs.now);
+        let queue = Queued {
+            groups: self.queued,
+            first_ticket: self.schedule.waiting.first().map(|&(ticket, _)| ticket),
+            follows: self.schedule.gate.follows,
         };
-        let ready = (leave == Leave::Now).then_some(Reason::Commit);
-        self.place(id, self.cause(now, ready, leave));
+        self.pace.end(&self.config, now, Ended { head: id, paced }, queue, &mut self.learned)
     }
 
     /// One less is in flight.

@@ -42,23 +42,23 @@ pub(crate) struct Lane<B> {
     pub(crate) state: State,
     pub(crate) queue: VecDeque<Slot<B>>,
     pub(crate) in_flight: Option<Slot<B>>,
-    /// What is in flight is the first part of its commit, or the only one.
-    pub(crate) leads: bool,
+    /// Whose batch is the first part of the commit in flight here: its own, unless that is one of several lanes.
+    pub(crate) head: LaneId,
     /// When what gathers here leaves, if each lane has commits of its own.
     pub(crate) pace: Pace,
 }
 
 impl<B> Lane<B> {
-    pub(crate) fn new(key: LaneKey, digest: Digest, generation: u32) -> Self {
+    pub(crate) fn new(key: LaneKey, digest: Digest, id: LaneId) -> Self {
         Lane {
             key,
             digest,
-            generation,
+            generation: id.generation,
             flight: 0,
             state: State::Idle,
             queue: VecDeque::new(),
             in_flight: None,
-            leads: false,
+            head: id,
             pace: Pace::default(),
         }
     }

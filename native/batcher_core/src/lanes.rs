@@ -95,7 +95,7 @@ impl<B> Lanes<B> {
             (_, LaneKey::Put) => self.put = Some(id),
             (_, LaneKey::Delete) => self.delete = Some(id),
         }
-        entry.insert(Lane::new(key, digest, id.generation));
+        entry.insert(Lane::new(key, digest, id));
         id
     }
 

@@ -6,8 +6,7 @@
 use crate::barrier::BarrierId;
 use crate::config::{CommitScope, Config};
 use crate::engine::Engine;
-use crate::gate::Gate;
-use crate::pace::Pace;
+use crate::pace::{Leave, Pace};
 use crate::phase::Phase;
 use crate::slot::Reason;
 use std::time::Instant;
@@ -16,17 +15,25 @@ impl<B: Default> Engine<B> {
     /// An owner takes the shard over, with whatever is queued or still in flight (10.4).
     ///
     /// Windows that have ended meanwhile are for the next [`handle_timeout`](Self::handle_timeout).
-    pub fn open(&mut self, _now: Instant, config: Config) {
-        if config.commit_scope != self.config.commit_scope {
-            // What is due under the one is due under the other.
-            self.schedule.gate.open = (self.schedule.due.len() > 0).then_some(Reason::Window);
-        }
+    /// If it wants commits of another scope (4.4), what is queued leaves as if it had been flushed.
+    pub fn open(&mut self, now: Instant, config: Config) {
+        let other_scope = config.commit_scope != self.config.commit_scope;
         self.config = config;
         if self.phase == Phase::Closed {
             self.barriers.start_life();
             self.epochs.now = self.barriers.epoch();
+        } else if other_scope {
+            self.barriers.end_epoch();
+            self.epochs.now = self.barriers.epoch();
         }
         self.phase = Phase::Running;
+        let is_busy = self.is_busy();
+        if other_scope {
+            self.schedule.change_scope(self.config.commit_scope, is_busy);
+        } else if self.config.commit_scope == CommitScope::Shard {
+            // More may be in flight than before.
+            self.schedule.look(self.cause(now, None, Leave::Window), is_busy);
+        }
     }
 
     /// Everything accepted so far is to be committed, windows aside. The barrier is done when all
@@ -69,10 +76,10 @@ impl<B: Default> Engine<B> {
         self.flights.of_life = 0;
         self.items = self.flights.items;
         self.bytes = self.flights.bytes;
-        // Lanes with something queued are due, wait for their windows, or have a commit in flight.
-        (self.schedule.gate, self.pace) = (Gate::default(), Pace::default());
-        let mut left = std::mem::take(&mut self.schedule.due);
-        left.push_all(std::mem::take(&mut self.schedule.timers), Reason::Stop);
+        self.queued = 0;
+        self.pace = Pace::default();
+        // Lanes with something queued are here, or have a commit in flight.
+        let mut left = self.schedule.take_all();
         let in_flight = self.flights.lanes.iter().rev();
         in_flight.for_each(|&id| left.push(id, Reason::Stop));
         if left.len() > 0 {

@@ -6,6 +6,7 @@
 use crate::auto::{AutoPace, Learned};
 use crate::commit::CommitPace;
 use crate::config::{Config, Pacing};
+use crate::name::LaneId;
 use std::time::Instant;
 
 /// What the policies remember of one channel.
@@ -37,11 +38,10 @@ pub(crate) enum Leave {
 }
 
 impl Pace {
-    /// A batch leaves that so many callers wait for; `paced`: because a commit has ended.
-    pub(crate) fn begin(&mut self, pacing: Pacing, now: Instant, paced: bool, callers: u64) {
-        match pacing {
-            Pacing::Commit | Pacing::Window => self.commit.begin(paced),
-            Pacing::Auto => self.auto.begin(now, callers),
+    /// A batch leaves that so many callers wait for.
+    pub(crate) fn begin(&mut self, pacing: Pacing, now: Instant, callers: u64) {
+        if pacing == Pacing::Auto {
+            self.auto.begin(now, callers);
         }
     }
 
@@ -50,17 +50,18 @@ impl Pace {
         self.auto.join(callers);
     }
 
-    /// Callers of what is in flight are about to be answered; this ticket comes next.
+    /// Callers of a commit, named by the lane of its first part, are about to be answered; this ticket comes next.
     pub(crate) fn answering(
         &mut self,
         pacing: Pacing,
+        commit: LaneId,
         (now, ticket): (Instant, u64),
         writers: impl Iterator<Item = u64>,
         learned: &mut Learned,
     ) {
         match pacing {
-            Pacing::Commit => self.commit.answering(ticket, writers),
-            Pacing::Window => self.commit.answering(ticket, std::iter::empty()),
+            Pacing::Commit => self.commit.answering(commit, ticket, writers),
+            Pacing::Window => self.commit.answering(commit, ticket, std::iter::empty()),
             Pacing::Auto => self.auto.answering(now, learned),
         }
     }
@@ -84,23 +85,40 @@ impl Pace {
         }
     }
 
-    /// The commit has ended. `queue` is what has gathered meanwhile.
+    /// A commit has ended. `queue` is what has gathered meanwhile.
     pub(crate) fn end(
         &mut self,
         config: &Config,
         now: Instant,
+        commit: Ended,
         queue: Queued,
         learned: &mut Learned,
     ) -> Leave {
-        let follows = queue.follows
-            || queue.first_ticket.is_some_and(|ticket| self.commit.came_before_answers(ticket));
-        match config.pacing {
-            Pacing::Auto => return learned_leave(self.auto.end(now, queue.groups, learned)),
-            Pacing::Commit => self.commit.end(Some(now + config.linger)),
-            Pacing::Window => self.commit.end(None),
+        let paces = config.pacing == Pacing::Commit;
+        let lingers_until = (paces && commit.paced).then(|| now + config.linger);
+        let answering_from = self.commit.end(commit.head, lingers_until);
+        if config.pacing == Pacing::Auto {
+            return learned_leave(self.auto.end(now, queue.groups, learned));
         }
-        if follows && config.pacing == Pacing::Commit { Leave::Now } else { Leave::Window }
+        let came_before = |ticket| answering_from.is_none_or(|from| ticket < from);
+        let follows = queue.follows || queue.first_ticket.is_some_and(came_before);
+        if paces && follows { Leave::Now } else { Leave::Window }
     }
+
+    /// A commit has ended that began in this channel, which is no longer that of its lane: another owner has another
+    /// scope of commits.
+    pub(crate) fn forget(&mut self, commit: LaneId) {
+        self.commit.forget(commit);
+    }
+}
+
+/// A commit that has ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    /// The lane of its first part.
+    pub(crate) head: LaneId,
+    /// It had left because the one before it had ended.
+    pub(crate) paced: bool,
 }
 
 /// What has gathered behind a commit.
@@ -108,7 +126,7 @@ impl Pace {
 pub(crate) struct Queued {
     /// Calls that wait.
     pub(crate) groups: u64,
-    /// The ticket of the first.
+    /// The ticket of the first that could leave now.
     pub(crate) first_ticket: Option<u64>,
     /// It leaves even if it came while callers were being answered.
     pub(crate) follows: bool,

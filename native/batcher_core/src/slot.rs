@@ -49,6 +49,8 @@ pub struct Slot<B> {
     pub(crate) sealed: bool,
     /// Leaves by itself (4.4).
     pub(crate) apart: bool,
+    /// It left because the commit before it had ended.
+    pub(crate) paced: bool,
     /// Leaves when the commit in flight ends, though it was opened while that one's callers were
     /// being answered: one of them has written again (5.4).
     pub(crate) follows: bool,
@@ -96,6 +98,7 @@ impl<B> Slot<B> {
             items: 0,
             sealed: false,
             apart: false,
+            paced: false,
             follows: false,
             work: Work::default(),
         }

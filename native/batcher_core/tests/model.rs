@@ -7,147 +7,24 @@
 
 mod common;
 mod naive;
+mod ops;
 
-use batcher_core::{CommitScope, Config, Group, LaneKey, Overflow, Pacing, Phase, Reason, Work};
-use common::{Departed, Driver, Event, ms, namespace, tickets};
+use batcher_core::{Config, Group, LaneKey, Pacing, Phase, Reason, Work};
+use common::{Departed, Driver, Event, ms, tickets};
 use naive::{Life, Naive, Place};
+use ops::{LANES, LONG_NAMES, Op, configs, lanes, op, proptest_config};
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
 use std::time::Duration;
 
 const CASES: u32 = 3_000;
-const LANES: usize = 6;
-
-/// Lanes from this one on have long names: they are dropped whenever they are idle.
-const LONG_NAMES: usize = 4;
-
-/// As long as that must be for its lane to be found by a digest.
-const VERY_LONG: usize = 1_024;
-
-/// The lanes of a run.
-fn lanes() -> [LaneKey; LANES] {
-    let long = |name: &str, length| namespace(&name.repeat(length));
-    [
-        LaneKey::Put,
-        LaneKey::Delete,
-        LaneKey::Generic,
-        namespace("a"),
-        long("b", 300),
-        long("c", VERY_LONG),
-    ]
-}
-
-#[derive(Clone, Debug)]
-enum Op {
-    Offer {
-        lane: usize,
-        weight: u64,
-        bytes: u64,
-        window_ms: u64,
-        writer: u64,
-        work: Work,
-    },
-    /// Time passes, each deadline is handled when it comes.
-    Advance(u64),
-    /// Time passes and nobody looks.
-    Drift(u64),
-    Timeout,
-    /// One of the commits in flight has ended, its callers are being answered.
-    Answering(usize),
-    /// They have been answered.
-    CommitDone(usize),
-    Flush,
-    Stop,
-    OwnerDown,
-    /// An owner with one of the two configurations.
-    Open(usize),
-    Close,
-    /// So many commits may be in flight from here on.
-    Committers(usize),
-    /// Whether what is abandoned is left where it is.
-    Lag(bool),
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let weight = prop_oneof![1 => Just(0), 8 => 1..5_u64, 1 => 5..30_u64];
-    let window_ms = prop_oneof![2 => Just(0), 5 => 1..8_u64, 2 => 8..60_u64];
-    let work = (0..3_u64, 0..3_u64, 0..6_u64);
-    let offer = (0..LANES, weight, 0..20_u64, window_ms, 0..6_u64, work);
-    prop_oneof![
-        40 => offer.prop_map(|(lane, weight, bytes, window_ms, writer, work)| {
-            let (command_items, compound_members, visits) = work;
-            let work = Work { command_items, compound_members, visits };
-            Op::Offer { lane, weight, bytes, window_ms, writer, work }
-        }),
-        10 => (0..LANES).prop_map(Op::Answering),
-        12 => (0..12_u64).prop_map(Op::Advance),
-        3 => (0..12_u64).prop_map(Op::Drift),
-        2 => Just(Op::Timeout),
-        20 => (0..LANES).prop_map(Op::CommitDone),
-        4 => Just(Op::Flush),
-        1 => Just(Op::Stop),
-        2 => Just(Op::OwnerDown),
-        3 => (0..2_usize).prop_map(Op::Open),
-        1 => Just(Op::Close),
-        3 => (0..=LANES).prop_map(Op::Committers),
-        2 => any::<bool>().prop_map(Op::Lag),
-    ]
-}
-
-/// What two owners that follow each other ask for. They agree on the maxima: a slot that was
-/// filled under another maximum is not split.
-fn configs() -> impl Strategy<Value = [Config; 2]> {
-    let max = || prop_oneof![Just(None), Just(Some(0)), Just(Some(1)), (2..12_u64).prop_map(Some)];
-    let pacing = || prop_oneof![Just(Pacing::Commit), Just(Pacing::Window)];
-    let limits = || prop_oneof![2 => 100_000..100_001_u64, 1 => 0..60_u64];
-    let max_in_flight = || prop_oneof![1 => 1..LANES, 1 => Just(LANES)];
-    let own = move || (pacing(), limits(), limits(), 0..40_u64, max_in_flight());
-    let overflow = || prop_oneof![2 => Just(Overflow::Queue), 1 => Just(Overflow::Refuse)];
-    let budgets = (1..8_u64, 1..8_u64, 1..16_u64);
-    let budgets =
-        prop::option::of(budgets.prop_map(|(command_items, compound_members, visits)| Work {
-            command_items,
-            compound_members,
-            visits,
-        }));
-    let shared = (max(), max(), budgets, overflow());
-    (shared, own(), own()).prop_map(|((namespace_max, hot_max, budgets, overflow), one, other)| {
-        [one, other].map(|(pacing, max_items, max_bytes, adoption_ms, max_in_flight)| {
-            let linger = ms(3);
-            let adoption_timeout = ms(adoption_ms);
-            Config {
-                namespace_max,
-                hot_max,
-                budgets,
-                overflow,
-                pacing,
-                commit_scope: CommitScope::Lane,
-                linger,
-                max_in_flight,
-                max_items,
-                max_bytes,
-                adoption_timeout,
-            }
-        })
-    })
-}
-
-fn proptest_config() -> ProptestConfig {
-    let file = FileFailurePersistence::Direct("tests/model.proptest-regressions");
-    let mut config =
-        ProptestConfig { failure_persistence: Some(Box::new(file)), ..Default::default() };
-    if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = CASES;
-    }
-    config
-}
+const FAILED: &str = "tests/model.proptest-regressions";
 
 proptest! {
-    #![proptest_config(proptest_config())]
+    #![proptest_config(proptest_config(CASES, FAILED))]
 
     #[test]
     fn the_engine_does_what_the_contract_says(
-        configs in configs(),
+        configs in configs(prop_oneof![Just(Pacing::Commit), Just(Pacing::Window)]),
         ops in prop::collection::vec(op(), 1..80),
     ) {
         let mut pair = Pair::new(configs);
@@ -168,22 +45,22 @@ struct Pair {
     model: Naive,
     /// How often each ticket left, by ticket.
     left: Vec<u32>,
+    /// Why the last commit left.
+    reason: Reason,
 }
 
 impl Pair {
     fn new(configs: [Config; 2]) -> Self {
         let (engine, model) = (Driver::default(), Naive::new());
-        Pair { lanes: lanes(), configs, engine, model, left: Vec::new() }
+        Pair { lanes: lanes(), configs, engine, model, left: Vec::new(), reason: Reason::Stop }
     }
 
     fn apply(&mut self, op: &Op) -> Checked {
         let now = self.engine.now();
         match *op {
-            Op::Offer { lane, weight, bytes, window_ms, writer, work } => {
-                let (group, window) = (
-                    Group { weight, bytes, writer, work, waits: true, apart: false },
-                    ms(window_ms),
-                );
+            Op::Offer { lane, weight, bytes, window_ms, writer, work, waits, apart } => {
+                let group = Group { weight, bytes, writer, work, waits, apart };
+                let window = ms(window_ms);
                 let engine = self.engine.offer(self.lanes[lane].borrow(), group, window);
                 let model = self.model.offer(now, lane, self.is_hot(lane), group, window);
                 prop_assert_eq!(engine, model);
@@ -206,7 +83,7 @@ impl Pair {
             Op::CommitDone(nth) => {
                 if let Some(lane) = self.busy(nth) {
                     let engine = self.engine.done(self.lanes[lane].borrow());
-                    let model = self.model.commit_done(now, lane, lane < LONG_NAMES);
+                    let model = self.model.commit_done(now, lane, |lane| lane < LONG_NAMES);
                     prop_assert_eq!(engine, Some(self.model.slots[model].tickets()));
                 }
             }
@@ -218,7 +95,7 @@ impl Pair {
             }
             Op::Open(which) => {
                 self.engine.open(self.configs[which].clone());
-                self.model.open(self.configs[which].clone());
+                self.model.open(now, self.configs[which].clone());
             }
             Op::Close => {
                 self.engine.close();
@@ -257,8 +134,9 @@ impl Pair {
         // Nothing is counted any more: an empty shard takes any one group, and only one.
         let most = self.configs.iter().map(|config| config.max_items.max(config.max_bytes)).max();
         let huge = most.unwrap_or_default() + 1;
-        let (lane, work) = (LONG_NAMES - 1, Work::default());
-        let huge = Op::Offer { lane, weight: huge, bytes: huge, window_ms: 0, writer: 0, work };
+        let (lane, work, weight, bytes) = (LONG_NAMES - 1, Work::default(), huge, huge);
+        let (window_ms, writer, waits, apart) = (0, 0, true, false);
+        let huge = Op::Offer { lane, weight, bytes, window_ms, writer, work, waits, apart };
         for op in [Op::Close, Op::Open(0), huge.clone(), huge, Op::CommitDone(0)] {
             self.apply(&op)?;
         }
@@ -297,6 +175,7 @@ impl Pair {
                 Event::Barrier { id } => passed.push(id),
             }
         }
+        self.check_complete()?;
         let left_behind = self.model.slots.iter().find(|slot| slot.place == Place::Abandoned);
         let told = left_behind.is_none() || self.engine.lags();
         prop_assert!(told, "abandoned and not told: {left_behind:?}");
@@ -306,9 +185,12 @@ impl Pair {
     }
 
     fn check_commit(&mut self, departed: Departed) -> Checked {
+        if !departed.is_part {
+            self.check_complete()?;
+        }
         let lane = self.lanes.iter().position(|lane| *lane == departed.lane);
         let lane = lane.expect("the engine names lanes that were written to");
-        let next = self.model.next_to_leave();
+        let next = if departed.is_part { self.model.parts() } else { self.model.next_to_leave() };
         let slot = next.iter().copied().find(|&slot| self.model.slots[slot].lane == lane);
         let Some(slot) = slot else {
             let next: Vec<_> = next.iter().map(|&slot| &self.model.slots[slot]).collect();
@@ -317,13 +199,29 @@ impl Pair {
         let max = self.max(lane);
         let within = max.is_none_or(|max| departed.weight <= max || departed.tickets.len() == 1);
         prop_assert!(within, "{departed:?} is above {max:?}");
-        let reasons: Vec<Reason> = self.model.leave(slot);
+        let reasons: Vec<Reason> = if departed.is_part {
+            prop_assert!(self.model.fits(slot), "{departed:?} does not fit");
+            self.model.leave_too(slot);
+            vec![self.reason]
+        } else {
+            self.reason = departed.reason;
+            self.model.leave(slot)
+        };
         prop_assert!(reasons.contains(&departed.reason), "{departed:?} left for {reasons:?}");
         self.count(&departed.tickets);
         let slot = &self.model.slots[slot];
         prop_assert_eq!(departed.tickets, slot.tickets());
         prop_assert_eq!(departed.weight, slot.weight());
         prop_assert_eq!((departed.opened, departed.window), (slot.opened, slot.window));
+        Ok(())
+    }
+
+    /// All parts of a commit have left.
+    fn check_complete(&mut self) -> Checked {
+        let next = self.model.parts();
+        let may_end = next.is_empty() || next.iter().any(|&slot| !self.model.fits(slot));
+        prop_assert!(may_end, "{:?} was left behind", self.model.slots[next[0]]);
+        self.model.complete();
         Ok(())
     }
 

@@ -4,10 +4,10 @@
 //! Invariant: every group is in exactly one slot and no slot is ever removed or moved, so that
 //! the order of the list is the order of arrival.
 
+mod leave;
 mod slot;
 
 use batcher_core::{Config, Group, Overflow, Pacing, Reason, Refused, Work};
-use slot::Due;
 pub(crate) use slot::{Place, Slot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,11 +23,13 @@ pub(crate) enum Life {
 /// Why lanes are looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cause {
+    /// `looks`: at the clock as well, where lanes leave together.
     Offer {
         window_0: bool,
         returns: bool,
+        looks: bool,
     },
-    /// `follows`: the first slot belongs to the commit that has ended.
+    /// `follows`: what is first belongs to the commit that has ended.
     CommitDone {
         follows: bool,
     },
@@ -44,13 +46,20 @@ pub(crate) struct Naive {
     barriers: Vec<Barrier>,
     /// The first ticket of this life.
     life_from: u64,
-    /// Lanes whose commit has ended and whose callers are being answered: the first ticket after that.
-    answering: BTreeMap<usize, u64>,
-    /// By lane, the processes that its last commit has answered.
+    /// The commits whose callers are being answered, by channel and first slot: the first ticket after that had begun.
+    answering: BTreeMap<(usize, usize), u64>,
+    /// By channel, the processes that its last commits have answered.
     answered: BTreeMap<usize, BTreeSet<u64>>,
-    /// Lanes whose last commit was paced by the one before, and until when that counts.
+    /// Channels whose last commit was paced by the one before, and until when that counts.
     paced: BTreeMap<usize, Duration>,
+    /// Why what waits in all lanes leaves, if that leaves together, and does.
+    gate: Option<Vec<Reason>>,
+    /// The slots of the commit that is being put together.
+    loading: Vec<usize>,
 }
+
+/// The channel of all lanes; those of single lanes have their numbers.
+const ALL: usize = usize::MAX;
 
 struct Barrier {
     id: u64,
@@ -71,16 +80,27 @@ impl Naive {
             answering: BTreeMap::new(),
             answered: BTreeMap::new(),
             paced: BTreeMap::new(),
+            gate: None,
+            loading: Vec::new(),
         }
     }
 
-    pub(crate) fn open(&mut self, config: Config) {
+    pub(crate) fn open(&mut self, now: Duration, config: Config) {
         self.inputs += 1;
+        let other_scope = self.config.commit_scope != config.commit_scope;
         self.config = config;
         if self.life == Life::Closed {
             self.life_from = self.tickets;
         }
         self.life = Life::Running;
+        if other_scope {
+            self.gate = None;
+            self.flush_all();
+            self.lanes().into_iter().for_each(|lane| self.look_at(now, lane, Cause::Other));
+        }
+        if self.together() {
+            self.look_at_gate(now, Cause::Other);
+        }
     }
 
     pub(crate) fn offer(
@@ -122,11 +142,17 @@ impl Naive {
             if over(weight) { Some(Refused::Overloaded) } else { self.above_budgets(&with) }
         };
         let mut behind = self.queued(lane);
-        let leaves = behind.first().is_some_and(|&first| self.slots[first].due.is_some());
+        let is_busy = self.in_flight(lane).is_some();
+        let leaves = behind.first().is_some_and(|&first| {
+            let first = &self.slots[first];
+            let is_due = first.due.is_some();
+            let with_others = self.together() && (self.gate.is_some() || first.shut);
+            !is_busy && (is_due || with_others)
+        });
         if leaves {
             behind.remove(0);
         }
-        if self.config.overflow == Overflow::Refuse && (leaves || self.in_flight(lane).is_some()) {
+        if self.config.overflow == Overflow::Refuse && (leaves || is_busy) {
             let gathering = behind.last().map(|&slot| &self.slots[slot]);
             if let Some(refused) = apart(gathering.filter(|slot| !slot.flushed)) {
                 return Err(refused);
@@ -135,35 +161,25 @@ impl Naive {
         let last = self.queued(lane).last().copied();
         if let Some(last) = last
             && !self.slots[last].shut
-            && apart(Some(&self.slots[last])).is_some()
+            && (apart(Some(&self.slots[last])).is_some()
+                || self.together() && (group.apart || self.slots[last].is_apart()))
         {
             self.slots[last].shut = true;
             self.slots[last].full = true;
         }
         let joins = last.filter(|&last| !self.slots[last].shut);
         let slot = joins.unwrap_or_else(|| {
-            let (place, groups) = (Place::Queued, Vec::new());
-            self.slots.push(Slot {
-                lane,
-                groups,
-                opened: now,
-                window,
-                place,
-                shut: false,
-                full: false,
-                flushed: false,
-                paced: false,
-                follows: false,
-                due: None,
-            });
+            self.slots.push(Slot::new(lane, now, window));
             self.slots.len() - 1
         });
-        let lingers = self.paced.get(&lane).is_some_and(|&until| now < until);
-        let answering = self.answering.contains_key(&lane);
-        let answered = self.answered.get(&lane);
+        let channel = if self.together() { ALL } else { lane };
+        let lingers = self.paced.get(&channel).is_some_and(|&until| now < until);
+        let answering = self.is_answering(channel);
+        let answered = self.answered.get(&channel);
         let returns = (lingers || answering)
             && answered.is_some_and(|answered| answered.contains(&group.writer));
         let slot = &mut self.slots[slot];
+        let looks = joins.is_none() || returns && !slot.follows;
         slot.follows |= answering && (returns || window.is_zero());
         let ticket = self.tickets;
         self.tickets += 1;
@@ -172,7 +188,9 @@ impl Naive {
             slot.shut = true;
             slot.full = true;
         }
-        self.look(now, lane, Cause::Offer { window_0: window.is_zero(), returns });
+        // While callers are being answered, what they write leaves together, when that ends.
+        let returns = returns && !answering;
+        self.look(now, lane, Cause::Offer { window_0: window.is_zero(), returns, looks });
         Ok(ticket)
     }
 
@@ -196,12 +214,16 @@ impl Naive {
         let waits_for = unanswered.flat_map(Slot::tickets);
         let waits_for = waits_for.filter(|&ticket| ticket >= self.life_from).collect();
         self.barriers.push(Barrier { id, done: false, waits_for });
+        self.flush_all();
+        self.look_at_all(now, Cause::Other);
+        id
+    }
+
+    fn flush_all(&mut self) {
         for slot in self.slots.iter_mut().filter(|slot| slot.place == Place::Queued) {
             slot.shut = true;
             slot.flushed = true;
         }
-        self.look_at_all(now, Cause::Other);
-        id
     }
 
     pub(crate) fn stop(&mut self, now: Duration) -> u64 {
@@ -224,36 +246,77 @@ impl Naive {
         for slot in self.slots.iter_mut().filter(|slot| slot.place == Place::Queued) {
             slot.place = Place::Abandoned;
         }
+        self.gate = None;
+        self.answering.retain(|&(channel, _), _| channel != ALL);
+        self.paced.remove(&ALL);
     }
 
-    /// The commit of this lane has ended, its callers are being answered.
+    /// The commit of this lane has ended, the callers of the lane are being answered.
     pub(crate) fn answering(&mut self, lane: usize) {
         self.inputs += 1;
         let slot = self.in_flight(lane).expect("the test names what is in flight");
-        if self.answering.contains_key(&lane) {
+        if std::mem::replace(&mut self.slots[slot].answering, true) {
             return;
         }
-        self.answering.insert(lane, self.tickets);
+        let channel = self.channel_of(slot);
+        if !self.is_answering(channel) {
+            self.answered.remove(&channel);
+        }
+        let commit = if channel == ALL { self.slots[slot].head } else { slot };
+        self.answering.entry((channel, commit)).or_insert(self.tickets);
         let writers = self.slots[slot].groups.iter().map(|(_, group)| group.writer);
         let paced = self.config.pacing == Pacing::Commit;
-        self.answered.insert(lane, writers.filter(|_| paced).collect());
+        self.answered.entry(channel).or_default().extend(writers.filter(|_| paced));
     }
 
-    /// The slot that was in flight. A lane that is not kept while it is idle forgets its pace.
-    pub(crate) fn commit_done(&mut self, now: Duration, lane: usize, kept: bool) -> usize {
-        self.answering(lane);
+    /// The commit that was in flight in this lane, and perhaps in others; the lane's slot.
+    pub(crate) fn commit_done(
+        &mut self,
+        now: Duration,
+        lane: usize,
+        is_kept: impl Fn(usize) -> bool,
+    ) -> usize {
         let slot = self.in_flight(lane).expect("the test ends what it began");
-        self.slots[slot].place = Place::Answered;
-        self.paced.remove(&lane);
-        let forgotten = !kept && self.queued(lane).is_empty();
-        if self.slots[slot].paced && self.config.pacing == Pacing::Commit && !forgotten {
-            self.paced.insert(lane, now + self.config.linger);
+        let head = self.slots[slot].head;
+        let in_flight = |slot: &Slot| slot.head == head && slot.place == Place::InFlight;
+        let mut parts: Vec<usize> = (0..self.slots.len()).collect();
+        parts.retain(|&part| in_flight(&self.slots[part]));
+        parts.sort_by_key(|&part| self.slots[part].left);
+        for &part in &parts {
+            self.answering(self.slots[part].lane);
         }
-        let from = self.answering.remove(&lane).expect("as above");
-        let first = self.queued(lane).first().map(|&slot| &self.slots[slot]);
-        let follows = first.is_some_and(|slot| slot.follows || slot.tickets()[0] < from);
-        self.look(now, lane, Cause::CommitDone { follows });
+        for &part in parts.iter().rev() {
+            self.part_done(now, part, is_kept(self.slots[part].lane));
+        }
         slot
+    }
+
+    /// A lane that is not kept while it is idle forgets its pace.
+    fn part_done(&mut self, now: Duration, part: usize, is_kept: bool) {
+        let (channel, lane) = (self.channel_of(part), self.slots[part].lane);
+        self.slots[part].place = Place::Answered;
+        let from = self.answering.remove(&(channel, part));
+        self.answering.retain(|&(_, slot), _| slot != part);
+        let queued = self.queued(lane);
+        let forgotten = !is_kept && queued.is_empty();
+        if forgotten {
+            self.paced.remove(&lane);
+        }
+        let is_head = self.slots[part].head == part;
+        if channel == ALL && !is_head {
+            return self.look(now, lane, Cause::Other);
+        }
+        self.paced.remove(&channel);
+        let lingers = channel == ALL || !forgotten;
+        if self.slots[part].paced && self.config.pacing == Pacing::Commit && lingers {
+            self.paced.insert(channel, now + self.config.linger);
+        }
+        let first: Vec<usize> =
+            if channel == ALL { self.fronts() } else { queued.into_iter().take(1).collect() };
+        let mut first = first.iter().map(|&slot| &self.slots[slot]);
+        let before = |slot: &Slot| from.is_none_or(|from| slot.tickets()[0] < from);
+        let follows = first.any(|slot| slot.follows || before(slot));
+        self.look(now, lane, Cause::CommitDone { follows });
     }
 
     pub(crate) fn timeout(&mut self, now: Duration) {
@@ -262,122 +325,5 @@ impl Naive {
         }
         self.inputs += 1;
         self.look_at_all(now, Cause::Clock);
-    }
-
-    /// The slots of which one is to leave next; empty when nothing may.
-    pub(crate) fn next_to_leave(&self) -> Vec<usize> {
-        let due = |slot: &usize| self.slots[*slot].due.as_ref().map(|due| due.since);
-        let waiting = if self.wanted() > 0 { self.due() } else { Vec::new() };
-        let first = waiting.iter().filter_map(due).min();
-        waiting.into_iter().filter(|slot| due(slot) == first).collect()
-    }
-
-    /// How many slots may leave now.
-    pub(crate) fn wanted(&self) -> usize {
-        let of_life = |slot: &&Slot| slot.tickets().iter().any(|&ticket| ticket >= self.life_from);
-        let in_flight = self.slots.iter().filter(|slot| slot.place == Place::InFlight);
-        let in_flight = in_flight.filter(of_life).count();
-        match self.life {
-            Life::Running | Life::Stopping => {
-                self.due().len().min(self.config.max_in_flight.saturating_sub(in_flight))
-            }
-            Life::Closed | Life::Orphaned(_) => 0,
-        }
-    }
-
-    /// All slots that are to leave as soon as somebody may and can commit them.
-    fn due(&self) -> Vec<usize> {
-        let wanted = |slot: &Slot| slot.place == Place::Queued && slot.due.is_some();
-        (0..self.slots.len()).filter(|&slot| wanted(&self.slots[slot])).collect()
-    }
-
-    /// The slot leaves. Each of the reasons returned explains it.
-    pub(crate) fn leave(&mut self, slot: usize) -> Vec<Reason> {
-        let slot = &mut self.slots[slot];
-        slot.place = Place::InFlight;
-        let mut reasons = slot.due.take().map_or(Vec::new(), |due| due.reasons);
-        if self.life == Life::Stopping {
-            reasons.push(Reason::Stop);
-        }
-        let better = [Reason::Stop, Reason::Flush, Reason::Immediate];
-        slot.paced = reasons.contains(&Reason::Commit)
-            && !reasons.iter().any(|reason| better.contains(reason));
-        reasons
-    }
-
-    /// Barriers that have been passed since the last call.
-    pub(crate) fn passed(&mut self) -> Vec<u64> {
-        let unanswered = self.slots.iter().filter(|slot| slot.place != Place::Answered);
-        let unanswered: Vec<u64> = unanswered.flat_map(Slot::tickets).collect();
-        let open = self.barriers.iter_mut().filter(|barrier| !barrier.done);
-        let passed = open
-            .filter(|barrier| barrier.waits_for.iter().all(|ticket| !unanswered.contains(ticket)));
-        passed
-            .map(|barrier| {
-                barrier.done = true;
-                barrier.id
-            })
-            .collect()
-    }
-
-    pub(crate) fn next_deadline(&self) -> Option<Duration> {
-        let idle = self.lanes().into_iter().filter(|&lane| self.in_flight(lane).is_none());
-        let first =
-            idle.filter_map(|lane| self.queued(lane).first().map(|&slot| &self.slots[slot]));
-        let windows = first.filter(|slot| slot.due.is_none()).map(Slot::deadline);
-        let adoption = match self.life {
-            Life::Orphaned(until) => Some(until),
-            _ => None,
-        };
-        windows.chain(adoption).min()
-    }
-
-    /// What is queued in this lane, in the order of arrival.
-    pub(crate) fn queued(&self, lane: usize) -> Vec<usize> {
-        let here = |slot: &Slot| slot.lane == lane && slot.place == Place::Queued;
-        (0..self.slots.len()).filter(|&slot| here(&self.slots[slot])).collect()
-    }
-
-    pub(crate) fn in_flight(&self, lane: usize) -> Option<usize> {
-        self.slots.iter().position(|slot| slot.lane == lane && slot.place == Place::InFlight)
-    }
-
-    fn lanes(&self) -> BTreeSet<usize> {
-        self.slots.iter().map(|slot| slot.lane).collect()
-    }
-
-    fn look_at_all(&mut self, now: Duration, cause: Cause) {
-        for lane in self.lanes() {
-            self.look(now, lane, cause);
-        }
-    }
-
-    /// Is the first slot of an idle lane to leave now?
-    fn look(&mut self, now: Duration, lane: usize, cause: Cause) {
-        let Some(&first) = self.queued(lane).first() else { return };
-        if self.in_flight(lane).is_some() || self.slots[first].due.is_some() {
-            return;
-        }
-        let slot = &self.slots[first];
-        // A write that comes late does not end the window; whoever watches the clock does.
-        let looks_at_clock = !matches!(cause, Cause::Offer { .. });
-        let window_ended = looks_at_clock && slot.deadline() <= now;
-        let paced = self.config.pacing == Pacing::Commit;
-        let reasons = [
-            (self.life == Life::Stopping, Reason::Stop),
-            (slot.flushed, Reason::Flush),
-            (slot.full, Reason::Size),
-            (matches!(cause, Cause::Offer { window_0: true, .. }), Reason::Immediate),
-            (paced && cause == Cause::CommitDone { follows: true }, Reason::Commit),
-            (matches!(cause, Cause::Offer { returns: true, .. }), Reason::Commit),
-            (window_ended, Reason::Window),
-        ];
-        let reasons: Vec<Reason> =
-            reasons.into_iter().filter(|&(holds, _)| holds).map(|(_, reason)| reason).collect();
-        if reasons.is_empty() {
-            return;
-        }
-        let deadline = if cause == Cause::Clock { slot.deadline() } else { Duration::ZERO };
-        self.slots[first].due = Some(Due { since: (self.inputs, deadline), reasons });
     }
 }

@@ -33,6 +33,12 @@ pub(crate) struct Slot {
     pub(super) paced: bool,
     /// It holds a write that belongs to the commit in flight, whose callers were being answered.
     pub(super) follows: bool,
+    /// Its callers are being answered.
+    pub(super) answering: bool,
+    /// The first slot of its commit, once it has left.
+    pub(super) head: usize,
+    /// When it left, by input.
+    pub(super) left: u64,
     pub(super) due: Option<Due>,
 }
 
@@ -46,6 +52,29 @@ pub(super) struct Due {
 }
 
 impl Slot {
+    pub(super) fn new(lane: usize, opened: Duration, window: Duration) -> Self {
+        Slot {
+            lane,
+            groups: Vec::new(),
+            opened,
+            window,
+            place: Place::Queued,
+            shut: false,
+            full: false,
+            flushed: false,
+            paced: false,
+            follows: false,
+            answering: false,
+            head: usize::MAX,
+            left: 0,
+            due: None,
+        }
+    }
+
+    pub(super) fn is_apart(&self) -> bool {
+        self.groups.iter().any(|(_, group)| group.apart)
+    }
+
     pub(crate) fn tickets(&self) -> Vec<u64> {
         self.groups.iter().map(|&(ticket, _)| ticket).collect()
     }
