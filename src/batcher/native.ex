@@ -43,7 +43,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   `finish/1` at the end.
   """
   @type answered :: :done | :handed_over | {:more | :large, rest :: term}
-  @typedoc "A slot, seen from outside: items, froms, weight, window in ms, age in us, work."
+  @typedoc "A slot, seen from outside: items, froms, weight, window in ms, age in us, usage."
   @type slot ::
           {[term], [GenServer.from()], non_neg_integer, non_neg_integer, non_neg_integer,
            Budgets.usage()}

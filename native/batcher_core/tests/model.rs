@@ -8,7 +8,7 @@
 mod common;
 mod naive;
 
-use batcher_core::{Config, Group, LaneKey, Overflow, Pacing, Phase, Reason, Work};
+use batcher_core::{Config, Group, LaneKey, Overflow, Pacing, Phase, Reason, Usage};
 use common::{Departed, Driver, Event, ms, namespace, tickets};
 use naive::{Life, Naive, Place};
 use proptest::prelude::*;
@@ -45,7 +45,7 @@ enum Op {
         bytes: u64,
         window_ms: u64,
         writer: u64,
-        work: Work,
+        usage: Usage,
     },
     /// Time passes, each deadline is handled when it comes.
     Advance(u64),
@@ -71,13 +71,13 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     let weight = prop_oneof![1 => Just(0), 8 => 1..5_u64, 1 => 5..30_u64];
     let window_ms = prop_oneof![2 => Just(0), 5 => 1..8_u64, 2 => 8..60_u64];
-    let work = (0..3_u64, 0..3_u64, 0..6_u64);
-    let offer = (0..LANES, weight, 0..20_u64, window_ms, 0..6_u64, work);
+    let usage = (0..3_u64, 0..3_u64, 0..6_u64);
+    let offer = (0..LANES, weight, 0..20_u64, window_ms, 0..6_u64, usage);
     prop_oneof![
-        40 => offer.prop_map(|(lane, weight, bytes, window_ms, writer, work)| {
-            let (command_items, compound_members, visits) = work;
-            let work = Work { command_items, compound_members, visits };
-            Op::Offer { lane, weight, bytes, window_ms, writer, work }
+        40 => offer.prop_map(|(lane, weight, bytes, window_ms, writer, usage)| {
+            let (command_items, compound_members, visits) = usage;
+            let usage = Usage { command_items, compound_members, visits };
+            Op::Offer { lane, weight, bytes, window_ms, writer, usage }
         }),
         10 => (0..LANES).prop_map(Op::Answering),
         12 => (0..12_u64).prop_map(Op::Advance),
@@ -105,7 +105,7 @@ fn configs() -> impl Strategy<Value = [Config; 2]> {
     let overflow = || prop_oneof![2 => Just(Overflow::Queue), 1 => Just(Overflow::Refuse)];
     let budgets = (1..8_u64, 1..8_u64, 1..16_u64);
     let budgets =
-        prop::option::of(budgets.prop_map(|(command_items, compound_members, visits)| Work {
+        prop::option::of(budgets.prop_map(|(command_items, compound_members, visits)| Usage {
             command_items,
             compound_members,
             visits,
@@ -178,8 +178,8 @@ impl Pair {
     fn apply(&mut self, op: &Op) -> Checked {
         let now = self.engine.now();
         match *op {
-            Op::Offer { lane, weight, bytes, window_ms, writer, work } => {
-                let (group, window) = (Group { weight, bytes, writer, work }, ms(window_ms));
+            Op::Offer { lane, weight, bytes, window_ms, writer, usage } => {
+                let (group, window) = (Group { weight, bytes, writer, usage }, ms(window_ms));
                 let engine = self.engine.offer(self.lanes[lane].borrow(), group, window);
                 let model = self.model.offer(now, lane, self.is_hot(lane), group, window);
                 prop_assert_eq!(engine, model);
@@ -253,8 +253,8 @@ impl Pair {
         // Nothing is counted any more: an empty shard takes any one group, and only one.
         let most = self.configs.iter().map(|config| config.max_items.max(config.max_bytes)).max();
         let huge = most.unwrap_or_default() + 1;
-        let (lane, work) = (LONG_NAMES - 1, Work::default());
-        let huge = Op::Offer { lane, weight: huge, bytes: huge, window_ms: 0, writer: 0, work };
+        let (lane, usage) = (LONG_NAMES - 1, Usage::default());
+        let huge = Op::Offer { lane, weight: huge, bytes: huge, window_ms: 0, writer: 0, usage };
         for op in [Op::Close, Op::Open(0), huge.clone(), huge, Op::CommitDone(0)] {
             self.apply(&op)?;
         }

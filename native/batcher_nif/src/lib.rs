@@ -39,7 +39,7 @@ use batcher_shell::{Batch, Finished};
 use beam::{Beam, Shard};
 use caller::Caller;
 use committer::Committer;
-use offer::{Offer, Usage, work};
+use offer::{Numbers, Offer, usage};
 use responder::Responder;
 use rustler::{Atom, Binary, Decoder, Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 use std::time::Duration;
@@ -64,8 +64,14 @@ impl<'a> Decoder<'a> for Found {
 }
 
 /// Options as the BEAM side has checked them; see `Options.native/1` there.
-type Options =
-    ((Option<u64>, Option<u64>, usize), Option<i64>, (bool, bool), (u64, u64), u64, Option<Usage>);
+type Options = (
+    (Option<u64>, Option<u64>, usize),
+    Option<i64>,
+    (bool, bool),
+    (u64, u64),
+    u64,
+    Option<Numbers>,
+);
 
 #[rustler::nif]
 fn open<'a>(env: Env<'a>, shard: u64, options: Options) -> Term<'a> {
@@ -76,7 +82,7 @@ fn open<'a>(env: Env<'a>, shard: u64, options: Options) -> Term<'a> {
         namespace_max,
         hot_max,
         max_in_flight,
-        budgets: budgets.map(work),
+        budgets: budgets.map(usage),
         overflow: if refuses_overflow { Overflow::Refuse } else { Overflow::Queue },
         pacing: if paced_by_window { Pacing::Window } else { Pacing::Commit },
         max_items: limits.0,
@@ -114,7 +120,7 @@ fn offer<'a>(
     window_ms: u64,
     from: Term<'a>,
     wait_ms: Option<u64>,
-    usage: Option<Usage>,
+    usage: Option<Numbers>,
 ) -> NifResult<Atom> {
     if let (Some(shard), None) = (shard.0, usage)
         && shard.measures()
@@ -150,7 +156,7 @@ fn offer_large<'a>(
     window_ms: u64,
     from: Term<'a>,
     wait_ms: Option<u64>,
-    usage: Option<Usage>,
+    usage: Option<Numbers>,
 ) -> NifResult<Atom> {
     let caller = Caller::of(env, from)?;
     let mut short = measure::SHORT;
