@@ -31,6 +31,7 @@ rustler::atoms! {
     more,
     not_running,
     ok,
+    own,
     part,
     put,
     put_batch,
