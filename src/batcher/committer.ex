@@ -100,9 +100,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         __MODULE__.loop(%{state | parts: [entries | state.parts]})
 
       {^ref, :answer, reply} ->
-        answered = answer(ref, :each, reply)
-        :erlang.yield()
-        if answered == :handed_over, do: finish(ref)
+        if answer(ref, :each, reply) == :handed_over, do: finish(ref), else: :erlang.yield()
         take(worked(state))
 
       {^ref, :deliver, proxied} ->
@@ -210,8 +208,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
     # The callers just answered run first: their next writes are the next batch. One that is alone and writes again and
     # again need not: its lane lingers (5.4).
-    unless groups == 1 and reason == :commit, do: :erlang.yield()
-    if answered == :handed_over, do: finish(state.ref)
+    cond do
+      answered == :handed_over -> finish(state.ref)
+      groups == 1 and reason == :commit -> :ok
+      true -> :erlang.yield()
+    end
+
     if state.telemetry?, do: Telemetry.emit(state.shard, lane, info, commit_us, outcome)
 
     if awaited,
@@ -300,42 +302,34 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
   defp count(list, _expected), do: Count.items(list)
 
-  defp answer(ref, how, reply), do: answered(ref, how, answer_some(ref, how, reply))
+  defp answer(ref, how, reply),
+    do: answered(ref, how, Library.call(fn -> Native.answer(ref, how, reply) end))
 
-  defp answered(ref, how, {progress, proxied}) do
-    send_all(ref, proxied)
+  defp answered(ref, how, {:more, rest}), do: answer(ref, how, rest)
 
-    case progress do
-      {:more, rest} -> answer(ref, how, rest)
-      {:large, rest} -> answered(ref, how, Native.answer_large(ref, how, rest))
-      done -> done
-    end
+  defp answered(ref, how, {:large, rest}) do
+    # What was handed over stands before it.
+    finish(ref)
+    answered(ref, how, Library.call(fn -> Native.answer_large(ref, how, rest) end))
   end
 
-  defp answer_some(ref, :slices, list),
-    do: Library.call(fn -> Native.answer_slices(ref, list) end)
+  # A process may be killed between two of its time slices, never within one: a caller that was passed is answered, and
+  # any other is left to the committer that goes on with this batch.
+  defp answered(ref, how, {:own, proxied, rest}) do
+    :erlang.yield()
+    :ok = Library.call(fn -> Native.pass(ref) end)
+    From.deliver([proxied])
+    answer(ref, how, rest)
+  end
 
-  defp answer_some(ref, :each, reply), do: Library.call(fn -> Native.answer_each(ref, reply) end)
+  defp answered(_ref, _how, done), do: done
 
-  # Until responders have sent what they were given: mostly they have by now. Each time on a time slice of its own, as
-  # in `send_all/2`.
+  # Until all replies have been sent that were handed over: mostly responders have done so by now. Each time on a time
+  # slice of its own, as above.
   defp finish(ref) do
+    :erlang.yield()
     {progress, proxied} = Library.call(fn -> Native.finish(ref) end)
     From.deliver(proxied)
-
-    if progress == :more do
-      :erlang.yield()
-      finish(ref)
-    end
-  end
-
-  # A process may be killed between two of its time slices, never within one: callers that were passed are answered,
-  # the others are left to the committer that goes on with this batch.
-  defp send_all(_ref, []), do: :ok
-
-  defp send_all(ref, proxied) do
-    :erlang.yield()
-    :ok = Native.pass(ref)
-    From.deliver(proxied)
+    if progress == :more, do: finish(ref)
   end
 end

@@ -35,7 +35,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.From do
   def others({to, _tag} = from) when is_pid(to), do: from
   def others({to, tag}), do: {:other, to, tag}
 
-  @doc "Sends messages that only a process can send, as `Native.answer_slices/3` made them."
+  @doc "Sends messages that only a process can send, as `Native.finish/1` made them."
   @spec deliver([{to :: term, message :: term}]) :: :ok
   def deliver([{to, message} | rest]) when is_pid(to) or is_reference(to) do
     send(to, message)

@@ -36,14 +36,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   reply is to be bare.
   """
   @type lane :: binary | :batch | :single | :put_batch | :delete_batch
-  @typedoc "What the calling process has to send, with `From.deliver/1`, after `pass/1`."
-  @type proxied :: [{to :: term, message :: term}]
+  @typedoc "What the calling process has to send, with `From.deliver/1`."
+  @type proxied :: {to :: term, message :: term}
   @typedoc """
-  How far the callers were answered: go on with the rest; `:large` asks for `answer_large/3` first; `:handed_over` for
-  `finish/1` at the end.
+  How far the callers were answered: go on with the rest; `:large` asks for `finish/1` and `answer_large/3` first, `:own`
+  for `pass/1` and for what is to be sent; `:handed_over` for `finish/1` at the end.
   """
-  @type answered :: :done | :handed_over | {:more | :large, rest :: term}
-  @typedoc "A slot, seen from outside: items, froms, weight, window in ms, age in us, work."
+  @type answered ::
+          :done | :handed_over | {:more | :large, rest :: term} | {:own, proxied, rest :: term}
+  @typedoc "A slot, seen from outside: items, froms, weight, window in ms, age in us, usage."
   @type slot ::
           {[term], [GenServer.from()], non_neg_integer, non_neg_integer, non_neg_integer,
            Budgets.usage()}
@@ -179,28 +180,24 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
           {:commit, lane, function :: atom, entries :: list, info :: tuple} | :sent
   def take_large(_committer), do: :erlang.nif_error(:not_loaded)
 
-  @doc "Answers callers of the committer's batch from a list of replies."
-  @spec answer_slices(reference, list) :: {answered, proxied}
-  def answer_slices(_committer, _replies), do: :erlang.nif_error(:not_loaded)
+  @doc "Answers callers of the committer's batch: with slices of a list of replies, or each with the same term."
+  @spec answer(reference, :slices | :each, term) :: answered
+  def answer(_committer, _how, _replies), do: :erlang.nif_error(:not_loaded)
 
-  @doc "Answers callers of the committer's batch, all with the same term."
-  @spec answer_each(reference, term) :: {answered, proxied}
-  def answer_each(_committer, _reply), do: :erlang.nif_error(:not_loaded)
-
-  @doc "Answers the next caller, from a list or with a term, on a dirty scheduler."
-  @spec answer_large(reference, :slices | :each, term) :: {answered, proxied}
+  @doc "Answers the next caller, on a dirty scheduler."
+  @spec answer_large(reference, :slices | :each, term) :: answered
   def answer_large(_committer, _how, _replies), do: :erlang.nif_error(:not_loaded)
 
-  @doc "The calling process is about to send the messages that it was asked to."
+  @doc "The calling process is about to send the message that it was asked to, within this time slice."
   @spec pass(reference) :: :ok
   def pass(_committer), do: :erlang.nif_error(:not_loaded)
 
   @doc """
-  Sends the replies of the committer's batch that responders have not sent yet, but for what the calling process has to
-  send, at once and within the time slice that began before this call. `:more`: some may still be on their way, call
+  Sends replies of the committer's batch that were handed over and have not been sent yet, but for what the calling
+  process has to send, at once and within the time slice that began before this call. `:more`: some may be left, call
   again.
   """
-  @spec finish(reference) :: {:done | :more, proxied}
+  @spec finish(reference) :: {:done | :more, [proxied]}
   def finish(_committer), do: :erlang.nif_error(:not_loaded)
 
   @doc """
@@ -214,7 +211,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   Sends replies that the responder was given, but for what it has to send itself, as with `finish/1`. True: there are
   more.
   """
-  @spec respond(reference) :: {boolean, proxied}
+  @spec respond(reference) :: {boolean, [proxied]}
   def respond(_responder), do: :erlang.nif_error(:not_loaded)
 
   @doc "How many calls leave together when the committer's batch is done; `nil` if no more can join them."

@@ -62,13 +62,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Snapshot do
 
   # Behind a busy lane there may be several slots; the one that was opened first is the first.
   defp common(slots, true) do
-    works = Enum.map(slots, &elem(&1, 5))
-    [command, compound, visits] = for part <- 0..2, do: Enum.sum(Enum.map(works, &elem(&1, part)))
+    usages = Enum.map(slots, &elem(&1, 5))
+
+    [command, compound, visits] =
+      for part <- 0..2, do: Enum.sum(Enum.map(usages, &elem(&1, part)))
+
     work = %{command_work: command, compound_work: compound, visit_work: visits}
     Map.merge(common(slots, false), work)
   end
 
-  defp common([{_items, _froms, _count, window_ms, age_us, _work} | _] = slots, false) do
+  defp common([{_items, _froms, _count, window_ms, age_us, _usage} | _] = slots, false) do
     %{
       count: slots |> Enum.map(&elem(&1, 2)) |> Enum.sum(),
       window_ms: window_ms,

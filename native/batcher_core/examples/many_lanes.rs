@@ -2,11 +2,11 @@
 //!
 //! Invariant: each call finds a shard as full as the others did, and nothing else is on the clock.
 
-use batcher_core::{Config, Engine, Group, LaneRef, Work};
+use batcher_core::{Config, Engine, Group, LaneRef, Usage};
 use std::time::{Duration, Instant};
 
-const WORK: Work = Work { command_items: 0, compound_members: 0, visits: 0 };
-const ONE: Group = Group { weight: 1, bytes: 64, writer: 0, work: WORK, waits: true, apart: false };
+const WORK: Usage = Usage { command_items: 0, compound_members: 0, visits: 0 };
+const ONE: Group = Group { weight: 1, bytes: 64, writer: 0, usage: WORK, waits: true, apart: false };
 const WINDOW: Duration = Duration::from_millis(5);
 const ROUNDS: usize = 5;
 

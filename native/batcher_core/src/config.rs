@@ -1,7 +1,7 @@
 //! What can be set for a shard.
 
 use crate::name::LaneRef;
-use crate::offer::{Group, Refused, Work};
+use crate::offer::{Group, Refused, Usage};
 use std::time::Duration;
 
 /// When the slot that gathered behind a commit leaves (5.4).
@@ -45,9 +45,9 @@ pub struct Config {
     pub namespace_max: Option<u64>,
     /// The same for the generic, the put and the delete lane, in items.
     pub hot_max: Option<u64>,
-    /// Most work that one commit may be to the state machine, where groups are measured. A group
+    /// Most usage that one commit may be to the state machine, where groups are measured. A group
     /// above it is refused, and so is one of a hot lane with more items than `hot_max`.
-    pub budgets: Option<Work>,
+    pub budgets: Option<Usage>,
     /// What becomes of a group that does not fit.
     pub overflow: Overflow,
     /// When a slot behind a commit leaves.
@@ -87,7 +87,7 @@ impl Config {
         if is_hot && self.hot_max.is_some_and(|max| group.weight > max) {
             return Err(Refused::Overloaded);
         }
-        group.work.above(budgets).map_or(Ok(()), Err)
+        group.usage.above(budgets).map_or(Ok(()), Err)
     }
 }
 

@@ -6,7 +6,7 @@
 
 use crate::cause::{Cause, Front, why_now};
 use crate::name::LaneId;
-use crate::offer::Work;
+use crate::offer::Usage;
 use crate::slot::{Reason, Slot};
 use std::time::Instant;
 
@@ -35,7 +35,7 @@ struct Load {
     head: LaneId,
     reason: Reason,
     weight: u64,
-    work: Work,
+    usage: Usage,
     apart: bool,
 }
 
@@ -69,8 +69,8 @@ impl Gate {
 
     /// A slot leaves as the first part of a commit.
     pub(crate) fn begin<B>(&mut self, head: LaneId, slot: &Slot<B>, reason: Reason) {
-        let Slot { weight, work, apart, .. } = *slot;
-        self.load = Some(Load { head, reason, weight, work, apart });
+        let Slot { weight, usage, apart, .. } = *slot;
+        self.load = Some(Load { head, reason, weight, usage, apart });
     }
 
     /// Whether a slot may leave in the same commit: the lane of its first part and the reason, if so.
@@ -78,17 +78,17 @@ impl Gate {
         &mut self,
         slot: &Slot<B>,
         max: Option<u64>,
-        budgets: Option<Work>,
+        budgets: Option<Usage>,
     ) -> Option<(LaneId, Reason)> {
         let load = self.load.as_mut()?;
-        let (weight, work) = (load.weight.saturating_add(slot.weight), load.work.and(slot.work));
+        let (weight, usage) = (load.weight.saturating_add(slot.weight), load.usage.and(slot.usage));
         // A maximum of 0 commits each write.
         let fits = max.is_none_or(|max| max > 0 && weight <= max)
-            && budgets.is_none_or(|budgets| work.above(budgets).is_none());
+            && budgets.is_none_or(|budgets| usage.above(budgets).is_none());
         if load.apart || slot.apart || !fits {
             return None;
         }
-        (load.weight, load.work) = (weight, work);
+        (load.weight, load.usage) = (weight, usage);
         Some((load.head, load.reason))
     }
 

@@ -39,6 +39,6 @@ pub use config::{CommitScope, Config, Overflow, Pacing};
 pub use engine::Engine;
 pub use lane::LaneView;
 pub use name::{LONG_PREFIX, LaneId, LaneKey, LaneRef, LongPrefix};
-pub use offer::{Accepted, Group, Refused, Work};
+pub use offer::{Accepted, Group, Refused, Usage};
 pub use phase::Phase;
 pub use slot::{Commit, Reason, Slot};

@@ -13,7 +13,7 @@ pub struct Group {
     /// [`handle_answering`](crate::Engine::handle_answering) names when it is answered (5.4).
     pub writer: u64,
     /// What it is to the state machine; nothing where groups are not measured.
-    pub work: Work,
+    pub usage: Usage,
     /// Its process calls, and waits for the reply: it can commit the group itself, and may write again when it has been
     /// answered (5.6).
     pub waits: bool,
@@ -23,7 +23,7 @@ pub struct Group {
 
 /// What a group, a slot or a whole commit is to the state machine that applies it (16.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Work {
+pub struct Usage {
     /// Commands, each member of a batch counted.
     pub command_items: u64,
     /// Members of compound values.
@@ -32,10 +32,10 @@ pub struct Work {
     pub visits: u64,
 }
 
-impl Work {
+impl Usage {
     /// Both together.
-    pub(crate) fn and(self, other: Work) -> Work {
-        Work {
+    pub(crate) fn and(self, other: Usage) -> Usage {
+        Usage {
             command_items: self.command_items.saturating_add(other.command_items),
             compound_members: self.compound_members.saturating_add(other.compound_members),
             visits: self.visits.saturating_add(other.visits),
@@ -43,7 +43,7 @@ impl Work {
     }
 
     /// Why it is too much for these budgets.
-    pub(crate) fn above(self, budgets: Work) -> Option<Refused> {
+    pub(crate) fn above(self, budgets: Usage) -> Option<Refused> {
         if self.command_items > budgets.command_items {
             Some(Refused::CommandBudget)
         } else if self.compound_members > budgets.compound_members {

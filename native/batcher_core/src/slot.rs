@@ -1,10 +1,10 @@
 //! A slot: groups that will be one commit.
 //!
-//! Invariant: `weight` and `work` are the sums of those of the groups, and never above the maximum of
+//! Invariant: `weight` and `usage` are the sums of those of the groups, and never above the maximum of
 //! the lane or the budgets unless the slot holds a single group.
 
 use crate::name::{LaneId, LaneKey};
-use crate::offer::{Group, Refused, Work, items};
+use crate::offer::{Group, Refused, Usage, items};
 use std::time::{Duration, Instant};
 
 /// Why a batch left its lane (13.5).
@@ -61,7 +61,7 @@ pub struct Slot<B> {
     /// Ticket of its first group.
     pub(crate) first_ticket: u64,
     /// What it is to the state machine; nothing where groups are not measured.
-    pub work: Work,
+    pub usage: Usage,
 }
 
 /// A batch that is to be committed now.
@@ -100,7 +100,7 @@ impl<B> Slot<B> {
             apart: false,
             paced: false,
             follows: false,
-            work: Work::default(),
+            usage: Usage::default(),
         }
     }
 
@@ -109,14 +109,14 @@ impl<B> Slot<B> {
         held: Option<&Self>,
         group: Group,
         max: Option<u64>,
-        budgets: Option<Work>,
+        budgets: Option<Usage>,
     ) -> Option<Refused> {
         let weight = held.map_or(0, |slot| slot.weight);
         if max.is_some_and(|max| weight.saturating_add(group.weight) > max) {
             return Some(Refused::Overloaded);
         }
         let budgets = budgets?;
-        held.map_or(group.work, |slot| slot.work.and(group.work)).above(budgets)
+        held.map_or(group.usage, |slot| slot.usage.and(group.usage)).above(budgets)
     }
 
     /// One more group.
@@ -128,8 +128,8 @@ impl<B> Slot<B> {
         self.bytes += group.bytes;
         self.items += items(group);
         // On a cache line of its own: not written where groups are not measured.
-        if group.work != Work::default() {
-            self.work = self.work.and(group.work);
+        if group.usage != Usage::default() {
+            self.usage = self.usage.and(group.usage);
         }
     }
 

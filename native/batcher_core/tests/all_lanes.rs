@@ -4,14 +4,14 @@
 //! Invariant: an engine is driven by hand here, so that what is left undone between two calls can be seen.
 
 use batcher_core::{
-    Config, Engine, Group, LONG_PREFIX, LaneId, LaneKey, LaneRef, LongPrefix, Reason, Work,
+    Config, Engine, Group, LONG_PREFIX, LaneId, LaneKey, LaneRef, LongPrefix, Reason, Usage,
 };
 use std::time::{Duration, Instant};
 
 const CROWD: usize = 3_000;
-const NOT_MEASURED: Work = Work { command_items: 0, compound_members: 0, visits: 0 };
+const NOT_MEASURED: Usage = Usage { command_items: 0, compound_members: 0, visits: 0 };
 const ONE: Group =
-    Group { weight: 1, bytes: 1, writer: 0, work: NOT_MEASURED, waits: true, apart: false };
+    Group { weight: 1, bytes: 1, writer: 0, usage: NOT_MEASURED, waits: true, apart: false };
 const WINDOW: Duration = Duration::from_millis(5);
 
 type Writes = Vec<usize>;

@@ -5,16 +5,16 @@
 
 mod common;
 
-use batcher_core::{Config, Group, LaneId, LaneKey, Reason, Work};
+use batcher_core::{Config, Group, LaneId, LaneKey, Reason, Usage};
 use common::{Departed, Driver, Event, ms, namespace};
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 /// As many idle lanes as a shard keeps.
 const KEPT: usize = 1024;
-const NOT_MEASURED: Work = Work { command_items: 0, compound_members: 0, visits: 0 };
+const NOT_MEASURED: Usage = Usage { command_items: 0, compound_members: 0, visits: 0 };
 const ONE: Group =
-    Group { weight: 1, bytes: 1, writer: 0, work: NOT_MEASURED, waits: true, apart: false };
+    Group { weight: 1, bytes: 1, writer: 0, usage: NOT_MEASURED, waits: true, apart: false };
 
 fn all_at_once() -> Config {
     Config { max_in_flight: usize::MAX, ..Config::default() }

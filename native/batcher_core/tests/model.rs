@@ -9,7 +9,7 @@ mod common;
 mod naive;
 mod ops;
 
-use batcher_core::{Config, Group, LaneKey, Pacing, Phase, Reason, Work};
+use batcher_core::{Config, Group, LaneKey, Pacing, Phase, Reason, Usage};
 use common::{Departed, Driver, Event, ms, tickets};
 use naive::{Life, Naive, Place};
 use ops::{LANES, LONG_NAMES, Op, configs, lanes, op, proptest_config};
@@ -58,8 +58,8 @@ impl Pair {
     fn apply(&mut self, op: &Op) -> Checked {
         let now = self.engine.now();
         match *op {
-            Op::Offer { lane, weight, bytes, window_ms, writer, work, waits, apart } => {
-                let group = Group { weight, bytes, writer, work, waits, apart };
+            Op::Offer { lane, weight, bytes, window_ms, writer, usage, waits, apart } => {
+                let group = Group { weight, bytes, writer, usage, waits, apart };
                 let window = ms(window_ms);
                 let engine = self.engine.offer(self.lanes[lane].borrow(), group, window);
                 let model = self.model.offer(now, lane, self.is_hot(lane), group, window);
@@ -134,9 +134,9 @@ impl Pair {
         // Nothing is counted any more: an empty shard takes any one group, and only one.
         let most = self.configs.iter().map(|config| config.max_items.max(config.max_bytes)).max();
         let huge = most.unwrap_or_default() + 1;
-        let (lane, work, weight, bytes) = (LONG_NAMES - 1, Work::default(), huge, huge);
+        let (lane, usage, weight, bytes) = (LONG_NAMES - 1, Usage::default(), huge, huge);
         let (window_ms, writer, waits, apart) = (0, 0, true, false);
-        let huge = Op::Offer { lane, weight, bytes, window_ms, writer, work, waits, apart };
+        let huge = Op::Offer { lane, weight, bytes, window_ms, writer, usage, waits, apart };
         for op in [Op::Close, Op::Open(0), huge.clone(), huge, Op::CommitDone(0)] {
             self.apply(&op)?;
         }

@@ -19,7 +19,7 @@
 //! | `config key=value ...` | sets what the next `open` takes: `hot_max`, `namespace_max`, `pacing`, `max_in_flight`, `max_items`, `max_bytes`, `linger` (none unless set), `adoption`, `overflow`, `budgets` (items/members/visits) |
 //! | `open`, `owner_down`, `close` | an owner comes, dies, ends |
 //! | `committers 2` | so many commits may be in flight at once; without it, any number |
-//! | `offer lane=ns:a n=1 bytes=1 window=5ms by=0 work=0/0/0` | a group of the process `by`; lanes are `generic`, `put`, `delete`, `ns:<prefix>` |
+//! | `offer lane=ns:a n=1 bytes=1 window=5ms by=0 usage=0/0/0` | a group of the process `by`; lanes are `generic`, `put`, `delete`, `ns:<prefix>` |
 //! | `answering put` | the commit in flight there ended, its callers are being answered |
 //! | `done put` | they have been answered, and the lane is free |
 //! | `flush`, `stop` | barriers, numbered from 0 in one row |
@@ -67,7 +67,7 @@ fn a_wrong_scenario_fails_at_its_line() {
         ("open\noffer lane=put n=1 -> ticket 0\n", "2: window= is missing"),
         ("open\nopen now\n", "2: not understood: \"open now\""),
         ("open\nat 5\n", "2: \"5\" is no time"),
-        ("config budgets=1/2\n", "1: \"1/2\" is no work"),
+        ("config budgets=1/2\n", "1: \"1/2\" is no usage"),
         ("config overflow=drop\n", "1: unknown overflow \"drop\""),
         ("open\nanswering put\n", "2: expected nothing, got \"nothing in flight\""),
         ("open\nat 5ms\nat 4ms\n", "3: the clock is at 5ms"),

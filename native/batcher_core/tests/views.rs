@@ -2,12 +2,12 @@
 //!
 //! Invariant: each figure is checked where it is reached and one before.
 
-use batcher_core::{Config, Engine, Group, LaneRef, Work};
+use batcher_core::{Config, Engine, Group, LaneRef, Usage};
 use std::time::{Duration, Instant};
 
-const NOT_MEASURED: Work = Work { command_items: 0, compound_members: 0, visits: 0 };
+const NOT_MEASURED: Usage = Usage { command_items: 0, compound_members: 0, visits: 0 };
 const ONE: Group =
-    Group { weight: 1, bytes: 1, writer: 0, work: NOT_MEASURED, waits: true, apart: false };
+    Group { weight: 1, bytes: 1, writer: 0, usage: NOT_MEASURED, waits: true, apart: false };
 const WINDOW: Duration = Duration::from_millis(5);
 
 fn running(config: Config) -> (Engine<Vec<u32>>, Instant) {

@@ -1,24 +1,22 @@
 //! The callers of one batch and what each is told.
 //!
-//! Invariant: whoever is passed by the cursor is answered right then, under the same lock, or put into a
-//! handover, unless it had given up; those that the committing process is to answer are claimed, so that they can't give
-//! up any more, and passed when it is about to. Nobody is answered before the engine knows that it will be. Locks are
-//! taken in this order: contents of a batch in flight, responders or state of the shard, contents of a queued slot; those
-//! of handovers, queues of responders last.
+//! Invariant: whoever is passed by the cursor is answered right then, under the same lock, or its reply is kept for a
+//! handover, unless it had given up. Nobody is answered before the engine knows that it will be. Locks are taken in this
+//! order: contents of a batch in flight, responders or state of the shard, contents of a queued slot; those of handovers,
+//! queues of responders last.
 
 use crate::arena::{Arena, Kept};
-use crate::beam::{Beam, Proxied, Shard};
+use crate::beam::{Beam, Proxied};
 use crate::caller::{Caller, Route, Waiting};
 use crate::failure;
+use crate::home::Home;
 use crate::measure::{self, SHORT};
-use crate::responder::{Handed, Replies};
-use batcher_core::{LaneId, LaneKey};
-use batcher_shell::{Batch, Callers, Failure, Finished, Handover};
+use crate::responder::{Answerer, Handed, Replies};
+use batcher_core::LaneKey;
+use batcher_shell::{Batch, Callers, Failure, Handover};
 use foldhash::fast::RandomState;
 use rustler::{Encoder, Env, NifResult, Term};
-use std::cell::RefCell;
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{HashSet, VecDeque};
 use std::time::Instant;
 
 /// How many callers are answered in one call from the BEAM, and how much of a time slice that takes,
@@ -40,8 +38,10 @@ pub(crate) struct Answers {
     others: bool,
     /// Some caller has: all are sent in queue order (8). Known once the first is to be answered.
     ordered: bool,
-    /// Replies that responders have been given.
-    handovers: Vec<Arc<Handover<Replies>>>,
+    /// Replies that are not sent at once.
+    handed: Handed,
+    /// Those that wait for a responder, or for a process to send them.
+    handovers: VecDeque<Handover<Replies>>,
 }
 
 /// The tags of the callers.
@@ -74,30 +74,16 @@ impl AsMut<Callers<Waiting>> for Answers {
 /// How far a call to answer came.
 pub(crate) enum Progress<'a> {
     Done,
-    /// Done, but for what responders still send: see [`Answers::finish`].
+    /// Done, but for what is left to [finish](Answers::finish).
     HandedOver,
     /// Call again, with the rest of the replies. This took so much of the time slice, in percent.
     More(Term<'a>, i32),
-    /// The next caller's reply or tag is too large for a scheduler: send it with [`answer_large`].
+    /// The next caller's reply or tag is too large for a scheduler: send it with [`answer_large`], when what was handed
+    /// over has been sent.
     Large(Term<'a>),
-}
-
-/// The committer that answers.
-#[derive(Clone, Copy)]
-pub(crate) struct Answerer<'a> {
-    pub(crate) env: Env<'a>,
-    pub(crate) shard: &'static Shard,
-    /// The lane of its batch.
-    pub(crate) lane: LaneId,
-}
-
-/// What the calling process has to send, `{to, message}` each. Their callers are claimed, and come to be
-/// [passed](Answers::pass) when it is about to do so.
-#[derive(Default)]
-pub(crate) struct OwnMessages<'a> {
-    pub(crate) messages: Vec<Term<'a>>,
-    /// The process may be suspended by the last one, and then be killed: nothing may be left to send behind that.
-    is_full: bool,
+    /// The calling process has to send this, `{to, message}`: when it has [passed](Answers::pass) the next caller, and
+    /// within the same time slice, since it may be killed between two of them. Then it goes on with the rest.
+    Own(Term<'a>, Term<'a>),
 }
 
 impl Answers {
@@ -134,69 +120,46 @@ impl Answers {
         });
     }
 
-    /// The next callers get their slices of `replies`, which must be as many as all callers that
-    /// are left need together.
-    pub(crate) fn slices<'a>(
+    /// The next callers get their slices of `replies`, which must be as many as all callers that are left need
+    /// together; or, if it is not `sliced`, this very term.
+    pub(crate) fn answer<'a>(
         &mut self,
         answerer: Answerer<'a>,
         mut replies: Term<'a>,
-        own: &mut OwnMessages<'a>,
+        sliced: bool,
     ) -> NifResult<Progress<'a>> {
-        let mut handed = self.begin(answerer);
         let mut words = SHORT;
+        let each = if sliced { Some(0) } else { measure::words_within(replies, SHORT) };
+        self.begin(answerer);
         for passed in 0..CHUNK {
-            let Some(caller) = self.next(own) else { break };
-            let fits = |item| measure::item_within(item, &mut words).is_some();
-            let slice = match caller.is_large {
-                false => caller.slice(answerer.env, replies, fits)?,
-                true => None,
+            let Some(caller) = self.callers.left().next().copied() else { break };
+            let slice = match each {
+                Some(_) if sliced && !caller.is_large => {
+                    let fits = |item| measure::item_within(item, &mut words).is_some();
+                    caller.slice(answerer.env, replies, fits)?
+                }
+                Some(each) if !caller.is_large => words.checked_sub(each).map(|left| {
+                    words = left;
+                    (replies, replies)
+                }),
+                _ => None,
             };
             match slice {
                 Some((reply, rest)) => {
-                    self.answer_next(answerer.env, caller, reply, &mut handed, own);
+                    self.answer_next(answerer, caller, reply);
                     replies = rest;
                 }
                 None if passed == 0 => return Ok(Progress::Large(replies)),
                 None => break,
             }
         }
-        self.handovers.extend(handed.leave());
+        self.leave(Some(answerer.env));
         Ok(self.progress(replies, SHORT - words))
     }
 
-    /// The next callers get this very term.
-    pub(crate) fn each<'a>(
-        &mut self,
-        answerer: Answerer<'a>,
-        reply: Term<'a>,
-        own: &mut OwnMessages<'a>,
-    ) -> Progress<'a> {
-        let mut words = SHORT;
-        if measure::bytes_within(reply, &mut words).is_none() {
-            return Progress::Large(reply);
-        }
-        let mut handed = self.begin(answerer);
-        let each = SHORT - words;
-        // So many that they get no more than that together.
-        let callers = usize::try_from(SHORT / each.max(1)).map_or(CHUNK, |fit| fit.min(CHUNK));
-        for passed in 0..callers {
-            let Some(caller) = self.next(own) else { break };
-            match caller.is_large {
-                true if passed == 0 => return Progress::Large(reply),
-                true => break,
-                false => {}
-            }
-            self.answer_next(answerer.env, caller, reply, &mut handed, own);
-        }
-        self.handovers.extend(handed.leave());
-        self.progress(reply, each * callers as u64)
-    }
-
-    /// The calling process answers those that are claimed now.
+    /// The calling process answers the next caller now.
     pub(crate) fn pass(&mut self) {
-        for _ in 0..self.callers.claimed() {
-            self.callers.pass();
-        }
+        self.callers.pass();
     }
 
     /// The next caller gets a reply that was copied, unless the calling process is being killed.
@@ -216,28 +179,27 @@ impl Answers {
 
     /// All callers that are left are told of a failure, from the thread of a timer. What only a process can send is
     /// added to `proxied`.
-    pub(crate) fn fail(&mut self, failure: &Failure, proxied: &mut Proxied) {
-        for handover in self.handovers.drain(..) {
-            handover.send(|replies| replies.fail(None, proxied));
-        }
-        let left = &mut proxied.arena;
-        let reply = left.build(|inside| failure::term(inside.env(), failure));
+    pub(crate) fn fail(&mut self, failure: &Failure, proxied: &mut Vec<Proxied>) {
+        self.leave(None);
+        proxied.extend(self.handovers.drain(..).map(|handover| handover.lock().fail()));
+        let mut left = Proxied::default();
+        let reply = left.arena.build(|inside| failure::term(inside.env(), failure));
         while let Some((caller, waits)) = self.callers.pass() {
-            if !waits {
-                continue;
-            }
             let tags = self.tags.of(caller.tag);
             match caller.route {
+                _ if !waits => {}
                 Route::Direct(pid) => {
-                    left.enter(|inside| tags.reply(None, pid, caller.tag, inside.term(reply)));
+                    left.arena
+                        .enter(|inside| tags.reply(None, pid, caller.tag, inside.term(reply)));
                 }
-                Route::Alias { .. } | Route::Other { .. } => {
-                    proxied.messages.push(
-                        left.build(|inside| caller.message(tags, inside.env(), inside.term(reply))),
-                    );
-                }
+                Route::Alias { .. } | Route::Other { .. } => left.messages.push(
+                    left.arena
+                        .build(|inside| caller.message(tags, inside.env(), inside.term(reply))),
+                ),
             }
         }
+        proxied.push(left);
+        proxied.retain(|proxied| !proxied.messages.is_empty());
     }
 
     /// What the writes of these callers count against the maximum of their lane (6.1).
@@ -256,14 +218,12 @@ impl Answers {
     }
 
     /// A chunk begins: the engine hears whom it may answer, before they can.
-    fn begin<'a>(&mut self, answerer: Answerer<'a>) -> Handed<'a> {
-        self.callers.unclaim();
+    fn begin(&mut self, answerer: Answerer<'_>) {
         if self.others && self.callers.left().len() == self.callers.all().len() {
             self.ordered = !self.are_different();
         }
         let next = self.callers.left().take(CHUNK);
         answerer.shard.answering(answerer.lane, next.map(Waiting::writer));
-        Handed::new(answerer.env, answerer.shard)
     }
 
     /// Whether each caller has one reply to come, for as many as can be compared in a fraction of a millisecond.
@@ -276,79 +236,60 @@ impl Answers {
         callers.all(|caller| caller.is_known() && seen.insert(caller.writer()))
     }
 
-    /// The caller behind those that the process is to answer.
-    fn next(&self, own: &OwnMessages<'_>) -> Option<Waiting> {
-        let next = self.callers.left().nth(self.callers.claimed()).copied();
-        next.filter(|_| !own.is_full)
-    }
-
     /// After a chunk of replies of so many words.
     fn progress<'a>(&self, rest: Term<'a>, words: u64) -> Progress<'a> {
-        match self.callers.left().len() - self.callers.claimed() {
+        match self.callers.left().len() {
             0 if self.handovers.is_empty() => Progress::Done,
             0 => Progress::HandedOver,
             _ => Progress::More(rest, CHUNK_PERCENT + measure::percent(words)),
         }
     }
 
-    /// Sends what responders have not sent by now, but for what the calling process is to send at once.
-    pub(crate) fn finish<'a>(&mut self, sender: Env<'a>) -> (Finished, Vec<Term<'a>>) {
-        let proxied = RefCell::new(Vec::new());
+    /// Sends what was handed over and has not been sent by now, one handover at a time. True: nothing is left. And, if
+    /// something was sent, what the calling process has to send at once.
+    pub(crate) fn finish<'a>(&mut self, sender: Env<'a>) -> (bool, Option<Vec<Term<'a>>>) {
+        let mut sent = None;
         let finished = batcher_shell::finish(&mut self.handovers, |replies| {
-            let sent = replies.len();
-            proxied.borrow_mut().extend(replies.send(sender));
-            sent
+            sent = (replies.len() > 0).then(|| replies.send(sender));
+            sent.is_some()
         });
-        (finished, proxied.into_inner())
+        (finished, sent)
     }
 
-    fn answer_next<'a>(
-        &mut self,
-        sender: Env<'a>,
-        caller: Waiting,
-        reply: Term<'a>,
-        handed: &mut Handed<'a>,
-        own: &mut OwnMessages<'a>,
-    ) {
+    fn answer_next<'a>(&mut self, answerer: Answerer<'a>, caller: Waiting, reply: Term<'a>) {
+        let Some((_, true)) = self.callers.pass() else { return };
+        let tags = self.tags.of(caller.tag);
+        // What is sent from here would overtake what is sent later (8).
+        let behind = self.ordered && !(self.handed.is_empty() && self.handovers.is_empty());
         match caller.route {
-            // What is sent from here would overtake what the process sends later (8).
-            Route::Direct(pid) if self.callers.claimed() == 0 => {
-                let Some((_, true)) = self.callers.pass() else { return };
+            Route::Direct(pid) if !behind => {
                 let handed_over = !self.ordered
                     && caller.replies <= WORTH_A_HANDOVER
-                    && self.tags.of(caller.tag).enter(|inside| {
-                        handed.take(caller.home, pid, inside.term(caller.tag), reply)
+                    && tags.enter(|inside| {
+                        let tag = inside.term(caller.tag);
+                        self.handed.take(answerer, caller.home, pid, tag, reply)
                     });
                 if !handed_over {
                     // One that is no more need not know.
-                    let _ = self.tags.of(caller.tag).reply(Some(sender), pid, caller.tag, reply);
+                    let _ = tags.reply(Some(answerer.env), pid, caller.tag, reply);
                 }
             }
-            Route::Alias { .. }
-                if !self.ordered
-                    && self.callers.claimed() == 0
-                    && caller.replies <= WORTH_A_HANDOVER =>
-            {
-                self.callers.pass();
-                let tags = self.tags.of(caller.tag);
-                handed
-                    .take_proxied(caller.home, |env| caller.message(tags, env, reply.in_env(env)));
+            route => {
+                let home = if self.ordered { Home::NOWHERE } else { caller.home };
+                self.handed.take_proxied(answerer, home, |env| {
+                    caller.message(tags, env, reply.in_env(env))
+                });
+                // The process that sends it may have to wait, and may be killed then: it has nothing to send behind that.
+                if matches!(route, Route::Other { .. }) {
+                    self.leave(Some(answerer.env));
+                }
             }
-            _ => self.leave_to_process(sender, caller, reply, own),
         }
     }
 
-    fn leave_to_process<'a>(
-        &mut self,
-        sender: Env<'a>,
-        caller: Waiting,
-        reply: Term<'a>,
-        own: &mut OwnMessages<'a>,
-    ) {
-        if let Some((_, true)) = self.callers.claim() {
-            own.messages.push(caller.message(self.tags.of(caller.tag), sender, reply));
-        }
-        own.is_full = matches!(caller.route, Route::Other { .. });
+    /// What was kept is handed over.
+    fn leave(&mut self, sender: Option<Env<'_>>) {
+        self.handovers.extend(self.handed.leave(sender));
     }
 }
 
@@ -359,22 +300,21 @@ pub(crate) fn answer_large<'a>(
     answerer: Answerer<'a>,
     replies: Term<'a>,
     sliced: bool,
-    own: &mut OwnMessages<'a>,
 ) -> NifResult<Progress<'a>> {
     let (next, left) = {
         let answers = &mut batch.lock().answers;
-        drop(answers.begin(answerer));
+        answers.begin(answerer);
         let mut callers = answers.callers.left();
         let left = callers.len();
-        (callers.next().copied(), left)
+        let Some(next) = callers.next().copied() else { return Ok(answers.progress(replies, 0)) };
+        (next, left)
     };
-    let Some(next) = next else { return Ok(Progress::Done) };
     let slice = if sliced { next.slice(answerer.env, replies, |_item| true)? } else { None };
     let (reply, rest) = slice.unwrap_or((replies, replies));
     let Route::Direct(_) = next.route else {
         let answers = &mut batch.lock().answers;
-        answers.leave_to_process(answerer.env, next, reply, own);
-        return Ok(answers.progress(rest, 0));
+        let message = next.message(answers.tags.of(next.tag), answerer.env, reply);
+        return Ok(Progress::Own(message, rest));
     };
     let mut arena = Arena::default();
     let copy = arena.keep(reply);

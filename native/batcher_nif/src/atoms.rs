@@ -32,6 +32,7 @@ rustler::atoms! {
     more,
     not_running,
     ok,
+    own,
     part,
     put,
     put_batch,

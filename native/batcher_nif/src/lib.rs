@@ -32,15 +32,15 @@ mod vm;
 mod waiter;
 mod writes;
 
-use answers::{Answerer, OwnMessages, Progress};
-use arena::{Arena, list_of};
+use answers::Progress;
+use arena::Arena;
 use batcher_core::{BarrierId, Config, Overflow, Pacing};
-use batcher_shell::{Batch, Finished};
+use batcher_shell::Batch;
 use beam::{Beam, Shard};
 use caller::Caller;
 use committer::Committer;
-use offer::{Offer, Usage, work};
-use responder::Responder;
+use offer::{Numbers, Offer, usage};
+use responder::{Answerer, Responder};
 use rustler::{Atom, Binary, Decoder, Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 use std::time::Duration;
 use waiter::Waiter;
@@ -64,8 +64,14 @@ impl<'a> Decoder<'a> for Found {
 }
 
 /// Options as the BEAM side has checked them; see `Options.native/1` there.
-type Options =
-    ((Option<u64>, Option<u64>, usize), Option<i64>, (bool, bool), (u64, u64), u64, Option<Usage>);
+type Options = (
+    (Option<u64>, Option<u64>, usize),
+    Option<i64>,
+    (bool, bool),
+    (u64, u64),
+    u64,
+    Option<Numbers>,
+);
 
 #[rustler::nif]
 fn open<'a>(env: Env<'a>, shard: u64, options: Options) -> Term<'a> {
@@ -76,7 +82,7 @@ fn open<'a>(env: Env<'a>, shard: u64, options: Options) -> Term<'a> {
         namespace_max,
         hot_max,
         max_in_flight,
-        budgets: budgets.map(work),
+        budgets: budgets.map(usage),
         overflow: if refuses_overflow { Overflow::Refuse } else { Overflow::Queue },
         pacing: if paced_by_window { Pacing::Window } else { Pacing::Commit },
         max_items: limits.0,
@@ -114,7 +120,7 @@ fn offer<'a>(
     window_ms: u64,
     from: Term<'a>,
     wait_ms: Option<u64>,
-    usage: Option<Usage>,
+    usage: Option<Numbers>,
 ) -> NifResult<Atom> {
     if let (Some(shard), None) = (shard.0, usage)
         && shard.measures()
@@ -150,7 +156,7 @@ fn offer_large<'a>(
     window_ms: u64,
     from: Term<'a>,
     wait_ms: Option<u64>,
-    usage: Option<Usage>,
+    usage: Option<Numbers>,
 ) -> NifResult<Atom> {
     let caller = Caller::of(env, from)?;
     let mut short = measure::SHORT;
@@ -210,24 +216,15 @@ fn take_large(env: Env<'_>, committer: ResourceArc<Committer>) -> Term<'_> {
 }
 
 #[rustler::nif]
-fn answer_slices<'a>(
+fn answer<'a>(
     env: Env<'a>,
     committer: ResourceArc<Committer>,
+    how: Atom,
     replies: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    answer(env, &committer, |batch, answerer, own| {
-        batch.lock().answers.slices(answerer, replies, own)
-    })
-}
-
-#[rustler::nif]
-fn answer_each<'a>(
-    env: Env<'a>,
-    committer: ResourceArc<Committer>,
-    reply: Term<'a>,
-) -> NifResult<Term<'a>> {
-    answer(env, &committer, |batch, answerer, own| {
-        Ok(batch.lock().answers.each(answerer, reply, own))
+    let sliced = how == atoms::slices();
+    answered(env, &committer, |batch, answerer| {
+        batch.lock().answers.answer(answerer, replies, sliced)
     })
 }
 
@@ -240,8 +237,28 @@ fn answer_large<'a>(
     replies: Term<'a>,
 ) -> NifResult<Term<'a>> {
     let sliced = how == atoms::slices();
-    answer(env, &committer, |batch, answerer, own| {
-        answers::answer_large(batch, answerer, replies, sliced, own)
+    answered(env, &committer, |batch, answerer| {
+        answers::answer_large(batch, answerer, replies, sliced)
+    })
+}
+
+/// `:done | :handed_over | {:more, rest} | {:large, rest} | {:own, {to, message}, rest}`.
+fn answered<'a>(
+    env: Env<'a>,
+    committer: &Committer,
+    work: impl FnOnce(&Batch<Beam>, Answerer<'a>) -> NifResult<Progress<'a>>,
+) -> NifResult<Term<'a>> {
+    let Some(taken) = committer.work() else { return Ok(atoms::done().encode(env)) };
+    let answerer = Answerer { env, shard: committer.shard, lane: taken.lane };
+    Ok(match work(&taken.batch, answerer)? {
+        Progress::Done => atoms::done().encode(env),
+        Progress::HandedOver => atoms::handed_over().encode(env),
+        Progress::More(rest, percent) => {
+            consume(env, percent);
+            (atoms::more(), rest).encode(env)
+        }
+        Progress::Large(rest) => (atoms::large(), rest).encode(env),
+        Progress::Own(message, rest) => (atoms::own(), message, rest).encode(env),
     })
 }
 
@@ -253,32 +270,6 @@ fn pass(committer: ResourceArc<Committer>) -> Atom {
     atoms::ok()
 }
 
-/// `{:done | :handed_over | {:more, rest} | {:large, rest}, [{to, message}]}`.
-fn answer<'a>(
-    env: Env<'a>,
-    committer: &Committer,
-    work: impl FnOnce(&Batch<Beam>, Answerer<'a>, &mut OwnMessages<'a>) -> NifResult<Progress<'a>>,
-) -> NifResult<Term<'a>> {
-    let mut own = OwnMessages::default();
-    let progress = match committer.work() {
-        Some(taken) => {
-            let answerer = Answerer { env, shard: committer.shard, lane: taken.lane };
-            work(&taken.batch, answerer, &mut own)?
-        }
-        None => Progress::Done,
-    };
-    let progress = match progress {
-        Progress::Done => atoms::done().encode(env),
-        Progress::HandedOver => atoms::handed_over().encode(env),
-        Progress::More(rest, percent) => {
-            consume(env, percent);
-            (atoms::more(), rest).encode(env)
-        }
-        Progress::Large(rest) => (atoms::large(), rest).encode(env),
-    };
-    Ok((progress, list_of(env, own.messages.into_iter())).encode(env))
-}
-
 /// Takes so much from the time slice of the calling process.
 fn consume(env: Env<'_>, percent: i32) {
     if percent > 0 {
@@ -288,16 +279,16 @@ fn consume(env: Env<'_>, percent: i32) {
 
 #[rustler::nif]
 fn finish(env: Env<'_>, committer: ResourceArc<Committer>) -> Term<'_> {
-    let (finished, proxied) = match committer.work() {
+    let (finished, sent) = match committer.work() {
         Some(work) => work.batch.lock().answers.finish(env),
-        None => (Finished::All, Vec::new()),
+        None => (true, None),
     };
-    let progress = if finished == Finished::All { atoms::done() } else { atoms::more() };
     // What is left to the process has to be sent within this time slice.
-    if finished == Finished::Some && proxied.is_empty() {
+    if sent.as_ref().is_some_and(Vec::is_empty) {
         consume(env, answers::CHUNK_PERCENT);
     }
-    (progress, list_of(env, proxied.into_iter())).encode(env)
+    let progress = if finished { atoms::done() } else { atoms::more() };
+    (progress, sent.unwrap_or_default()).encode(env)
 }
 
 #[rustler::nif]
@@ -313,7 +304,7 @@ fn respond(env: Env<'_>, responder: ResourceArc<Responder>) -> Term<'_> {
     if proxied.is_empty() {
         consume(env, answers::CHUNK_PERCENT);
     }
-    (more, list_of(env, proxied.into_iter())).encode(env)
+    (more, proxied).encode(env)
 }
 
 #[rustler::nif]

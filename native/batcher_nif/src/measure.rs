@@ -47,6 +47,12 @@ pub(crate) fn bytes_within(term: Term<'_>, words: &mut u64) -> Option<u64> {
     Some(measure.bytes)
 }
 
+/// Words that are copied of it, if they are no more than `most`.
+pub(crate) fn words_within(term: Term<'_>, most: u64) -> Option<u64> {
+    let mut words = most;
+    bytes_within(term, &mut words).map(|_bytes| most - words)
+}
+
 /// The same of an item of a list, its cell included.
 pub(crate) fn item_within(item: Term<'_>, words: &mut u64) -> Option<u64> {
     *words = words.checked_sub(CELL)?;

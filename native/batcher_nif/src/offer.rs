@@ -7,15 +7,15 @@ use crate::atoms;
 use crate::beam::Shard;
 use crate::caller::Caller;
 use crate::writes::{Item, Shape};
-use batcher_core::{Group, LONG_PREFIX, LaneRef, LongPrefix, Work};
+use batcher_core::{Group, LONG_PREFIX, LaneRef, LongPrefix, Usage};
 use rustler::{Atom, Binary, Env, Error, NifResult, Term};
 use std::time::Duration;
 
-/// Work, as the BEAM side measures it: command items, compound members, visits (16.3).
-pub(crate) type Usage = (u64, u64, u64);
+/// A usage, as the BEAM side measures it: command items, compound members, visits (16.3).
+pub(crate) type Numbers = (u64, u64, u64);
 
-pub(crate) fn work((command_items, compound_members, visits): Usage) -> Work {
-    Work { command_items, compound_members, visits }
+pub(crate) fn usage((command_items, compound_members, visits): Numbers) -> Usage {
+    Usage { command_items, compound_members, visits }
 }
 
 /// The arguments of an offer.
@@ -26,7 +26,7 @@ pub(crate) struct Offer<'a> {
     pub(crate) window_ms: u64,
     pub(crate) caller: Caller<'a>,
     pub(crate) wait_ms: Option<u64>,
-    pub(crate) usage: Option<Usage>,
+    pub(crate) usage: Option<Numbers>,
     /// What the tag of the caller takes.
     pub(crate) tag_bytes: u64,
     /// A copy of it, if it takes long to copy.
@@ -62,11 +62,11 @@ impl<'a> Offer<'a> {
         let bare = (namespace || single) && self.count == 1;
         let window = Duration::from_millis(self.window_ms);
         let wait = self.wait_ms.map(Duration::from_millis);
-        let work = self.usage.map_or_else(Work::default, work);
+        let usage = self.usage.map_or_else(Usage::default, usage);
         let name_bytes = prefix.as_ref().map_or(0, |prefix| prefix.len() as u64);
         let held = bytes.saturating_add(self.tag_bytes).saturating_add(name_bytes);
         let group =
-            Group { weight, bytes: held, writer: self.caller.writer(), work, ..Group::default() };
+            Group { weight, bytes: held, writer: self.caller.writer(), usage, ..Group::default() };
         let queued = shard.offer(env, lane, group, window, wait, |contents, until| {
             contents.writes.push(item, shape, self.count, bytes);
             contents.answers.add(self.caller, self.tag, until, self.count, bare);

@@ -7,12 +7,22 @@ use crate::arena::{Arena, Kept};
 use crate::atoms;
 use crate::beam::{Proxied, Shard};
 use crate::home::Home;
-use batcher_shell::{Handover, Handovers};
+use batcher_core::LaneId;
+use batcher_shell::{Handover, Handovers, sync::Mutex};
 use rustler::{Encoder, Env, LocalPid, Monitor, Resource, ResourceArc, Term};
 use std::sync::Arc;
 
 /// Below this many callers a responder is not worth waking.
 const FEW: usize = 3;
+
+/// The committer that answers.
+#[derive(Clone, Copy)]
+pub(crate) struct Answerer<'a> {
+    pub(crate) env: Env<'a>,
+    pub(crate) shard: &'static Shard,
+    /// The lane of its batch.
+    pub(crate) lane: LaneId,
+}
 
 /// A process that is bound to a scheduler.
 pub(crate) struct Responder {
@@ -94,46 +104,38 @@ impl Replies {
         proxied
     }
 
-    /// Sends what is left, from the thread of a timer or where the calling process has failed. What only a process can
-    /// send is copied to `proxied`.
-    pub(crate) fn fail(&mut self, sender: Option<Env<'_>>, proxied: &mut Proxied) {
-        self.send_direct(sender);
-        let arena = &self.arena;
-        let copy = |kept| arena.enter(|inside| proxied.arena.keep(inside.term(kept)));
-        proxied.messages.extend(self.proxied.drain(..).map(copy));
-        self.arena.clear();
+    /// Sends what is left, from the thread of a timer. What only a process can send is returned.
+    pub(crate) fn fail(&mut self) -> Proxied {
+        self.send_direct(None);
+        Proxied {
+            arena: std::mem::take(&mut self.arena),
+            messages: std::mem::take(&mut self.proxied),
+        }
     }
 }
+
+/// The replies of one call of a committer that it does not send at once, by the schedulers of their callers.
+#[derive(Default)]
+pub(crate) struct Handed(Vec<(Home, Given)>);
 
 /// Replies and the responder that will be given them: without one, they are left for the end of the batch.
 type Given = (Option<ResourceArc<Responder>>, Replies);
 
-/// The replies of one call of a committer that are not its own to send.
-pub(crate) struct Handed<'a> {
-    env: Env<'a>,
-    shard: &'static Shard,
-    here: Home,
-    found: Vec<(Home, Given)>,
-}
-
-impl<'a> Handed<'a> {
-    /// None yet, for a committer that runs here.
-    pub(crate) fn new(env: Env<'a>, shard: &'static Shard) -> Self {
-        Handed { env, shard, here: Home::here(), found: Vec::new() }
-    }
-
-    /// True if this reply will be sent by a responder.
+impl Handed {
+    /// True if this reply, to a caller at home there, will be sent by a responder.
     pub(crate) fn take(
         &mut self,
+        answerer: Answerer<'_>,
         home: Home,
         pid: LocalPid,
         tag: Term<'_>,
         reply: Term<'_>,
     ) -> bool {
-        if home == self.here || home == Home::NOWHERE || self.here == Home::NOWHERE {
+        let here = Home::here();
+        if home == here || home == Home::NOWHERE || here == Home::NOWHERE {
             return false;
         }
-        match self.at(home) {
+        match self.at(answerer, home) {
             (Some(_responder), replies) => replies.add(pid, tag, reply),
             (None, _) => return false,
         }
@@ -143,56 +145,53 @@ impl<'a> Handed<'a> {
     /// This reply, `{to, message}`, will be sent by a process.
     pub(crate) fn take_proxied(
         &mut self,
+        answerer: Answerer<'_>,
         home: Home,
         build: impl for<'b> FnOnce(Env<'b>) -> Term<'b>,
     ) {
-        self.at(home).1.add_proxied(build);
+        self.at(answerer, home).1.add_proxied(build);
     }
 
-    fn at(&mut self, home: Home) -> &mut Given {
-        let place = self.found.iter().position(|&(found, _)| found == home);
+    fn at(&mut self, answerer: Answerer<'_>, home: Home) -> &mut Given {
+        let place = self.0.iter().position(|&(found, _)| found == home);
         let place = place.unwrap_or_else(|| {
+            let Answerer { env, shard, .. } = answerer;
             let lives = home != Home::NOWHERE;
-            let responder = lives.then(|| self.shard.responder(self.env, home.index())).flatten();
-            self.found.push((home, (responder, Replies::default())));
-            self.found.len() - 1
+            let responder = lives.then(|| shard.responder(env, home.index())).flatten();
+            self.0.push((home, (responder, Replies::default())));
+            self.0.len() - 1
         });
-        &mut self.found[place].1
+        &mut self.0[place].1
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Gives each responder what is its, and answers the handovers that have to be sent before the batch ends.
-    pub(crate) fn leave(mut self) -> Vec<Arc<Handover<Replies>>> {
-        let mut handovers = Vec::new();
-        for (_home, (responder, mut replies)) in self.found.drain(..) {
-            let responder =
-                responder.filter(|responder| replies.len() >= FEW && !responder.queue.is_full());
+    /// `sender` is the calling committer; without one, nothing is given to responders.
+    pub(crate) fn leave(
+        &mut self,
+        sender: Option<Env<'_>>,
+    ) -> impl Iterator<Item = Handover<Replies>> {
+        self.0.drain(..).filter_map(move |(_home, (responder, mut replies))| {
+            let is_worth_it = sender.is_some() && replies.len() >= FEW;
+            let responder = responder.filter(|given| is_worth_it && !given.queue.is_full());
             if responder.is_none() {
-                replies.send_direct(Some(self.env));
+                replies.send_direct(sender);
             }
             if replies.len() == 0 {
-                continue;
+                return None;
             }
-            let handover = Arc::new(Handover::new(replies));
+            let handover = Arc::new(Mutex::new(replies));
             if let Some(responder) = responder
                 && responder.queue.push(Arc::clone(&handover))
             {
-                Arena::default().send(Some(self.env), responder.pid, |inside| {
+                Arena::default().send(sender, responder.pid, |inside| {
                     (&responder, atoms::handover()).encode(inside.env())
                 });
             }
-            handovers.push(handover);
-        }
-        handovers
-    }
-}
-
-impl Drop for Handed<'_> {
-    /// Whoever is in here counts as answered: so it is, even if the call that has put it here fails.
-    fn drop(&mut self) {
-        let mut proxied = Proxied::default();
-        for (_home, (_responder, replies)) in &mut self.found {
-            replies.fail(Some(self.env), &mut proxied);
-        }
-        self.shard.proxy(Some(self.env), proxied);
+            Some(handover)
+        })
     }
 }

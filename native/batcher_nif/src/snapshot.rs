@@ -3,11 +3,11 @@
 use crate::atoms;
 use crate::beam::{Beam, Shard};
 use crate::committer::lane_term;
-use batcher_core::{LaneKey, Work};
+use batcher_core::{LaneKey, Usage};
 use batcher_shell::{LaneLook, SlotLook};
 use rustler::{Encoder, Env, Term};
 
-/// `[{lane, [{items, froms, weight, window_ms, age_us, work}], committer | nil}]`, `work` as three numbers,
+/// `[{lane, [{items, froms, weight, window_ms, age_us, usage}], committer | nil}]`, `usage` as three numbers,
 /// `:not_running` for a closed shard.
 pub(crate) fn lanes<'a>(env: Env<'a>, shard: &'static Shard) -> Term<'a> {
     let Some(lanes) = shard.lanes() else { return atoms::not_running().encode(env) };
@@ -28,7 +28,7 @@ fn slot_term<'a>(env: Env<'a>, lane: &LaneKey, slot: &SlotLook<Beam>) -> Option<
     }
     let (items, froms) = (contents.writes.items(env), contents.answers.froms(env));
     let weight = contents.answers.weight(lane);
-    let Work { command_items, compound_members, visits } = slot.work;
-    let work = (command_items, compound_members, visits);
-    Some((items, froms, weight, slot.window_ms, slot.age_us, work).encode(env))
+    let Usage { command_items, compound_members, visits } = slot.usage;
+    let usage = (command_items, compound_members, visits);
+    Some((items, froms, weight, slot.window_ms, slot.age_us, usage).encode(env))
 }

@@ -52,12 +52,8 @@ impl Vm for Beam {
         });
     }
 
-    fn fail(answers: &mut Answers, failure: &Failure, proxied: &mut Proxied) {
+    fn fail(answers: &mut Answers, failure: &Failure, proxied: &mut Vec<Proxied>) {
         answers.fail(failure, proxied);
-    }
-
-    fn is_empty(proxied: &Proxied) -> bool {
-        proxied.messages.is_empty()
     }
 
     fn tell_late(answers: &mut Answers, caller: Waiting) {

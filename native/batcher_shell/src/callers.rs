@@ -2,8 +2,8 @@
 //!
 //! Invariant: who stands before `next` has been answered, had given up, or stands in a handover, whose
 //! replies will be sent whatever happens; who stands behind it has not been sent anything but that it
-//! waits no more, and who is claimed can't give up. So under the lock around it a caller is told one
-//! thing: its reply, or that it has waited too long.
+//! waits no more. So under the lock around it a caller is told one thing: its reply, or that it has
+//! waited too long.
 
 use std::time::Instant;
 
@@ -15,8 +15,6 @@ pub const KEPT: usize = 1024;
 pub struct Callers<C> {
     waiting: Vec<Waiting<C>>,
     next: usize,
-    /// Those from `next` on that stand before this one are claimed.
-    claimed: usize,
 }
 
 #[derive(Debug)]
@@ -38,7 +36,7 @@ pub struct Expired<C> {
 
 impl<C> Default for Callers<C> {
     fn default() -> Self {
-        Callers { waiting: Vec::new(), next: 0, claimed: 0 }
+        Callers { waiting: Vec::new(), next: 0 }
     }
 }
 
@@ -64,26 +62,7 @@ impl<C> Callers<C> {
     pub fn pass(&mut self) -> Option<(&C, bool)> {
         let waiting = self.waiting.get(self.next)?;
         self.next += 1;
-        self.claimed = self.claimed.max(self.next);
         Some((&waiting.caller, !waiting.given_up))
-    }
-
-    /// Nobody is claimed any more: whoever had claimed callers and has not passed them is gone.
-    pub fn unclaim(&mut self) {
-        self.claimed = self.next;
-    }
-
-    /// The caller behind those that are claimed, which from now on can't give up, if `true` stands beside it: it has
-    /// not done so before.
-    pub fn claim(&mut self) -> Option<(&C, bool)> {
-        let waiting = self.waiting.get(self.claimed)?;
-        self.claimed += 1;
-        Some((&waiting.caller, !waiting.given_up))
-    }
-
-    /// How many are claimed and have not been passed.
-    pub fn claimed(&self) -> usize {
-        self.claimed - self.next
     }
 
     /// All of them in queue order, answered or not.
@@ -95,13 +74,12 @@ impl<C> Callers<C> {
     pub fn clear(&mut self) {
         self.waiting.clear();
         self.waiting.shrink_to(KEPT);
-        (self.next, self.claimed) = (0, 0);
+        self.next = 0;
     }
 
     /// The caller passed last could not be sent anything: whoever sees to the batch next, does.
     pub fn take_back(&mut self) {
         self.next = self.next.saturating_sub(1);
-        self.claimed = self.next;
     }
 }
 
@@ -109,7 +87,7 @@ impl<C: Clone> Callers<C> {
     /// Looks at `count` callers from this place on. Those who have waited until now give up.
     pub fn expire(&mut self, now: Instant, place: usize, count: usize) -> Expired<C> {
         let end = self.waiting.len().min(place.saturating_add(count));
-        let start = place.max(self.next).max(self.claimed).min(end);
+        let start = place.max(self.next).min(end);
         let mut expired = Expired { late: Vec::new(), earliest: None, next: None };
         for waiting in &mut self.waiting[start..end] {
             let Some(until) = waiting.until.filter(|_| !waiting.given_up) else { continue };

@@ -37,7 +37,7 @@ pub use failure::Failure;
 #[cfg(feature = "lock-times")]
 pub use lock_times::clock_ns;
 pub use look::{LaneLook, SlotLook};
-pub use responders::{Finished, Handover, Handovers, finish};
+pub use responders::{Handover, Handovers, finish};
 pub use shard::{Events, Happened, Shard};
 pub use take::{Info, Taken};
 pub use timer::Timer;

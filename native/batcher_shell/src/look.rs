@@ -6,7 +6,7 @@ use crate::batch::Batch;
 use crate::shard::Shard;
 use crate::sync;
 use crate::vm::Vm;
-use batcher_core::{LaneId, LaneKey, LaneView, Slot, Work};
+use batcher_core::{LaneId, LaneKey, LaneView, Slot, Usage};
 use std::time::Instant;
 
 /// A lane as it was a moment ago.
@@ -28,7 +28,7 @@ pub struct SlotLook<V: Vm> {
     /// How long ago that was, in microseconds.
     pub age_us: u64,
     /// What it is to the state machine.
-    pub work: Work,
+    pub usage: Usage,
 }
 
 /// So many lanes are looked at under one lock.
@@ -79,6 +79,6 @@ fn slot_look<V: Vm>(slot: &Slot<Batch<V>>, now: Instant) -> SlotLook<V> {
         batch: slot.contents.clone(),
         window_ms: sync::millis(slot.window),
         age_us: sync::micros(now.saturating_duration_since(slot.opened)),
-        work: slot.work,
+        usage: slot.usage,
     }
 }

@@ -12,49 +12,23 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Some replies of one batch, for callers of one scheduler.
-pub struct Handover<R> {
-    replies: Mutex<R>,
-}
+/// Some replies of one batch that have not been sent yet: for callers of one scheduler, or for a process to send.
+pub type Handover<R> = Arc<Mutex<R>>;
 
-impl<R> Handover<R> {
-    /// Replies that have not been sent yet.
-    pub fn new(replies: R) -> Self {
-        Handover { replies: Mutex::new(replies) }
-    }
-
-    /// Sends what is left: waits while another thread is at it. Only for threads that may wait.
-    pub fn send<S>(&self, send: impl FnOnce(&mut R) -> S) -> S {
-        send(&mut self.replies.lock())
-    }
-}
-
-/// How far the handovers of a batch have come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finished {
-    /// No reply is left.
-    All,
-    /// Some were left and have been sent now; there may be more.
-    Some,
-    /// A responder is sending: look again later.
-    Busy,
-}
-
-/// Sends what responders have left of a batch, one handover at a time; `send` says how many it has sent.
+/// Sends what responders have left of a batch, the oldest handover first and no more than one of them; `send` says
+/// whether it has sent anything. True: no reply is left. Otherwise to be called again, later if a responder is at it.
 pub fn finish<R>(
-    handovers: &mut Vec<Arc<Handover<R>>>,
-    send: impl Fn(&mut R) -> usize,
-) -> Finished {
-    while let Some(handover) = handovers.last() {
-        let Some(mut replies) = handover.replies.try_lock() else { return Finished::Busy };
-        let sent = send(&mut replies);
+    handovers: &mut VecDeque<Handover<R>>,
+    mut send: impl FnMut(&mut R) -> bool,
+) -> bool {
+    let mut sent = false;
+    while let Some(handover) = handovers.front().filter(|_| !sent) {
+        let Some(mut replies) = handover.try_lock() else { return false };
+        sent = send(&mut replies);
         drop(replies);
-        handovers.pop();
-        if sent > 0 {
-            return Finished::Some;
-        }
+        handovers.pop_front();
     }
-    Finished::All
+    handovers.is_empty()
 }
 
 /// Handovers that wait for one responder are so many at most: it may be kept from running.
@@ -62,7 +36,7 @@ const QUEUED: usize = 64;
 
 /// What a responder has to send.
 pub struct Handovers<R> {
-    queue: Mutex<VecDeque<Arc<Handover<R>>>>,
+    queue: Mutex<VecDeque<Handover<R>>>,
 }
 
 impl<R> Default for Handovers<R> {
@@ -78,7 +52,7 @@ impl<R> Handovers<R> {
     }
 
     /// One more. True: the responder sleeps and is to be woken.
-    pub fn push(&self, handover: Arc<Handover<R>>) -> bool {
+    pub fn push(&self, handover: Handover<R>) -> bool {
         let mut queue = self.queue.lock();
         queue.push_back(handover);
         queue.len() == 1
@@ -90,7 +64,7 @@ impl<R> Handovers<R> {
     pub fn send_first<S>(&self, send: impl FnOnce(&mut R) -> S) -> bool {
         let first = self.queue.lock().front().cloned();
         let Some(first) = first else { return false };
-        if let Some(mut replies) = first.replies.try_lock() {
+        if let Some(mut replies) = first.try_lock() {
             send(&mut replies);
         }
         let mut queue = self.queue.lock();

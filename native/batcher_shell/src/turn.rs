@@ -113,17 +113,12 @@ impl<V: Vm> Shard<V> {
     /// Tells all callers that are left of these batches of the failure. What only a process can send is left to the
     /// next committer that is free.
     fn fail(&'static self, batches: impl Iterator<Item = Batch<V>>, failure: &Failure) {
-        let mut proxied = V::Proxied::default();
+        let mut proxied = Vec::new();
         for batch in batches {
             V::fail(&mut batch.lock().answers, failure, &mut proxied);
         }
-        self.proxy(None, proxied);
-    }
-
-    /// Has a committer send replies.
-    pub fn proxy(&'static self, sender: Option<V::Env<'_>>, proxied: V::Proxied) {
-        if !V::is_empty(&proxied) {
-            self.with(sender, |state, _now| state.proxied.push(proxied));
+        if !proxied.is_empty() {
+            self.with(None, |state, _now| state.proxied.append(&mut proxied));
         }
     }
 

@@ -27,7 +27,7 @@ pub trait Vm: Sized + 'static {
     /// The process that waits for a barrier.
     type Waiter;
     /// Replies that only a process can send.
-    type Proxied: Default;
+    type Proxied;
     /// What the callers of a dead committer's batch are told.
     type Reply;
 
@@ -46,10 +46,7 @@ pub trait Vm: Sized + 'static {
 
     /// Tells all callers of a batch that are left of the failure, from the thread of a timer. Replies that only a
     /// process can send are added to `proxied`.
-    fn fail(answers: &mut Self::Answers, failure: &Failure, proxied: &mut Self::Proxied);
-
-    /// Whether there is none.
-    fn is_empty(proxied: &Self::Proxied) -> bool;
+    fn fail(answers: &mut Self::Answers, failure: &Failure, proxied: &mut Vec<Self::Proxied>);
 
     /// Tells a caller of this slot that it has waited too long, from the thread of a timer.
     fn tell_late(answers: &mut Self::Answers, caller: Self::Caller);

@@ -60,14 +60,10 @@ impl Vm for Failing {
         fail_if("notify");
     }
 
-    fn fail(answers: &mut Callers<Caller>, _failure: &Failure, _proxied: &mut ()) {
+    fn fail(answers: &mut Callers<Caller>, _failure: &Failure, _proxied: &mut Vec<()>) {
         while let Some((caller, true)) = answers.pass() {
             caller.fetch_add(1, Relaxed);
         }
-    }
-
-    fn is_empty(_proxied: &()) -> bool {
-        true
     }
 
     fn tell_late(_answers: &mut Callers<Caller>, caller: Caller) {

@@ -1,29 +1,39 @@
 //! What loom can't show, since its `try_lock` waits.
 #![cfg(not(loom))]
 
-use batcher_shell::{Finished, Handover, finish};
+use batcher_shell::{Handover, finish, sync::Mutex};
 use std::sync::Arc;
 
-fn drain(replies: &mut Vec<&'static str>) -> usize {
-    replies.drain(..).count()
+/// Notes what is sent.
+fn send_to<'a>(sent: &'a mut Vec<&'static str>) -> impl FnMut(&mut Vec<&'static str>) -> bool + 'a {
+    |replies| {
+        sent.extend(&*replies);
+        replies.drain(..).count() > 0
+    }
+}
+
+fn handover(replies: &[&'static str]) -> Handover<Vec<&'static str>> {
+    Arc::new(Mutex::new(replies.to_vec()))
 }
 
 #[test]
 fn a_batch_is_not_finished_while_a_responder_is_at_it() {
-    let handover = Arc::new(Handover::new(vec!["reply"]));
-    let mut handovers = vec![Arc::clone(&handover)];
-    handover.send(|replies| {
-        assert_eq!(finish(&mut handovers, drain), Finished::Busy);
-        assert_eq!(drain(replies), 1);
-    });
-    assert_eq!(finish(&mut handovers, drain), Finished::All);
+    let (shared, mut sent) = (handover(&["reply"]), Vec::new());
+    let mut handovers = [Arc::clone(&shared)].into();
+    let mut replies = shared.lock();
+    assert!(!finish(&mut handovers, send_to(&mut sent)));
+    assert_eq!(std::mem::take(&mut *replies), ["reply"]);
+    drop(replies);
+    assert!(finish(&mut handovers, send_to(&mut sent)));
+    assert!(sent.is_empty());
 }
 
 #[test]
-fn what_responders_have_left_is_sent_handover_by_handover() {
-    let handovers = [vec!["a"], vec![], vec!["b", "c"]];
-    let mut handovers = handovers.map(|replies| Arc::new(Handover::new(replies))).to_vec();
-    assert_eq!(finish(&mut handovers, drain), Finished::Some);
-    assert_eq!(finish(&mut handovers, drain), Finished::Some);
-    assert_eq!(finish(&mut handovers, drain), Finished::All);
+fn what_responders_have_left_is_sent_in_order_handover_by_handover() {
+    let mut handovers = [handover(&["a"]), handover(&[]), handover(&["b", "c"])].into();
+    let mut sent = Vec::new();
+    assert!(!finish(&mut handovers, send_to(&mut sent)));
+    assert_eq!(sent, ["a"]);
+    assert!(finish(&mut handovers, send_to(&mut sent)));
+    assert_eq!(sent, ["a", "b", "c"]);
 }

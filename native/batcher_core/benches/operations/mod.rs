@@ -3,7 +3,7 @@
 //! Invariant: every operation finds each lane as its `before` says and leaves it at rest by its `after`, so
 //! that any number of rounds cost the same; no clock is read, times are made up.
 
-use batcher_core::{Config, Engine, Group, LaneId, LaneRef, Work};
+use batcher_core::{Config, Engine, Group, LaneId, LaneRef, Usage};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -14,9 +14,9 @@ pub(crate) const LANES: [usize; 2] = [1, 10_000];
 const LEAST: usize = 64;
 
 const WINDOW: Duration = Duration::from_millis(1);
-const NOT_MEASURED: Work = Work { command_items: 0, compound_members: 0, visits: 0 };
+const NOT_MEASURED: Usage = Usage { command_items: 0, compound_members: 0, visits: 0 };
 const SMALL: Group =
-    Group { weight: 1, bytes: 100, writer: 1, work: NOT_MEASURED, waits: true, apart: false };
+    Group { weight: 1, bytes: 100, writer: 1, usage: NOT_MEASURED, waits: true, apart: false };
 /// Shares no factor with the numbers of lanes: steps through them in no order that a cache likes.
 const STRIDE: usize = 7_919;
 /// Longer than a window or the time that a lane lingers.

@@ -7,7 +7,7 @@
 mod leave;
 mod slot;
 
-use batcher_core::{Config, Group, Overflow, Pacing, Reason, Refused, Work};
+use batcher_core::{Config, Group, Overflow, Pacing, Reason, Refused, Usage};
 pub(crate) use slot::{Place, Slot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -196,13 +196,13 @@ impl Naive {
 
     /// Why these groups can't be in one commit, however few there are.
     fn above_budgets(&self, groups: &[Group]) -> Option<Refused> {
-        let Work { command_items, compound_members, visits } = self.config.budgets?;
+        let Usage { command_items, compound_members, visits } = self.config.budgets?;
         let sum =
-            |part: fn(&Work) -> u64| groups.iter().map(|group| part(&group.work)).sum::<u64>();
+            |part: fn(&Usage) -> u64| groups.iter().map(|group| part(&group.usage)).sum::<u64>();
         let checks = [
-            (sum(|work| work.command_items) > command_items, Refused::CommandBudget),
-            (sum(|work| work.compound_members) > compound_members, Refused::CompoundBudget),
-            (sum(|work| work.visits) > visits, Refused::CommandBudget),
+            (sum(|usage| usage.command_items) > command_items, Refused::CommandBudget),
+            (sum(|usage| usage.compound_members) > compound_members, Refused::CompoundBudget),
+            (sum(|usage| usage.visits) > visits, Refused::CommandBudget),
         ];
         checks.into_iter().find(|&(above, _)| above).map(|(_, refused)| refused)
     }

@@ -6,7 +6,7 @@
 #![allow(dead_code)]
 
 use crate::common::{ms, namespace};
-use batcher_core::{CommitScope, Config, LaneKey, Overflow, Pacing, Work};
+use batcher_core::{CommitScope, Config, LaneKey, Overflow, Pacing, Usage};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
@@ -39,7 +39,7 @@ pub(crate) enum Op {
         bytes: u64,
         window_ms: u64,
         writer: u64,
-        work: Work,
+        usage: Usage,
         waits: bool,
         apart: bool,
     },
@@ -67,14 +67,14 @@ pub(crate) enum Op {
 pub(crate) fn op() -> impl Strategy<Value = Op> {
     let weight = prop_oneof![1 => Just(0), 8 => 1..5_u64, 1 => 5..30_u64];
     let window_ms = prop_oneof![2 => Just(0), 5 => 1..8_u64, 2 => 8..60_u64];
-    let work = (0..3_u64, 0..3_u64, 0..6_u64);
+    let usage = (0..3_u64, 0..3_u64, 0..6_u64);
     let flags = (prop::bool::weighted(0.8), prop::bool::weighted(0.1));
-    let offer = (0..LANES, weight, 0..20_u64, window_ms, 0..6_u64, work, flags);
+    let offer = (0..LANES, weight, 0..20_u64, window_ms, 0..6_u64, usage, flags);
     prop_oneof![
-        40 => offer.prop_map(|(lane, weight, bytes, window_ms, writer, work, (waits, apart))| {
-            let (command_items, compound_members, visits) = work;
-            let work = Work { command_items, compound_members, visits };
-            Op::Offer { lane, weight, bytes, window_ms, writer, work, waits, apart }
+        40 => offer.prop_map(|(lane, weight, bytes, window_ms, writer, usage, (waits, apart))| {
+            let (command_items, compound_members, visits) = usage;
+            let usage = Usage { command_items, compound_members, visits };
+            Op::Offer { lane, weight, bytes, window_ms, writer, usage, waits, apart }
         }),
         10 => (0..LANES).prop_map(Op::Answering),
         12 => (0..12_u64).prop_map(Op::Advance),
@@ -104,7 +104,7 @@ pub(crate) fn configs(
     let overflow = || prop_oneof![2 => Just(Overflow::Queue), 1 => Just(Overflow::Refuse)];
     let budgets = (1..8_u64, 1..8_u64, 1..16_u64);
     let budgets =
-        prop::option::of(budgets.prop_map(|(command_items, compound_members, visits)| Work {
+        prop::option::of(budgets.prop_map(|(command_items, compound_members, visits)| Usage {
             command_items,
             compound_members,
             visits,

@@ -3,7 +3,7 @@
 //! Invariant: a line is carried out only if every word of it was understood.
 
 use crate::common::{Driver, Event, Write, namespace, tickets};
-use batcher_core::{CommitScope, Config, Group, LaneKey, Overflow, Pacing, Phase, Refused, Work};
+use batcher_core::{CommitScope, Config, Group, LaneKey, Overflow, Pacing, Phase, Refused, Usage};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -151,7 +151,7 @@ impl Run {
                 "pacing" => self.config.pacing = pacing(value)?,
                 "commit_scope" => self.config.commit_scope = commit_scope(value)?,
                 "overflow" => self.config.overflow = overflow(value)?,
-                "budgets" => self.config.budgets = Some(work(value)?),
+                "budgets" => self.config.budgets = Some(usage(value)?),
                 _ => return Err(format!("unknown setting {key:?}")),
             }
         }
@@ -165,11 +165,11 @@ fn offer(driver: &mut Driver, mut values: Values<'_>) -> Result<String, String> 
     let weight = values.take_or("n", 1, number)?;
     let bytes = values.take_or("bytes", 1, number)?;
     let writer = values.take_or("by", 0, number)?;
-    let work = values.take_or("work", Work::default(), work)?;
+    let usage = values.take_or("usage", Usage::default(), usage)?;
     let waits = values.take_or("waits", true, flag)?;
     let apart = values.take_or("apart", false, flag)?;
     values.none_left()?;
-    let group = Group { weight, bytes, writer, work, waits, apart };
+    let group = Group { weight, bytes, writer, usage, waits, apart };
     let offered = driver.offer(name.borrow(), group, window);
     Ok(match offered {
         Ok(ticket) => format!("ticket {ticket}"),
@@ -275,13 +275,13 @@ fn overflow(text: &str) -> Result<Overflow, String> {
 }
 
 /// Command items, compound members, visits: `3/0/6`.
-fn work(text: &str) -> Result<Work, String> {
+fn usage(text: &str) -> Result<Usage, String> {
     let numbers = text.split('/').map(number).collect::<Result<Vec<u64>, String>>()?;
     match numbers[..] {
         [command_items, compound_members, visits] => {
-            Ok(Work { command_items, compound_members, visits })
+            Ok(Usage { command_items, compound_members, visits })
         }
-        _ => Err(format!("{text:?} is no work: expected items/members/visits")),
+        _ => Err(format!("{text:?} is no usage: expected items/members/visits")),
     }
 }
 

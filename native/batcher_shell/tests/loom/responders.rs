@@ -2,7 +2,7 @@
 
 use crate::model;
 use crate::vm::Caller;
-use batcher_shell::{Finished, Handover, Handovers, finish};
+use batcher_shell::{Handover, Handovers, finish, sync::Mutex};
 use loom::thread::{spawn, yield_now};
 use std::sync::Arc;
 
@@ -15,14 +15,14 @@ fn a_handed_over_reply_is_sent_once_before_the_batch_ends() {
     model(|_shard| {
         let callers = [Caller::new(), Caller::new()];
         let queue = Arc::new(Handovers::default());
-        let handover = Arc::new(Handover::new(callers.to_vec()));
+        let handover = Arc::new(Mutex::new(callers.to_vec()));
         assert!(queue.push(Arc::clone(&handover)));
         let responder = {
             let queue = Arc::clone(&queue);
             spawn(move || assert!(!queue.send_first(send)))
         };
-        let mut handovers = vec![handover];
-        while finish(&mut handovers, send) != Finished::All {
+        let mut handovers = [handover].into();
+        while !finish(&mut handovers, send) {
             yield_now();
         }
         assert!(callers.iter().all(|caller| caller.replies() == 1));
@@ -51,17 +51,15 @@ fn a_responder_sleeps_through_no_handover() {
     });
 }
 
-fn handover(caller: &Arc<Caller>) -> Arc<Handover<Replies>> {
-    Arc::new(Handover::new(vec![Arc::clone(caller)]))
+fn handover(caller: &Arc<Caller>) -> Handover<Replies> {
+    Arc::new(Mutex::new(vec![Arc::clone(caller)]))
 }
 
-fn send(replies: &mut Replies) -> usize {
-    replies
-        .drain(..)
-        .map(|caller| {
-            // Others may come while this one is at it.
-            yield_now();
-            caller.reply();
-        })
-        .count()
+fn send(replies: &mut Replies) -> bool {
+    let sent = replies.drain(..).map(|caller| {
+        // Others may come while this one is at it.
+        yield_now();
+        caller.reply();
+    });
+    sent.count() > 0
 }

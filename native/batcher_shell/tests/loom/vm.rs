@@ -177,7 +177,7 @@ impl Crew {
                     self.answer(&work);
                     done = Some(work);
                 }
-                Taken::Send(callers) => callers.iter().for_each(|caller| caller.reply()),
+                Taken::Send(caller) => caller.reply(),
                 Taken::Rest | Taken::Leave => return committed,
             }
         }
@@ -223,7 +223,7 @@ impl Vm for Model {
     type Caller = Arc<Caller>;
     type Answers = Callers;
     type Waiter = ();
-    type Proxied = Vec<Arc<Caller>>;
+    type Proxied = Arc<Caller>;
     type Reply = ();
 
     fn may_be_exiting(_sender: ()) -> bool {
@@ -241,10 +241,6 @@ impl Vm for Model {
 
     fn fail(answers: &mut Callers, _failure: &Failure, proxied: &mut Vec<Arc<Caller>>) {
         proxied.extend(answer(answers));
-    }
-
-    fn is_empty(proxied: &Vec<Arc<Caller>>) -> bool {
-        proxied.is_empty()
     }
 
     fn tell_late(_answers: &mut Callers, caller: Arc<Caller>) {
