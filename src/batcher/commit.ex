@@ -52,6 +52,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
     if Settings.exports?(backend, :__commit_single_batch_direct__, 2), do: backend
   end
 
+  @doc "The same, if that module is loaded: what the start of a batcher has seen to."
+  @spec loaded_single_backend() :: module | nil
+  def loaded_single_backend do
+    backend = Settings.backend()
+    if function_exported?(backend, :__commit_single_batch_direct__, 2), do: backend
+  end
+
   @doc "The commit function of a hot lane (7.3)."
   @spec function(:batch | :put_batch | :delete_batch) :: function_name
   def function(:batch), do: :__commit_batch_direct__

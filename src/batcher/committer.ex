@@ -13,6 +13,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   # What it takes, unless that is a small batch, sent by the library in its name:
   #
   #   * `{committer, :part, entries, bytes}`: entries of the batch that follows, and what they take
+  #   * `{{committer, :with, lane, function}, entries, info}`: a batch that is committed with the one that follows
   #   * `{{committer, :commit, lane, function}, entries, info}`: the batch; for `info` see `Telemetry`
   #   * `{committer, :answer, reply}`: the batch of a committer that has died; its callers get this
   #   * `{committer, :deliver, [{to, message}]}`: replies that only a process can send
@@ -20,13 +21,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   # And from its own timer `{committer, :look}`, to see whether it rests.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{
-    Commit,
-    Count,
     From,
     Library,
     Name,
     Native,
-    Settings,
+    Outcome,
+    Proposal,
     Telemetry
   }
 
@@ -35,8 +35,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   @resting 2
   # Of entries that were received: a time slice for half a megabyte.
   @bytes_per_reduction 128
-  # A batch of so many items is put together at a stretch, and so are its replies counted: a third of a millisecond.
-  @short 10_000
   # For batches of so many bytes there is room, in words: for twice what they take, but not for the bytes of large
   # binaries, which lie elsewhere, and for the largest batches no more than that.
   @large 65_536
@@ -48,7 +46,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   @patience 16
   @most_patience_us 200
 
-  defstruct [:shard, :ref, :telemetry?, :single_backend, parts: [], looks?: false, worked?: false]
+  defstruct [
+    :shard,
+    :ref,
+    :telemetry?,
+    :single_backend,
+    # Of the batch that is being received, and the batches before it that are of the same commit, the last one first.
+    parts: [],
+    batches: [],
+    looks?: false,
+    worked?: false
+  ]
 
   @doc """
   Starts a committer, linked to the calling owner. `single_backend`: see `Commit.single_backend/0`.
@@ -90,9 +98,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   @doc false
   def loop(%__MODULE__{ref: ref} = state, wait \\ :infinity) do
     receive do
+      {{^ref, :with, lane, function}, entries, info} ->
+        batch = batch(state, {lane, function, entries, info})
+        __MODULE__.loop(%{state | parts: [], batches: [batch | state.batches]})
+
       {{^ref, :commit, lane, function}, entries, info} ->
-        commit(state, lane, function, entries(state, lane, entries, info), info)
-        take(worked(cleaned(state, info)))
+        batches = [batch(state, {lane, function, entries, info}) | state.batches]
+        commit(state, :lists.reverse(batches))
+        take(worked(cleaned(state, batches)))
 
       {^ref, :part, entries, bytes} ->
         # The VM walks through all binaries of a message when it is received.
@@ -133,8 +146,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
   defp taken(%{ref: ref} = state, taken) do
     case taken do
-      {:commit, lane, function, entries, info} ->
-        commit(state, lane, function, entries(state, lane, entries, info), info)
+      {:commit, small} ->
+        commit(state, Enum.map(small, &batch(state, &1)))
         # Messages first: of one that never rests there would be more and more.
         __MODULE__.loop(worked(state), 0)
 
@@ -160,49 +173,45 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
   # The VM collects garbage when a message takes more than is free of the heap, which is in the midst of its batch:
   # then all of that is copied. So there is room, and garbage is collected when nothing of the batch is left.
-  defp cleaned(state, {{replies, _weight, _groups, bytes}, _, _, _}) when bytes >= @large do
-    state = without_parts(state)
+  defp cleaned(state, batches) do
+    {replies, bytes} =
+      Enum.reduce(batches, {0, 0}, fn {_, _, {{more, _, _, size}, _, _, _}}, {replies, bytes} ->
+        {replies + more, bytes + size}
+      end)
+
+    state = without_batches(state)
+    if bytes >= @large, do: collect(replies, bytes)
+    state
+  end
+
+  defp collect(replies, bytes) do
     room = min(trunc(@room_per_byte * bytes), @room_per_reply * replies)
     usual = Process.flag(:min_heap_size, min(room, @most_room))
     :erlang.garbage_collect(self(), type: :minor)
     # What is there stays until the heap is collected as a whole, as when this process rests.
     Process.flag(:min_heap_size, usual)
-    state
   end
 
-  defp cleaned(state, _info), do: without_parts(state)
+  defp without_batches(%{parts: [], batches: []} = state), do: state
+  defp without_batches(state), do: %{state | parts: [], batches: []}
 
-  defp without_parts(%{parts: []} = state), do: state
-  defp without_parts(state), do: %{state | parts: []}
+  # What a lane brings to its commit: its name, the function that fits it, its lists, and what is told of it.
+  defp batch(%{parts: parts}, {lane, function, entries, info}),
+    do: {lane, {function, lists(lane, :lists.reverse(parts, [entries]))}, info}
 
   # A namespace lane comes as entries, a hot one as the callers' lists.
-  defp entries(%{parts: []}, lane, entries, _info) when is_binary(lane), do: entries
+  defp lists(lane, parts) when is_binary(lane), do: parts
+  defp lists(_lane, [groups]), do: groups
+  defp lists(_lane, parts), do: :lists.append(parts)
 
-  defp entries(%{parts: parts}, lane, entries, {{_replies, weight, groups, _bytes}, _, _, _}) do
-    count = max(weight, groups)
-    entries = concat(:lists.reverse(parts, [entries]), count)
-    if is_binary(lane), do: entries, else: concat(entries, count)
-  end
-
-  # Lists of `count` items together. What `++` copies, or `:lists.reverse/2` turns, before it yields
-  # takes 10 ms.
-  defp concat([list], _count), do: list
-  defp concat(lists, count) when count <= @short, do: :lists.append(lists)
-  defp concat(lists, _count), do: prepend(lists, [])
-
-  defp prepend([list], reversed), do: reverse(reversed, list)
-  defp prepend([list | lists], reversed), do: prepend(lists, reverse(list, reversed))
-
-  defp reverse([item | rest], reversed), do: reverse(rest, [item | reversed])
-  defp reverse([], reversed), do: reversed
-
-  # The order of effects: contract 8.
-  defp commit(state, lane, function, list, {{expected, _, groups, _}, _, _, reason} = info) do
+  # The order of effects: contract 8. `batches`: of the lanes that are committed together, mostly one.
+  defp commit(state, batches) do
     started = System.monotonic_time(:microsecond)
-    {function, writes} = call(state, lane, function, list)
-    result = run(state.shard, function, writes)
+    {expected, items, groups} = counts(batches)
+    proposal = Proposal.of(Enum.map(batches, &elem(&1, 1)), items)
+    outcome = Outcome.of(state.shard, single(state, batches, proposal), expected)
     commit_us = System.monotonic_time(:microsecond) - started
-    {how, reply, outcome} = verdict(function, result, expected)
+    {how, reply, result} = outcome
     awaited = if commit_us >= @long_commit_us, do: callers_to_await(state.ref, groups)
     answered = answer(state.ref, how, reply)
 
@@ -210,14 +219,40 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     # again need not: its lane lingers (5.4).
     cond do
       answered == :handed_over -> finish(state.ref)
-      groups == 1 and reason == :commit -> :ok
+      groups == 1 and lingers?(batches) -> :ok
       true -> :erlang.yield()
     end
 
-    if state.telemetry?, do: Telemetry.emit(state.shard, lane, info, commit_us, outcome)
+    if state.telemetry?, do: emit(state.shard, batches, commit_us, result)
 
     if awaited,
       do: gather(state.ref, awaited, System.monotonic_time(:microsecond) + patience(commit_us))
+  end
+
+  # Replies, items and calls.
+  defp counts([{_lane, _part, {{replies, weight, groups, _bytes}, _, _, _}}]),
+    do: {replies, max(weight, groups), groups}
+
+  defp counts(batches) do
+    Enum.reduce(batches, {0, 0, 0}, fn batch, {replies, items, groups} ->
+      {more_replies, more_items, more_groups} = counts([batch])
+      {replies + more_replies, items + more_items, groups + more_groups}
+    end)
+  end
+
+  defp single(state, [{lane, _part, _info}], proposal),
+    do: Proposal.single(proposal, lane, state.single_backend)
+
+  defp single(_state, _batches, proposal), do: proposal
+
+  defp lingers?([{_lane, _part, {_counts, _window_ms, _wait_us, reason}} | _]),
+    do: reason == :commit
+
+  defp emit(shard, batches, commit_us, result) do
+    commit = if match?([_, _ | _], batches), do: %{commit: make_ref(), lanes: length(batches)}
+
+    for {lane, _part, info} <- batches,
+        do: Telemetry.emit(shard, lane, info, commit_us, result, commit || %{})
   end
 
   # After a long commit the callers just answered get a moment more: on a scheduler that has to wake first,
@@ -239,68 +274,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   defp gathered(ref), do: Library.call(fn -> Native.gathered(ref) end)
 
   defp patience(commit_us), do: min(div(commit_us, @patience), @most_patience_us)
-
-  # 16.2, if no other backend has been configured since.
-  defp call(%{single_backend: backend}, :batch, function, [command]) when backend != nil do
-    if backend == Settings.backend(),
-      do: {:__commit_single_batch_direct__, command},
-      else: {function, [command]}
-  end
-
-  defp call(_state, _lane, function, list), do: {function, list}
-
-  # 9.4
-  defp run(shard, function, writes) do
-    Commit.run(shard, function, writes)
-  catch
-    :exit, reason -> {:error, {:backend_exit, reason}}
-    kind, reason -> {:error, {:backend_error, kind, reason}}
-  end
-
-  # How the callers are answered, with what, and what telemetry is told.
-  defp verdict(:__commit_single_batch_direct__, result, expected) when expected != 1,
-    do: unfold(result, expected)
-
-  defp verdict(_function, result, expected), do: verdict(result, expected)
-
-  # The backend may have put all replies of a command that counts other than 1 into its one result. Such a command
-  # has the batch to itself, so that any other result is a result of this command.
-  defp unfold(result, expected) do
-    replies =
-      case result do
-        {:ok, [{:ok, replies}]} when is_list(replies) -> replies
-        {:ok, [replies]} when is_list(replies) -> replies
-        {:ok, replies} when is_list(replies) -> replies
-        _other -> nil
-      end
-
-    if is_list(replies) and count(replies, expected) == expected,
-      do: {:slices, replies, result},
-      else: {:each, result, result}
-  end
-
-  # 9.1 to 9.3
-  defp verdict({:ok, list} = result, expected) when is_list(list) do
-    case count(list, expected) do
-      ^expected ->
-        {:slices, list, result}
-
-      :improper ->
-        {:each, result, :other}
-
-      actual ->
-        mismatch = {:error, {:batch_result_mismatch, expected, actual}}
-        {:each, mismatch, mismatch}
-    end
-  end
-
-  defp verdict(result, _expected), do: {:each, result, result}
-
-  # Mostly the backend has given as many replies as it should.
-  defp count(list, expected) when expected <= @short,
-    do: if(Count.exactly?(list, expected), do: expected, else: Count.items(list))
-
-  defp count(list, _expected), do: Count.items(list)
 
   defp answer(ref, how, reply),
     do: answered(ref, how, Library.call(fn -> Native.answer(ref, how, reply) end))

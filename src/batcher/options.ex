@@ -8,6 +8,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
 
   @max_ms Ferricstore.Raft.WARaftBackend.Batcher.Settings.max_window_ms()
   @no_limit 0xFFFF_FFFF_FFFF_FFFF
+  @max_in_flight %{lane: 128, shard: 1}
 
   @table [
     namespace_batch_max: [
@@ -23,11 +24,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
       doc: "the same for the generic, the put and the delete lane, in items"
     ],
     max_in_flight: [
-      type: :positive,
-      default: 128,
+      type: {:or_nil, :positive},
+      default: nil,
       doc:
-        "most lanes of the shard whose commits are in flight at once; the others wait in the order in which they " <>
-          "became due. Each has a process of its own"
+        "most commits of the shard in flight at once, each by a process of its own; what else is due waits, in the " <>
+          "order in which it became so. Without this option: 128 with `commit_scope: :lane`, 1 with `:shard`"
     ],
     hot_batch_window_ms: [
       type: :window,
@@ -37,11 +38,21 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
           "of the application environment. `<= 0` commits directly in the caller"
     ],
     pacing: [
-      type: {:one_of, [:commit, :window]},
+      type: {:one_of, [:commit, :window, :auto]},
       default: :commit,
       doc:
-        "when the writes that gathered behind a commit leave: `:commit`, as soon as it ends (lowest " <>
-          "latency); `:window`, when their own window has passed (fewer commits)"
+        "when writes that have gathered leave: `:commit`, as soon as the commit before them ends, or their window " <>
+          "does; `:window`, when their own window has passed (fewer commits); `:auto`, as soon as it is not worth " <>
+          "while to wait for more, which is learned: the window is the longest that they wait, and a write that is " <>
+          "alone is committed by its own process"
+    ],
+    commit_scope: [
+      type: {:one_of, [:lane, :shard]},
+      default: :lane,
+      doc:
+        "what one commit takes: `:lane`, what is due of one lane; `:shard`, what is due of all lanes of the shard, " <>
+          "at most `:hot_batch_max` items. Where a commit costs the same for one lane and for all, as in a Raft " <>
+          "group, that is less work; a result of a whole batch, such as an error, is that of all lanes in it"
     ],
     overflow: [
       type: {:one_of, [:queue, :refuse]},
@@ -120,9 +131,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
 
     {
       {limit(options.namespace_batch_max), limit(options.hot_batch_max),
-       min(options.max_in_flight, @no_limit)},
+       min(options.max_in_flight || @max_in_flight[options.commit_scope], @no_limit)},
       options.hot_batch_window_ms && max(options.hot_batch_window_ms, 0),
-      {options.pacing == :window, overflow == :refuse},
+      {options.pacing, options.commit_scope, overflow},
       {min(options.max_queue_items, @no_limit), min(options.max_queue_bytes, @no_limit)},
       options.adoption_timeout,
       budgets
@@ -140,6 +151,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
   defp valid?(:window, window_ms), do: is_integer(window_ms) and window_ms <= @max_ms
   defp valid?(:any, _value), do: true
   defp valid?({:one_of, values}, value), do: value in values
+  defp valid?({:or_nil, type}, value), do: value == nil or valid?(type, value)
   defp valid?(:positive, number), do: is_integer(number) and number > 0
   defp valid?(:milliseconds, ms), do: is_integer(ms) and ms >= 0 and ms <= @max_ms
 

@@ -8,19 +8,27 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Telemetry do
   @spec available?() :: boolean
   def available?, do: Code.ensure_loaded?(:telemetry)
 
+  @doc "The same, if that module is loaded: what the start of a batcher has seen to."
+  @spec loaded?() :: boolean
+  def loaded?, do: function_exported?(:telemetry, :execute, 3)
+
   @typedoc "`{{replies, weight, groups, bytes}, window_ms, wait_us, reason}`, from the library."
   @type info ::
           {{non_neg_integer, non_neg_integer, non_neg_integer, non_neg_integer}, non_neg_integer,
            non_neg_integer, atom}
 
-  @doc "Emits the events of a commit that took `commit_us`."
-  @spec emit(integer, binary | atom, info, non_neg_integer, term) :: :ok
+  @doc """
+  Emits the events of a lane whose commit took `commit_us`. `commit`: what the metadata say of it, if it was that of
+  several lanes.
+  """
+  @spec emit(integer, binary | atom, info, non_neg_integer, term, map) :: :ok
   def emit(
         shard,
         lane,
         {{_replies, weight, groups, bytes}, window_ms, wait_us, reason},
         commit_us,
-        result
+        result,
+        commit \\ %{}
       ) do
     measurements = %{
       batch_size: weight,
@@ -32,7 +40,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Telemetry do
     }
 
     {result, status} = outcome(result)
-    metadata = %{shard_index: shard, window_ms: window_ms, result: result, reason: reason}
+
+    metadata =
+      Map.merge(commit, %{
+        shard_index: shard,
+        window_ms: window_ms,
+        result: result,
+        reason: reason
+      })
 
     if is_binary(lane) do
       execute(
@@ -51,7 +66,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Telemetry do
     execute(
       [:ferricstore, :batcher, :quorum_submit],
       Map.merge(measurements, %{caller_count: groups, command_bytes: bytes}),
-      %{backend: :waraft, shard_index: shard, kind: :batch, status: status, reason: reason}
+      Map.merge(commit, %{
+        backend: :waraft,
+        shard_index: shard,
+        kind: :batch,
+        status: status,
+        reason: reason
+      })
     )
   end
 

@@ -5,7 +5,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write do
   # Invariant: a call that has ended will get no message any more, whether it was answered, waited too
   # long or gave up.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Budgets, Count, From, Native, Settings}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Alone, Budgets, Count, From, Native, Settings}
 
   @typedoc """
   `:invalid_batch_command_list`, `:shutting_down`, `:batcher_overloaded`, or what budgets and the host's
@@ -38,6 +38,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write do
           {^tag} -> :timeout
         end
 
+      {:alone, ticket} ->
+        {:reply, Alone.commit(shard, lane, item, count, window_ms, ticket)}
+
       refused ->
         refused
     end
@@ -68,6 +71,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write do
   defp offer_large(shard, lane, item, count, window_ms, from, wait_ms, usage),
     do: offered(Native.offer_large(shard, lane, item, count, window_ms, from, wait_ms, usage))
 
+  defp offered({:alone, _ticket} = alone), do: alone
   defp offered(accepted) when accepted in [:queued, :not_running], do: accepted
   defp offered(reason), do: {:error, reason}
 

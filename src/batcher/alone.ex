@@ -1,0 +1,48 @@
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
+  @moduledoc false
+  # A write that is alone: committed by its own process, as a direct commit would be (contract 5.6).
+  #
+  # Invariant: its lane is in flight from the offer until the ticket is given back, or until this process is no more,
+  # which the library learns from the ticket as well.
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Commit, Native, Outcome, Proposal, Telemetry}
+
+  @doc """
+  Commits what the library has left to the calling process, and returns the reply to it. `item`: a command for a
+  namespace lane, a list for a hot one.
+  """
+  @spec commit(integer, Native.lane(), term, non_neg_integer, non_neg_integer, reference) :: term
+  def commit(shard, lane, item, count, window_ms, ticket) do
+    telemetry? = Telemetry.loaded?()
+    started = if telemetry?, do: System.monotonic_time(:microsecond)
+    {how, reply, outcome} = Outcome.of(shard, proposal(lane, item), count)
+    bytes = Native.give_back(ticket)
+
+    if telemetry? do
+      commit_us = System.monotonic_time(:microsecond) - started
+      weight = if is_binary(lane), do: 1, else: count
+      info = {{count, weight, 1, bytes}, window_ms, 0, :alone}
+      Telemetry.emit(shard, lane, info, commit_us, outcome)
+    end
+
+    answer(how, lane, count, reply)
+  end
+
+  # 7.2
+  defp proposal(lane, {:put, key, value, at})
+       when is_binary(lane) and is_binary(key) and is_binary(value) and is_integer(at),
+       do: {:__commit_put_batch_direct__, [{key, value, at}]}
+
+  defp proposal(lane, {:delete, key}) when is_binary(lane) and is_binary(key),
+    do: {:__commit_delete_batch_direct__, [key]}
+
+  defp proposal(lane, command) when is_binary(lane), do: {:__commit_batch_direct__, [command]}
+
+  defp proposal(lane, list),
+    do: Proposal.single({Commit.function(lane), list}, lane, Commit.loaded_single_backend())
+
+  # 9.1
+  defp answer(:each, _lane, _count, reply), do: reply
+  defp answer(:slices, lane, 1, [reply]) when is_binary(lane), do: reply
+  defp answer(:slices, _lane, _count, replies), do: {:ok, replies}
+end
