@@ -37,12 +37,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Machine do
 
   @doc "Where the processor time stands, the machine's and the VM's: for `disturbance/1`."
   @spec mark() :: {map | nil, non_neg_integer, integer}
-  def mark do
-    cpu = Cpu.open()
-    own = Cpu.read(cpu)
-    Cpu.close(cpu)
-    {machine(), own, System.monotonic_time(:nanosecond)}
-  end
+  def mark, do: {machine(), Cpu.read(), System.monotonic_time(:nanosecond)}
 
   @doc """
   What else ran on the machine since a mark, in percent of one core: other processes, and what the host of a virtual

@@ -57,16 +57,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Depth do
       Process.flag(:priority, :normal)
       fill_and_drain(server, min(depth, 1_000))
       before = Cpu.resident_bytes()
-      cpu = Cpu.open()
-      started = Cpu.read(cpu)
+      started = Cpu.read()
       rounds = for _ <- 1..count, do: fill_and_drain(server, depth)
 
       taken = %{
-        cpu_ns: (Cpu.read(cpu) - started) / count,
+        cpu_ns: (Cpu.read() - started) / count,
         resident: (rounds |> Enum.map(& &1.resident) |> Enum.max()) - before
       }
 
-      Cpu.close(cpu)
       stop(server)
       {rounds, taken}
     end)
