@@ -18,11 +18,21 @@ from matplotlib.ticker import FuncFormatter  # noqa: E402
 
 PEERS = {
     "batcher": ("batcher", "#d62728", "o"),
+    "auto": ("batcher, auto", "#e377c2", "*"),
     "genserver": ("GenServer batcher", "#1f77b4", "s"),
     "gbs": ("gen_batch_server", "#2ca02c", "^"),
     "floor": ("floor", "#7f7f7f", "x"),
     "direct": ("direct", "#9467bd", "d"),
 }
+# The columns of the open loop: the batcher once for each window.
+COLUMNS = {
+    "auto": PEERS["auto"],
+    "direct": PEERS["direct"],
+    "batcher_0ms": ("batcher, no window", "#ff9896", "v"),
+    "batcher_1ms": ("batcher, window of 1 ms", "#d62728", "o"),
+    "batcher_5ms": ("batcher, window of 5 ms", "#8c564b", "s"),
+}
+LOGS = {"log_200us": "commits of 0.2 ms", "log_1ms": "commits of 1 ms", "log_5ms": "commits of 5 ms"}
 BACKENDS = {"null": "no-op backend", "slow": "commit of 1 ms", "ra": "Ra on disk"}
 
 
@@ -102,6 +112,49 @@ def latency(lines, folder):
         save(figure, folder, f"latency-{callers}")
 
 
+def open_loop(lines, folder):
+    for backend, text in {"ra": BACKENDS["ra"], **LOGS}.items():
+        rows = sorted(pick(lines, "open", backend=backend), key=lambda row: int(row["load"]))
+        if not rows:
+            continue
+        figure, panels = plt.subplots(1, 3, figsize=(13, 4.6), sharey=True)
+        for axes, (key, share) in zip(panels, [("p50_us", "50 %"), ("p99_us", "99 %"), ("p999_us", "99.9 %")]):
+            for peer, (name, color, marker) in COLUMNS.items():
+                points = [(int(row["load"]), float(row[key])) for row in rows if row["peer"] == peer and key in row]
+                if points:
+                    axes.plot(*zip(*points), label=name, color=color, marker=marker)
+            axes.set(yscale="log", xlabel="rate in percent of what saturates direct", title=f"{share} of the writes")
+            axes.minorticks_off()
+            plain(axes.yaxis)
+        panels[0].set_ylabel("latency in us")
+        panels[0].legend()
+        figure.suptitle(f"Latency in an open loop, Poisson arrivals, {text}")
+        save(figure, folder, f"open-{backend}")
+
+
+def mix(lines, folder):
+    rows = pick(lines, "mix", figure="writes")
+    if not rows:
+        return
+    cells = sorted({(int(row["shards"]), int(row["namespaces"])) for row in rows})
+    figure, axes = plt.subplots()
+    for shards, namespaces in cells:
+        own = [row for row in rows if (row["shards"], row["namespaces"]) == (str(shards), str(namespaces))]
+        points = sorted((int(row["callers"]), float(row["ratio_direct"])) for row in own if "ratio_direct" in row)
+        if points:
+            axes.plot(*zip(*points), marker="o", label=f"shards: {shards}, namespaces in each: {namespaces}")
+    axes.axhline(1, color=PEERS["direct"][1], label="direct")
+    axes.set(xscale="log", yscale="log", xlabel="callers", ylabel="writes/s against direct commits")
+    axes.set_title("auto against direct commits, Ra on disk")
+    axes.set_xticks(sorted({int(row["callers"]) for row in rows}))
+    axes.set_yticks([0.5, 1, 2, 3, 5, 10])
+    axes.minorticks_off()
+    plain(axes.xaxis)
+    plain(axes.yaxis)
+    axes.legend()
+    save(figure, folder, "mix")
+
+
 def depth(lines, folder):
     if not pick(lines, "depth"):
         return
@@ -126,6 +179,8 @@ def main():
     lines = read(lines_path)
     throughput(lines, folder)
     latency(lines, folder)
+    open_loop(lines, folder)
+    mix(lines, folder)
     depth(lines, folder)
 
 

@@ -32,6 +32,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.ToolsTest do
     end
   end
 
+  test "latencies of several histograms are those of one" do
+    [one, other] = [Histogram.new(), Histogram.new()]
+    for value <- 1..10, do: Histogram.add(one, value)
+    for value <- 11..30, do: Histogram.add(other, value)
+
+    merged = Histogram.merge([one, other, Histogram.new()])
+    assert Histogram.percentile(merged, 50) == 15
+    assert Histogram.max(merged) == 30
+    assert Histogram.percentile(Histogram.merge([]), 50) == 0
+  end
+
   describe "a command line" do
     @program %{name: "the program", takes: "takes"}
     @options [

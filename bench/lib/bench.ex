@@ -11,6 +11,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench do
     Goals,
     Line,
     Machine,
+    Plan,
     Progress,
     Report,
     Suite
@@ -42,6 +43,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench do
 
   defp run(specs, options) do
     load_code()
+    Progress.plan(Plan.table(specs))
     progress = Progress.start(length(specs))
     lines = Enum.map(Machine.lines(options.data_dir), &print/1)
     mark = Machine.mark()

@@ -4,12 +4,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Backends do
   # One invariant: between `open/2` and `close/1` a backend can commit; afterwards no file of it is left.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Backend
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.Backends.Slow
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.Backends.{Log, Slow}
   alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.Progress
 
-  @backends [null: Backend.Null, slow: Slow, ra: Backend.Ra]
+  # Microseconds of a commit.
+  @logs [log_200us: 200, log_1ms: 1_000, log_5ms: 5_000]
+  @log_names Keyword.keys(@logs)
+  @backends [null: Backend.Null, slow: Slow, ra: Backend.Ra] ++
+              for(name <- @log_names, do: {name, Log})
 
-  @type name :: :null | :slow | :ra
+  @type name :: :null | :slow | :ra | :log_200us | :log_1ms | :log_5ms
   @opaque open :: {name, Path.t() | nil, :logger.level() | :all | :none}
 
   @spec names() :: [name]
@@ -41,6 +45,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Backends do
     end
   end
 
+  def open(name, shards, _directory) when name in @log_names do
+    :ok = Log.start(@logs[name], shards)
+    {:ok, {name, nil, :notice}}
+  end
+
   def open(name, _shards, _directory), do: {:ok, {name, nil, :notice}}
 
   @spec close(open) :: :ok
@@ -51,5 +60,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Backends do
     :ok
   end
 
+  def close({name, nil, _level}) when name in @log_names, do: Log.stop()
   def close(_nothing_to_close), do: :ok
 end

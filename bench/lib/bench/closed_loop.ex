@@ -52,16 +52,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.ClosedLoop do
   end
 
   defp measure(phase, settings) do
-    cpu = Cpu.open()
     Process.sleep(milliseconds(settings.warm_up))
     commits = commits(settings)
-    {started, started_cpu} = {System.monotonic_time(), Cpu.read(cpu)}
+    {started, started_cpu} = {System.monotonic_time(), Cpu.read()}
     :atomics.put(phase, 1, @count)
     Process.sleep(milliseconds(settings.seconds))
     :atomics.put(phase, 1, @stop)
-    {ended, ended_cpu} = {System.monotonic_time(), Cpu.read(cpu)}
+    {ended, ended_cpu} = {System.monotonic_time(), Cpu.read()}
     made = if commits, do: commits(settings) - commits
-    Cpu.close(cpu)
 
     %{
       ns: System.convert_time_unit(ended - started, :native, :nanosecond),

@@ -2,7 +2,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.CommandLine do
   @moduledoc false
   # The command line of the benchmarks. One invariant: what `parse/1` accepts can be run as it stands.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Backends, Peer, Scenarios, Suite}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Backends, Peer, Suite}
   alias Ferricstore.Raft.WARaftBackend.Batcher.Tools.CommandLine
 
   @program %{name: "the benchmarks", takes: "take"}
@@ -17,8 +17,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.CommandLine do
           values: [non_neg_integer] | nil,
           shards: [pos_integer] | nil,
           namespaces: [pos_integer] | nil,
-          rates: [pos_integer] | nil,
-          windows: [pos_integer] | nil,
+          loads: [pos_integer] | nil,
+          windows: [non_neg_integer] | nil,
           depths: [pos_integer] | nil,
           repeat: pos_integer | nil,
           seconds: float | nil,
@@ -46,23 +46,23 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.CommandLine do
   defp with_report(options), do: options
 
   defp options do
-    rates = Scenarios.Open.rate_step()
-
     [
       only: names(Suite.names(), " (all)"),
       peers: names(Peer.names(), "; figures are compared with the first one's"),
       backend: [
         type: {:name, Backends.names()},
         value: "NAME",
-        help: Enum.join(Backends.names(), ", ") <> ": answers at once; takes 1 ms; Raft on disk"
+        help:
+          Enum.join(Backends.names(), ", ") <>
+            ":\nanswers at once; takes 1 ms; Raft on disk; a log whose commits take so long, one after the other"
       ],
       callers: list(1..100_000, "how many callers write at once"),
       groups: list(1..100_000, "entries in one call of the put lane (groups, async)"),
       values: list(0..16_777_216, "bytes of a value"),
       shards: list(1..256, "how many shards the callers are spread over"),
       namespaces: list(1..10_000, "and how many namespaces in each"),
-      rates: list(rates..1_000_000//rates, "writes per second, multiples of #{rates} (open)"),
-      windows: list(1..60_000, "windows in milliseconds (window)"),
+      loads: list(1..1_000, "rates in percent of what saturates direct commits (open)"),
+      windows: list(0..60_000, "windows in milliseconds (window, open)"),
       depths: list(1..10_000_000, "queued writes (depth)"),
       repeat: [type: {:number, 1..1_000}, value: "N", help: "samples of each figure"],
       seconds: [type: {:seconds, 3_600}, value: "S", help: "length of a sample"],
@@ -76,7 +76,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.CommandLine do
       quick: [
         type: :flag,
         default: false,
-        help: "a first impression: fewer numbers, shorter, less than two minutes"
+        help: "a first impression: fewer numbers, shorter, less than four minutes"
       ],
       report: [
         type: :flag,

@@ -3,6 +3,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Goals do
   # What the batcher is to reach, and whether it did, from the lines of one run.
   # One invariant: a goal whose figures were not measured is neither met nor missed.
 
+  import Ferricstore.Raft.WARaftBackend.Batcher.Bench.Goals.Figures
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.Goals.{Auto, Figures}
   alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.Line
 
   @callers [16, 256, 2_000, 10_000]
@@ -30,7 +33,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Goals do
     direct: "direct commits"
   }
 
-  @typedoc "`figure` is `nil` if it was not measured."
+  @typedoc "`figure` is `nil` if it was not measured; where it was is part of the text if it is the worst of several."
   @type goal :: %{
           text: String.t(),
           bound: {:at_least | :at_most, number},
@@ -38,10 +41,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Goals do
           met: boolean | nil
         }
 
+  @typedoc "What is to be reached, as it is judged."
+  @type to_reach :: {String.t(), {:at_least | :at_most, number}, Figures.figure()}
+
   @spec judge([Line.t()]) :: [goal]
   def judge(lines) do
-    for {text, bound, figure} <- goals(), do: judge(text, bound, figure.(lines))
+    for {text, bound, figure} <- goals() ++ Auto.goals(), do: judge(text, bound, figure.(lines))
   end
+
+  defp judge(text, bound, {figure, where}), do: judge("#{text} (#{where})", bound, figure)
 
   defp judge(text, bound, nil), do: %{text: text, bound: bound, figure: nil, met: nil}
 
@@ -147,34 +155,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Goals do
     for {callers, who} <- [{256, "256 callers"}, {1, "1 caller"}] do
       {"#{who}, small commands: shard lock held by a write, median in ns", {:at_most, @lock_ns},
        value(:lock, [lane: :namespace, callers: callers], :p50_ns)}
-    end
-  end
-
-  defp value(kind, params, name) do
-    fn lines ->
-      with %Line{values: values} <- Line.find(lines, kind, params), do: values[name]
-    end
-  end
-
-  # Of figures that were all measured.
-  defp lowest(figures) do
-    fn lines ->
-      figures = for figure <- figures, do: figure.(lines)
-      unless nil in figures, do: Enum.min(figures)
-    end
-  end
-
-  # The highest figure on the way from one end to the other, in parts of that at the first.
-  defp growth(kind, params, {param, first, last}, name) do
-    fn lines ->
-      figures =
-        for line <- lines,
-            line.kind == kind and params -- line.params == [],
-            into: %{},
-            do: {line.params[param], line.values[name]}
-
-      if is_map_key(figures, first) and is_map_key(figures, last),
-        do: Enum.max(Map.values(figures)) / figures[first]
     end
   end
 

@@ -1,8 +1,8 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Machine do
   @moduledoc false
-  # What the figures were measured on, as lines: machine, versions, the VM's settings.
+  # What the figures were measured on, as lines: machine, versions, the VM's settings, the batcher's options.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Cpu, Line}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Cpu, Line, Peers}
 
   @spec lines(Path.t()) :: [Line.t()]
   def lines(data_dir) do
@@ -31,18 +31,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Machine do
         dirty_cpu_schedulers: :erlang.system_info(:dirty_cpu_schedulers_online),
         dirty_io_schedulers: :erlang.system_info(:dirty_io_schedulers),
         flags: flags()
-      )
+      ),
+      Line.new(:options, [], batcher: options([]), auto: options(Peers.Auto.options()))
     ]
   end
 
   @doc "Where the processor time stands, the machine's and the VM's: for `disturbance/1`."
   @spec mark() :: {map | nil, non_neg_integer, integer}
-  def mark do
-    cpu = Cpu.open()
-    own = Cpu.read(cpu)
-    Cpu.close(cpu)
-    {machine(), own, System.monotonic_time(:nanosecond)}
-  end
+  def mark, do: {machine(), Cpu.read(), System.monotonic_time(:nanosecond)}
 
   @doc """
   What else ran on the machine since a mark, in percent of one core: other processes, and what the host of a virtual
@@ -156,6 +152,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Machine do
     case Application.spec(application, :vsn) do
       nil -> nil
       version -> List.to_string(version)
+    end
+  end
+
+  defp options(options) do
+    case Enum.map_join(options, ",", fn {key, value} -> "#{key}:#{value}" end) do
+      "" -> "defaults"
+      text -> text
     end
   end
 

@@ -8,6 +8,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Peer do
 
   @peers [
     batcher: Peers.Batcher,
+    auto: Peers.Auto,
     genserver: Peers.GenServerBatcher,
     gbs: Peers.Gbs,
     floor: Peers.Floor,
@@ -15,7 +16,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Peer do
   ]
 
   @typedoc "The name in options, lines and tables."
-  @type name :: :batcher | :genserver | :gbs | :floor | :direct
+  @type name :: :batcher | :auto | :genserver | :gbs | :floor | :direct
   @type handle :: term
 
   @doc "Starts what serves this work, linked to the calling process."

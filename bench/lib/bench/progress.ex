@@ -16,6 +16,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Progress do
   def start(parts),
     do: %__MODULE__{parts: parts, started: now(), state: :counters.new(2, [])}
 
+  @doc "What is about to be measured."
+  @spec plan(String.t()) :: :ok
+  def plan(text), do: IO.puts(:stderr, text)
+
   @doc "The next part of the suite begins."
   @spec next(t) :: :ok
   def next(progress) do

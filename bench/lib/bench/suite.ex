@@ -26,8 +26,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Suite do
           values: [non_neg_integer],
           shards: [pos_integer],
           namespaces: [pos_integer],
-          rates: [pos_integer],
-          windows: [pos_integer],
+          loads: [pos_integer],
+          windows: [non_neg_integer],
           depths: [pos_integer],
           writes: pos_integer,
           repeat: pos_integer,
@@ -45,33 +45,70 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Suite do
     values: [16],
     shards: [1],
     namespaces: [1],
-    rates: [],
+    loads: [],
     windows: [],
     depths: [],
     writes: 1_000_000,
     repeat: 3,
-    seconds: 1.0,
-    warm_up: 0.3
+    seconds: 0.5,
+    warm_up: 0.2
   }
+
+  @open %{
+    peers: [:auto, :direct, :batcher],
+    windows: [0, 1, 5],
+    loads: [5, 10, 25, 50, 65, 80, 95],
+    # As many as a sample should have, `seconds` is the most it takes.
+    writes: 2_000,
+    repeat: 2,
+    seconds: 0.9,
+    warm_up: 0.15
+  }
+  @open_quick %{windows: [1], loads: [25, 80], seconds: 0.5}
 
   # {kind, what differs from the usual, what differs from that in a quick run}
   @plan [
-    {:throughput, %{callers: @callers, peers: @all, repeat: 5, seconds: 1.2},
-     %{peers: @bounded, repeat: 3}},
-    {:latency, %{callers: @callers}, %{callers: [1, 16, 256, 2_000]}},
-    {:throughput, %{backend: :slow, callers: [16, 64, 256], peers: @batching}, %{}},
-    {:latency, %{backend: :slow, callers: [16, 64, 256], peers: @batching, repeat: 1}, %{}},
+    {:throughput,
+     %{callers: @callers, peers: @all ++ [:auto], repeat: 5, seconds: 0.5, warm_up: 0.15},
+     %{peers: @bounded ++ [:auto]}},
+    {:latency, %{callers: @callers, peers: @bounded ++ [:auto], seconds: 0.4},
+     %{callers: [1, 16, 256, 2_000]}},
+    {:throughput,
+     %{
+       backend: :slow,
+       callers: [16, 64, 256],
+       peers: @batching ++ [:auto],
+       repeat: 5,
+       seconds: 0.4,
+       warm_up: 0.15
+     }, %{}},
+    {:latency, %{backend: :slow, callers: [16, 64, 256], peers: @batching ++ [:auto], repeat: 1},
+     %{}},
     {:wake, %{peers: [:floor]}, %{}},
     {:throughput,
      %{
        backend: :ra,
        callers: [16, 256, 2_000],
        peers: @committing,
-       repeat: 9,
-       seconds: 1.2,
-       warm_up: 0.3
+       repeat: 7,
+       seconds: 0.5
      }, %{repeat: 1, seconds: 0.8, warm_up: 0.2}},
     {:latency, %{backend: :ra, callers: [16, 256, 2_000], peers: @committing, repeat: 1}, %{}},
+    {:mix,
+     %{
+       backend: :ra,
+       callers: [1, 4, 16, 64, 256, 2_000],
+       shards: [1, 4],
+       namespaces: [1, 16],
+       peers: [:auto, :direct, :batcher],
+       repeat: 5,
+       seconds: 0.5,
+       warm_up: 0.12
+     }, %{callers: [1, 16, 256], namespaces: [16]}},
+    {:open, Map.merge(@open, %{backend: :ra, callers: [2_000]}), @open_quick},
+    {:open, Map.merge(@open, %{backend: :log_200us}), @open_quick},
+    {:open, Map.merge(@open, %{backend: :log_1ms}), @open_quick},
+    {:open, Map.merge(@open, %{backend: :log_5ms}), @open_quick},
     {:groups, %{lane: :put, groups: [1, 10, 100]}, %{groups: [1, 100]}},
     {:async,
      %{
@@ -80,17 +117,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Suite do
        groups: [1, 10],
        peers: [:batcher, :genserver, :floor],
        repeat: 5,
-       seconds: 0.3,
-       warm_up: 0.1
+       seconds: 0.2,
+       warm_up: 0.05
      }, %{groups: [1]}},
     {:values, %{values: [16, 1_024, 65_536]}, %{}},
     {:shards, %{callers: [2_000], shards: [1, 2, 4, 8, 64]}, %{shards: [1, 64]}},
     {:namespaces, %{callers: [2_000], namespaces: [1, 100]}, %{}},
-    {:open, %{rates: [1_000, 10_000, 100_000], repeat: 1, seconds: 3.0},
-     %{rates: [10_000, 100_000], seconds: 0.8}},
-    {:window, %{windows: [1, 5, 20], peers: [:batcher, :genserver], seconds: 4.0},
+    {:window, %{windows: [1, 5, 20], peers: [:batcher, :genserver], seconds: 2.5},
      %{windows: [5], seconds: 1.5}},
-    {:depth, %{depths: [1_000, 10_000, 100_000, 1_000_000], peers: [:batcher, :floor]},
+    {:depth, %{depths: [1_000, 10_000, 100_000, 1_000_000], peers: [:batcher, :floor], repeat: 2},
      %{depths: [1_000, 100_000, 1_000_000], writes: 300_000}},
     {:memory, %{callers: [10_000], values: [16, 1_024, 65_536], peers: @batching}, %{}},
     {:lock, %{callers: [1, 256], peers: [:batcher]}, %{}}
@@ -101,6 +136,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Suite do
 
   @modules %{
     async: Scenarios.Async,
+    mix: Scenarios.Mix,
     open: Scenarios.Open,
     window: Scenarios.Window,
     depth: Scenarios.Depth,
@@ -114,6 +150,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Suite do
     async: [:batcher, :genserver, :floor],
     depth: [:batcher, :floor],
     window: @committing,
+    mix: @committing ++ [:auto],
     memory: @batching,
     lock: [:batcher],
     wake: [:floor]

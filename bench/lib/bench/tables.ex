@@ -8,6 +8,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Tables do
   @none "Not measured in this run."
   @peers %{
     batcher: "batcher",
+    auto: "auto",
     genserver: "GenServer",
     gbs: "gen_batch_server",
     floor: "floor",
@@ -23,7 +24,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Tables do
 
   def render("machine", lines, _goals) do
     rows =
-      for kind <- [:machine, :versions, :vm, :disturbance],
+      for kind <- [:machine, :versions, :vm, :options, :disturbance],
           line <- lines,
           line.kind == kind,
           {key, value} <- line.values,
@@ -51,7 +52,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Tables do
   def render("namespaces", lines, _goals), do: peers(lines, :namespaces, [], :namespaces)
   def render("memory", lines, _goals), do: peers(lines, :memory, [], :value)
   def render("binary-memory", lines, _goals), do: peers(lines, :binary_memory, [], :value)
-  def render("open", lines, _goals), do: each(lines, :open, [], [:rate, :peer])
+
+  def render("open-" <> backend, lines, _goals),
+    do: each(lines, :open, [backend: backend(backend)], [:load, :peer])
+
+  def render("saturation", lines, _goals), do: peers(lines, :saturation, [], :backend)
+
+  def render("mix-" <> figure, lines, _goals),
+    do: peers(lines, :mix, [figure: atom(figure)], [:shards, :namespaces, :callers])
+
   def render("window", lines, _goals), do: each(lines, :window, [], [:window_ms, :peer])
   def render("depth", lines, _goals), do: each(lines, :depth, [], [:queued, :peer])
   def render("async", lines, _goals), do: each(lines, :async, [], [:callers, :group, :from])
@@ -60,22 +69,29 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Tables do
   def render("behind", lines, _goals), do: behind(lines)
   def render(_marker, _lines, _goals), do: :unknown
 
-  defp backend(name), do: String.to_existing_atom(name)
+  defp backend(name), do: atom(name)
+  defp atom(name), do: String.to_existing_atom(name)
 
-  # A row for each line, a column for each peer, then the ratios.
-  defp peers(lines, kind, params, row) do
+  # A row for each line, a column for each peer, then the ratios of the first one to the others.
+  defp peers(lines, kind, params, keys) do
+    keys = List.wrap(keys)
+
     case Enum.filter(lines, &(&1.kind == kind and params -- &1.params == [])) do
       [] ->
         @none
 
       [first | _] = lines ->
+        [{own, _value} | _] = first.values
         columns = for {key, _value} <- first.values, do: key
+        headers = Enum.map(keys, &header/1) ++ Enum.map(columns, &header(&1, name("#{own}")))
 
         rows =
-          for line <- lines,
-              do: [number(line.params[row]) | Enum.map(columns, &cell(&1, line.values[&1]))]
+          for line <- lines do
+            Enum.map(keys, &label(line.params[&1])) ++
+              Enum.map(columns, &cell(&1, line.values[&1]))
+          end
 
-        table([header(row) | Enum.map(columns, &header/1)], rows)
+        table(headers, rows)
     end
   end
 
@@ -86,7 +102,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Tables do
         @none
 
       lines ->
-        columns = lines |> Enum.flat_map(&Keyword.keys(&1.values)) |> Enum.uniq()
+        # In the order of a line that has them all.
+        fullest = Enum.sort_by(lines, &length(&1.values), :desc)
+        columns = fullest |> Enum.flat_map(&Keyword.keys(&1.values)) |> Enum.uniq()
 
         rows =
           for line <- lines do
@@ -118,9 +136,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Tables do
       else: table(["where", "behind", "batcher / it"], rows)
   end
 
-  defp header(key) do
+  defp header(key, own \\ "batcher") do
     case "#{key}" do
-      "ratio_" <> peer -> "batcher / #{name(peer)}"
+      "ratio_" <> peer -> "#{own} / #{name(peer)}"
       "spread_" <> peer -> "spread of #{name(peer)}"
       name -> name(name)
     end

@@ -33,7 +33,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Work do
           value: binary,
           shards: pos_integer,
           namespaces: pos_integer,
-          window_ms: pos_integer
+          window_ms: non_neg_integer
         }
 
   @doc "Work with a value made for it: random, so that no store can make it small."

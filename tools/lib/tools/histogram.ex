@@ -23,6 +23,21 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Tools.Histogram do
     raise_max(max, nanoseconds, :atomics.get(max, 1))
   end
 
+  @doc "What was put into all of them."
+  @spec merge([t()]) :: t()
+  def merge(histograms) do
+    merged = new()
+
+    for histogram <- histograms do
+      for index <- 1..@buckets,
+          do: :atomics.add(merged.buckets, index, :atomics.get(histogram.buckets, index))
+
+      raise_max(merged.max, max(histogram), max(merged))
+    end
+
+    merged
+  end
+
   @spec max(t()) :: non_neg_integer()
   def max(%{max: max}), do: :atomics.get(max, 1)
 

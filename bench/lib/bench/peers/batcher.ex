@@ -1,6 +1,9 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Peers.Batcher do
   @moduledoc false
   # The batcher itself, through its public functions, with default options.
+  #
+  # A namespace's window is at least 1 ms. Without a window a write goes through the generic lane, as a group of one:
+  # its window is 0 unless the environment says otherwise.
 
   @behaviour Ferricstore.Raft.WARaftBackend.Batcher.Bench.Peer
 
@@ -13,11 +16,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Peers.Batcher do
   ]
 
   @impl true
-  def start(work) do
+  def start(work), do: start(work, [])
+
+  @doc "The same with options of the shards."
+  @spec start(Work.t(), keyword) :: :ok
+  def start(work, options) do
     for {key, field} <- @settings,
         do: Application.put_env(:ferricstore, key, Map.fetch!(work, field))
 
-    for shard <- 0..(work.shards - 1), do: {:ok, _owner} = Batcher.start_link(shard)
+    for shard <- 0..(work.shards - 1), do: {:ok, _owner} = Batcher.start_link(shard, options)
     :ok
   end
 
@@ -36,6 +43,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Peers.Batcher do
     if work.from,
       do: From.call(work.from, &Batcher.write_put_batch_async(shard, entries, &1)),
       else: fn -> Batcher.write_put_batch(shard, entries) end
+  end
+
+  def call(:ok, %{window_ms: 0} = work, caller) do
+    shard = Work.shard(work, caller)
+    commands = [Work.command(work, caller)]
+
+    fn ->
+      case Batcher.write_batch(shard, commands) do
+        {:ok, [reply]} -> reply
+        error -> error
+      end
+    end
   end
 
   def call(:ok, %{window_ms: window_ms} = work, caller) do

@@ -4,10 +4,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Async do
   # alias costs more than one to a pid.
   # One invariant: within a repetition every kind has its turn with every peer before any has its next one.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Backends, ClosedLoop, From, Line}
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Statistics, Suite, Work}
+  @behaviour Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenario
 
-  @spec run(Suite.spec(), (Line.t() -> :ok), (String.t() -> :ok)) :: :ok
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Backends, ClosedLoop, From, Line}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Scenario, Statistics, Work}
+
+  @impl true
   def run(spec, emit, progress) do
     for callers <- spec.callers, group <- spec.groups do
       params = [lane: spec.lane, callers: callers, backend: spec.backend, group: group]
@@ -34,6 +36,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Async do
     end
 
     :ok
+  end
+
+  @impl true
+  def seconds(spec) do
+    [spec.callers, spec.groups, From.kinds(), spec.peers]
+    |> Scenario.combinations()
+    |> then(&Scenario.seconds(spec, &1))
   end
 
   # Entries per second.

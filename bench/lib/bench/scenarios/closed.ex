@@ -5,14 +5,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Closed do
   # One invariant: within a repetition every peer has its turn before any has its next, so that a machine that is
   # disturbed for a while disturbs all of them.
 
+  @behaviour Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenario
+
   alias Ferricstore.Raft.WARaftBackend.Batcher.Tools.Histogram
   alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Backends, ClosedLoop, Line, Peer}
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Statistics, Suite, Work}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Scenario, Statistics, Work}
 
   # What the report draws a distribution from.
   @percents [1, 5, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.99]
 
-  @spec run(Suite.spec(), (Line.t() -> :ok), (String.t() -> :ok)) :: :ok
+  @impl true
   def run(spec, emit, progress) do
     for callers <- spec.callers,
         group <- spec.groups,
@@ -34,6 +36,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Closed do
     end
 
     :ok
+  end
+
+  @impl true
+  def seconds(spec) do
+    [spec.callers, spec.groups, spec.values, spec.shards, spec.namespaces, spec.peers]
+    |> Scenario.combinations()
+    |> then(&Scenario.seconds(spec, &1))
   end
 
   defp compare(spec, work, emit, progress) do

@@ -4,9 +4,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Depth do
   # then the commit goes on, and all are committed and answered. The floor: messages to a process that stands still.
   # One invariant: a round ends when each of its writes has been answered.
 
+  @behaviour Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenario
+
   alias Ferricstore.Raft.WARaftBackend.Batcher
   alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.Backends.Gated
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Conductor, Cpu, Line, Statistics, Suite}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Conductor, Cpu, Line, Statistics}
 
   @shard 0
   @environment [waraft_backend_batcher_backend: Gated, waraft_hot_batch_window_ms: 1]
@@ -15,7 +17,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Depth do
   # What waits is no part of a process's heap: it would be copied whenever that is cleaned.
   @off_heap [:link, {:message_queue_data, :off_heap}]
 
-  @spec run(Suite.spec(), (Line.t() -> :ok), (String.t() -> :ok)) :: :ok
+  @impl true
   def run(spec, emit, progress) do
     samples =
       for repetition <- 1..spec.repeat, depth <- spec.depths, peer <- spec.peers do
@@ -30,6 +32,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Depth do
 
     :ok
   end
+
+  @impl true
+  # A write takes some two microseconds, and less of the floor.
+  def seconds(spec) do
+    writes = for depth <- spec.depths, do: depth * rounds(spec, depth)
+    1.5e-6 * Enum.sum(writes) * spec.repeat * length(spec.peers)
+  end
+
+  defp rounds(spec, depth), do: min(max(div(spec.writes, depth), spec.repeat), @max_rounds)
 
   defp line(depth, peer, samples) do
     rounds = Enum.flat_map(samples, fn {rounds, _taken} -> rounds end)
@@ -48,7 +59,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Depth do
   end
 
   defp sample(peer, depth, spec) do
-    count = min(max(div(spec.writes, depth), spec.repeat), @max_rounds)
+    count = rounds(spec, depth)
 
     Conductor.run(fn ->
       Process.flag(:trap_exit, true)
@@ -57,16 +68,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Depth do
       Process.flag(:priority, :normal)
       fill_and_drain(server, min(depth, 1_000))
       before = Cpu.resident_bytes()
-      cpu = Cpu.open()
-      started = Cpu.read(cpu)
+      started = Cpu.read()
       rounds = for _ <- 1..count, do: fill_and_drain(server, depth)
 
       taken = %{
-        cpu_ns: (Cpu.read(cpu) - started) / count,
+        cpu_ns: (Cpu.read() - started) / count,
         resident: (rounds |> Enum.map(& &1.resident) |> Enum.max()) - before
       }
 
-      Cpu.close(cpu)
       stop(server)
       {rounds, taken}
     end)

@@ -4,6 +4,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Lock do
   # `Closed`, with a library that looks at the clock when the lock has been taken and before it is given back.
   # One invariant: what a look at the clock takes, measured in the same VM, is taken off each figure.
 
+  @behaviour Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenario
+
   alias Ferricstore.Raft.WARaftBackend.Batcher.Native
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{
@@ -11,6 +13,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Lock do
     ClockedVm,
     ClosedLoop,
     Line,
+    Scenario,
     Statistics,
     Suite,
     Work
@@ -19,7 +22,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Lock do
   @shard 0
   @shares [p50_ns: 0.5, p90_ns: 0.9, p99_ns: 0.99]
 
-  @spec run(Suite.spec(), (Line.t() -> :ok), (String.t() -> :ok)) :: :ok
+  @impl true
   def run(spec, emit, progress) do
     progress.("lock: building a library that looks at the clock")
 
@@ -38,6 +41,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Lock do
 
     :ok
   end
+
+  @impl true
+  # The library is built first, if it has changed.
+  def seconds(spec), do: 15 + Scenario.seconds(spec, length(spec.callers))
 
   defp medians([first | _] = samples) do
     for {key, _value} <- first,

@@ -5,6 +5,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Memory do
   # `Depth` has that in the memory of the operating system's process.
   # One invariant: a figure is taken when every caller waits and nothing runs.
 
+  @behaviour Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenario
+
   alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.Backends.Gated
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{
@@ -15,13 +17,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Memory do
     Statistics
   }
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Suite, Work}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.Work
 
   # Nothing is ready to run, so many looks in a row.
   @looks 5
   @look_ms 4
 
-  @spec run(Suite.spec(), (Line.t() -> :ok), (String.t() -> :ok)) :: :ok
+  @impl true
   def run(spec, emit, progress) do
     for callers <- spec.callers, value <- spec.values do
       rounds =
@@ -42,6 +44,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Memory do
 
     :ok
   end
+
+  @impl true
+  # A sample is as long as it takes to have all callers waiting.
+  def seconds(spec),
+    do: 0.2 * spec.repeat * length(spec.callers) * length(spec.values) * length(spec.peers)
 
   # The memory of all kinds, and of binaries alone, that the waiting calls of all callers take.
   defp sample(name, callers, value) do

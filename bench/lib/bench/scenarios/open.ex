@@ -1,88 +1,130 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Open do
   @moduledoc false
-  # Writes that come at a fixed rate whether or not those before have been answered.
-  # One invariant: latency counts from the moment a write was due, so that a peer that is late with one pays for all
-  # that had to wait behind it.
+  # Latency over the rate at which writes come by themselves, in an open loop with Poisson arrivals. Rates are shares of
+  # what saturates direct commits to the same backend, which is measured first, as it is for every column: in a closed
+  # loop with many callers. The batcher has a column for each fixed window.
+  # One invariant: a figure is given only if the generator was late by no more than a tenth of it.
+
+  @behaviour Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenario
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Tools.Histogram
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Backends, ClosedLoop, Conductor, Line, Peer}
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Statistics, Suite, Work}
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Closed
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Backends, ClosedLoop, Line, OpenLoop}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Scenario, Statistics, Work}
 
-  # Each caller has a write due so often; the callers' turns are spread over it, millisecond by millisecond.
-  @period_ms 20
+  # Of what saturates a column.
+  @saturated %{seconds: 0.35, warm_up: 0.15, watch?: false}
+  @saturated_repeat 3
+  # Few writes a second take longer to say anything.
+  @least_seconds 0.4
+  # The generator is part of what is measured beyond this share of the median.
+  @late_share 0.1
+  # Each of at least so many writes.
+  @percents [{:p50_us, 50, 1}, {:p99_us, 99, 100}, {:p999_us, 99.9, 1_000}]
 
-  @doc "Rates are multiples of this."
-  @spec rate_step() :: pos_integer
-  def rate_step, do: div(1_000, @period_ms)
-
-  @spec run(Suite.spec(), (Line.t() -> :ok), (String.t() -> :ok)) :: :ok
+  @impl true
   def run(spec, emit, progress) do
-    for rate <- spec.rates do
-      callers = max(div(rate, rate_step()), 1)
-      work = Work.new(callers: callers, backend: Backends.module(spec.backend))
-      params = [lane: :namespace, rate: rate, callers: callers, backend: spec.backend]
+    columns = columns(spec)
+    direct = saturation(spec, columns, emit, progress)
+
+    for load <- spec.loads do
+      rate = max(round(direct * load / 100), 1)
+      settings = %{rate: rate, seconds: length_of(spec, rate), warm_up: spec.warm_up}
 
       rounds =
-        for repetition <- 1..spec.repeat, peer <- spec.peers do
+        for repetition <- 1..spec.repeat, column <- Scenario.in_turn(columns, repetition) do
           progress.(
-            "open rate=#{rate} backend=#{spec.backend} #{peer} #{repetition}/#{spec.repeat}"
+            "open backend=#{spec.backend} load=#{load}% #{name(column)} #{repetition}/#{spec.repeat}"
           )
 
-          {peer, sample(peer, work, spec)}
+          {peer, _window} = column
+          seeded = Map.put(settings, :seed, repetition)
+          {column, OpenLoop.sample(peer, work(spec, column), seeded)}
         end
 
-      for peer <- spec.peers do
-        samples = Keyword.get_values(rounds, peer)
-        histograms = for {latency, _rate} <- samples, do: latency
-        achieved = Statistics.median(for {_latency, rate} <- samples, do: rate)
-        values = [achieved: achieved] ++ Closed.latency(histograms)
-        emit.(Line.new(:open, params ++ [peer: peer], values))
+      for column <- columns do
+        samples = for {^column, sample} <- rounds, do: sample
+        params = [backend: spec.backend, load: load, peer: name(column)]
+        emit.(Line.new(:open, params, [rate: rate] ++ figures(samples)))
       end
     end
 
     :ok
   end
 
-  defp sample(name, work, spec) do
-    latency = Histogram.new()
-    writes = round(spec.seconds * 1_000 / @period_ms)
+  @impl true
+  def seconds(spec) do
+    columns = length(columns(spec))
+    # About a third of the rates has its writes sooner than in the longest time.
+    length = 0.85 * spec.seconds + spec.warm_up + 0.1
+    saturated = @saturated_repeat * (@saturated.seconds + @saturated.warm_up)
+    columns * (saturated + length(spec.loads) * spec.repeat * length)
+  end
 
-    Conductor.run(name, work, fn handle ->
-      # All have been started by then.
-      start_ms = System.monotonic_time(:millisecond) + 200
-
-      callers =
-        Conductor.callers(work.callers, fn caller ->
-          call = Peer.module(name).call(handle, work, caller)
-          first = start_ms + rem(caller, @period_ms)
-          fn -> write(call, latency, first, writes, first) end
-        end)
-
-      ended = callers |> Conductor.gather() |> Enum.max()
-      Conductor.check()
-      {latency, work.callers * writes * 1_000 / max(ended - start_ms, 1)}
+  # The batcher once for each window; auto has the usual one, which is the longest that it may wait.
+  defp columns(spec) do
+    Enum.flat_map(spec.peers, fn
+      :batcher -> for window <- spec.windows, do: {:batcher, window}
+      peer -> [{peer, nil}]
     end)
   end
 
-  # Returns when the last one was answered.
-  defp write(_call, _latency, _due_ms, 0, ended_ms), do: ended_ms
+  defp name({peer, nil}), do: peer
+  defp name({peer, window}), do: :"#{peer}_#{window}ms"
 
-  defp write(call, latency, due_ms, left, _ended_ms) do
-    wait(due_ms)
-    ClosedLoop.check(call.())
-    ended = System.monotonic_time(:nanosecond)
-    Histogram.add(latency, max(ended - due_ms * 1_000_000, 0))
-    write(call, latency, due_ms + @period_ms, left - 1, div(ended, 1_000_000))
+  defp work(spec, {_peer, window}) do
+    fields = [callers: hd(spec.callers), backend: Backends.module(spec.backend)]
+    Work.new(if window, do: [window_ms: window] ++ fields, else: fields)
   end
 
-  defp wait(due_ms) do
-    if System.monotonic_time(:millisecond) < due_ms do
-      timer = :erlang.start_timer(due_ms, self(), :due, abs: true)
+  # Writes per second of direct commits.
+  defp saturation(spec, columns, emit, progress) do
+    measured = if {:direct, nil} in columns, do: columns, else: columns ++ [{:direct, nil}]
 
-      receive do
-        {:timeout, ^timer, :due} -> :ok
+    rounds =
+      for repetition <- 1..@saturated_repeat, column <- Scenario.in_turn(measured, repetition) do
+        progress.("open backend=#{spec.backend} saturation #{name(column)}")
+        {peer, _window} = column
+        sample = ClosedLoop.sample(peer, work(spec, column), @saturated)
+        {column, sample.writes * 1.0e9 / sample.ns}
       end
-    end
+
+    figures = for column <- measured, do: {name(column), for({^column, rate} <- rounds, do: rate)}
+    params = [backend: spec.backend, callers: hd(spec.callers)]
+    emit.(Line.compare(:saturation, params, figures))
+    Statistics.median(figures[:direct])
   end
+
+  defp length_of(spec, rate),
+    do: min(spec.seconds, max(spec.writes / rate, @least_seconds))
+
+  # Of all writes of the samples whose generator was in time; how late it was in all of them.
+  defp figures(samples) do
+    kept = Enum.filter(samples, &in_time?/1)
+
+    percentiles(kept) ++
+      [
+        late_p50_us: micros(samples, :late, 50),
+        late_p99_us: micros(samples, :late, 99),
+        writes: writes(kept),
+        dropped: length(samples) - length(kept)
+      ]
+  end
+
+  defp in_time?(sample) do
+    Histogram.percentile(sample.late, 50) <=
+      @late_share * Histogram.percentile(sample.latency, 50)
+  end
+
+  defp percentiles(samples) do
+    for {name, percent, least} <- @percents,
+        writes(samples) >= least,
+        do: {name, micros(samples, :latency, percent)}
+  end
+
+  defp micros(samples, key, percent) do
+    merged = Histogram.merge(for sample <- samples, do: sample[key])
+    Float.round(Histogram.percentile(merged, percent) / 1_000, 1)
+  end
+
+  defp writes(samples), do: samples |> Enum.map(& &1.writes) |> Enum.sum()
 end

@@ -4,11 +4,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Wake do
   # second one of two has during a commit that the first one works at.
   # One invariant: both processes are bound to their schedulers, and nobody else has work.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Conductor, Line, Statistics, Suite}
+  @behaviour Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenario
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Conductor, Line, Statistics}
 
   @idle_us [100, 1_000]
 
-  @spec run(Suite.spec(), (Line.t() -> :ok), (String.t() -> :ok)) :: :ok
+  @impl true
   def run(spec, emit, progress) do
     # On a single scheduler nobody needs to be woken.
     for idle_us <- @idle_us, System.schedulers_online() > 1 do
@@ -27,6 +29,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Wake do
 
     :ok
   end
+
+  @impl true
+  def seconds(spec), do: length(@idle_us) * spec.seconds
 
   # In nanoseconds, from sending to receiving.
   defp sample(idle_us, count) do

@@ -2,6 +2,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Window do
   @moduledoc false
   # How long after a write its commit begins, when there is no other: the window, and by how much it is missed.
 
+  @behaviour Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenario
+
   alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.Backends.Stamped
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{
@@ -12,12 +14,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Window do
     Statistics
   }
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Suite, Work}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.Work
 
   # A pause between two writes, so that the lane is idle and the timers' ticks are met at all places.
   @pause_ms 1..5
 
-  @spec run(Suite.spec(), (Line.t() -> :ok), (String.t() -> :ok)) :: :ok
+  @impl true
   def run(spec, emit, progress) do
     Stamped.prepare()
 
@@ -37,6 +39,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Window do
 
     :ok
   end
+
+  @impl true
+  def seconds(spec), do: length(spec.windows) * length(spec.peers) * spec.seconds
 
   defp sample(name, window, spec) do
     work = Work.new(callers: 1, backend: Stamped, window_ms: window)
