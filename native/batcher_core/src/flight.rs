@@ -3,7 +3,7 @@
 //! Invariant: a lane has one batch in flight at most; a commit counts from when its first part leaves until that comes
 //! back, which it does last.
 
-use crate::config::CommitScope;
+use crate::config::{CommitScope, Pacing};
 use crate::engine::Engine;
 use crate::lane::State;
 use crate::name::LaneId;
@@ -104,6 +104,16 @@ impl<B: Default> Engine<B> {
     /// Whether so many commits are in flight as may be.
     pub(crate) fn is_busy(&self) -> bool {
         self.flights.of_life >= self.config.max_in_flight
+    }
+
+    /// How many calls wait to leave together when the commit of this lane is done; `None` if no more can join them, or
+    /// if nobody need wait for more: with [`Pacing::Auto`] the engine does.
+    pub fn gathered(&self, id: LaneId) -> Option<u64> {
+        match (self.config.pacing, self.config.commit_scope) {
+            (Pacing::Auto, _) => None,
+            (_, CommitScope::Shard) => Some(self.queued),
+            (_, CommitScope::Lane) => self.lane(id)?.gathered(),
+        }
     }
 
     /// The commit of this lane has ended, and these processes are about to be answered. May be

@@ -1,11 +1,14 @@
-//! Atoms, and the words of the engine turned into them: the one place where this is done.
+//! Atoms, and the words of the engine and the runtime turned into them: the one place where this is done.
 
 use batcher_core::{LaneKey, Reason, Refused};
-use rustler::Atom;
+use batcher_shell::Failure;
+use rustler::{Atom, Encoder, Env, Error, NifResult, Term};
 
 rustler::atoms! {
     alias,
+    alone,
     answer,
+    auto,
     backend_exit,
     batch,
     batch_command_apply_budget_exceeded,
@@ -21,9 +24,9 @@ rustler::atoms! {
     done,
     error,
     flush,
-    alone,
     immediate,
     killed,
+    lane,
     handed_over,
     handover,
     large,
@@ -36,9 +39,12 @@ rustler::atoms! {
     part,
     put,
     put_batch,
+    queue,
     queued,
+    refuse,
     rest,
     sent,
+    shard,
     shutting_down,
     single,
     size,
@@ -47,10 +53,17 @@ rustler::atoms! {
     spawn_responders,
     stop,
     window,
+    with,
     work,
     commit_batch = "__commit_batch_direct__",
     commit_put_batch = "__commit_put_batch_direct__",
     commit_delete_batch = "__commit_delete_batch_direct__",
+}
+
+/// What an atom stands for.
+pub(crate) fn one_of<T, const N: usize>(atom: Atom, known: [(Atom, T); N]) -> NifResult<T> {
+    let found = known.into_iter().find(|(name, _)| *name == atom);
+    found.map(|(_, value)| value).ok_or(Error::BadArg)
 }
 
 /// What the caller hears of a refused offer.
@@ -62,6 +75,18 @@ pub(crate) fn refused(refused: Refused) -> Atom {
         Refused::CommandBudget => batch_command_apply_budget_exceeded(),
         Refused::CompoundBudget => compound_member_apply_budget_exceeded(),
     }
+}
+
+/// What callers are told of a failure: `{:error, reason}`.
+pub(crate) fn failure<'a>(env: Env<'a>, failure: &Failure) -> Term<'a> {
+    let reason = match failure {
+        Failure::ShuttingDown => shutting_down().encode(env),
+        Failure::OwnerDown => batcher_down().encode(env),
+        // Who could tell the true reason has died as well.
+        Failure::CommitterDown => (backend_exit(), killed()).encode(env),
+        Failure::Crashed(text) => (batcher_crashed(), &**text).encode(env),
+    };
+    (error(), reason).encode(env)
 }
 
 /// Why a batch left (13.5).

@@ -2,38 +2,85 @@
 //!
 //! Invariant: a committer that has died is told of, whatever it was doing: its monitor is set before it can be woken.
 
-use crate::arena::Arena;
-use crate::atoms;
-use crate::beam::{Event, Shard, Work};
-use crate::failure;
-use crate::measure;
-use crate::writes::{commit_function, entries};
+use crate::answers::Progress;
+use crate::arena::list_of;
+use crate::beam::{Beam, Shard, Terms};
+use crate::responder::Answerer;
+use crate::writes::{Writes, commit_function, entries};
+use crate::{atoms, measure};
 use batcher_core::LaneKey;
-use batcher_shell::{Failure, Info, Taken, WorkerId};
+use batcher_shell::sync::{micros, millis};
+use batcher_shell::{Batch, Event, Failure, Flight, Taken, WorkerId};
 use parking_lot::Mutex;
-use rustler::{Encoder, Env, LocalPid, Monitor, Resource, ResourceArc, Term};
+use rustler::{Atom, Encoder, Env, LocalPid, Monitor, NifResult, Resource, ResourceArc, Term};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A committing process.
 pub(crate) struct Committer {
     pub(crate) shard: &'static Shard,
     pub(crate) id: WorkerId,
-    pid: LocalPid,
-    /// What it has taken and not given back. Only its own process looks here.
-    task: Mutex<Option<Task>>,
+    pub(crate) pid: LocalPid,
+    /// What it has taken together and not given back. Only its own process looks here.
+    pub(crate) task: Mutex<Task>,
 }
 
-/// A batch, and what is to be told of it, if it is to be committed.
-struct Task {
-    work: Work,
-    info: Option<Info>,
+/// What a committer has taken together. Callers are answered, and their replies finished, part by part.
+#[derive(Default)]
+pub(crate) struct Task {
+    pub(crate) flights: Vec<Flight<Beam>>,
+    /// The part whose callers are being answered.
+    answering: usize,
+    /// The part whose replies may not have been sent yet.
+    finishing: usize,
 }
 
 impl Task {
-    /// The batch, and the name of its lane if that takes long to free.
-    fn split(self) -> (Work, Option<LaneKey>) {
-        let name = self.info.map(|info| info.lane);
-        (self.work, name.filter(|name| measure::is_long(name_len(name))))
+    /// The part whose callers are to be answered, if any are left.
+    pub(crate) fn part(&self) -> Option<&Flight<Beam>> {
+        self.flights.get(self.answering)
+    }
+
+    /// Answers callers, part by part, until `answer` is not done with one. What there is to say to the calling process:
+    ///
+    /// - `:done`, or `:handed_over` if something is left to [finish](Self::finish)
+    /// - `{:more, rest}`, `{:large, rest}`, `{:own, {to, message}, rest}`: see [`Progress`]
+    pub(crate) fn answer<'a>(
+        &mut self,
+        env: Env<'a>,
+        shard: &'static Shard,
+        mut replies: Term<'a>,
+        mut answer: impl FnMut(&Batch<Beam>, Answerer<'a>, Term<'a>) -> NifResult<Progress<'a>>,
+    ) -> NifResult<Term<'a>> {
+        while let Some(flight) = self.part() {
+            let answerer = Answerer { env, shard, lane: flight.lane };
+            match answer(&flight.slot.contents, answerer, replies)? {
+                Progress::Done(rest) => replies = rest,
+                Progress::More(rest) => return Ok((atoms::more(), rest).encode(env)),
+                Progress::Large(rest) => return Ok((atoms::large(), rest).encode(env)),
+                Progress::Own(own, rest) => return Ok((atoms::own(), own, rest).encode(env)),
+            }
+            self.answering += 1;
+        }
+        let handed = |flight: &Flight<Beam>| flight.slot.contents.lock().answers.is_handed_over();
+        let left = self.flights[self.finishing..].iter().any(handed);
+        Ok(if left { atoms::handed_over() } else { atoms::done() }.encode(env))
+    }
+
+    /// Sends what was handed over and has not been sent by now, one handover at a time. True: nothing is left. And, if
+    /// something was sent, what the calling process has to send at once.
+    pub(crate) fn finish<'a>(&mut self, env: Env<'a>) -> (bool, Option<Vec<Term<'a>>>) {
+        while let Some(flight) = self.flights.get(self.finishing) {
+            let (finished, sent) = flight.slot.contents.lock().answers.finish(env);
+            // What comes behind a part that is still being answered may be of that part.
+            if !finished || self.finishing >= self.answering {
+                return (finished, sent);
+            }
+            self.finishing += 1;
+            if sent.is_some() {
+                return (self.finishing == self.flights.len(), sent);
+            }
+        }
+        (true, None)
     }
 }
 
@@ -46,6 +93,9 @@ const MANY_GROUPS: u64 = 500;
 /// Batches of so few groups and bytes are copied: to move memory costs more.
 const SMALL_BATCH: u64 = 8;
 const SMALL_BYTES: u64 = 2_048;
+/// The same of several lanes together: each would be moved for itself.
+const SMALL_BATCHES: u64 = 64;
+const SMALL_BATCHES_BYTES: u64 = 16_384;
 
 #[rustler::resource_impl(name = "batcher_committer")]
 impl Resource for Committer {
@@ -59,82 +109,135 @@ impl Resource for Committer {
 /// The calling process becomes a committer.
 pub(crate) fn join(env: Env<'_>, shard: &'static Shard) -> ResourceArc<Committer> {
     let (pid, id) = (env.pid(), WorkerId(NEXT_ID.fetch_add(1, Ordering::Relaxed)));
-    let committer = ResourceArc::new(Committer { shard, id, pid, task: Mutex::new(None) });
+    let committer = ResourceArc::new(Committer { shard, id, pid, task: Mutex::default() });
     committer.monitor(Some(env), &pid);
-    shard.join(env, id, pid, committer.clone());
+    shard.join(env, id, committer.clone());
     committer
 }
 
-/// Sends `{committer, :work}`.
-pub(crate) fn wake(committer: &ResourceArc<Committer>, sender: Option<Env<'_>>) {
-    Arena::default()
-        .send(sender, committer.pid, |inside| (committer, atoms::work()).encode(inside.env()));
-}
-
-/// The calling committer has answered its batch, if it had one, and takes what is next: a [`batch`], which is to be
+/// The calling committer has answered its batch, if it had one, and takes what is next: [`batches`], which are to be
 /// asked for where that takes long (`:large`), or something that it sends itself (`:sent`); or it rests, or leaves.
 pub(crate) fn take<'a>(env: Env<'a>, committer: &ResourceArc<Committer>) -> Term<'a> {
-    let task = committer.task.lock().take();
-    let (done, long_name) = task.map(Task::split).unzip();
-    let taken = committer.shard.take(env, committer.id, done);
-    if let Some(name) = long_name.flatten() {
-        committer.shard.notify(Event::Free(name));
-    }
-    match taken {
+    let mut task = committer.task.lock();
+    let long_names = std::mem::take(&mut *task).flights.into_iter().filter_map(
+        |Flight { key, slot, .. }| {
+            slot.contents.lock().answers.clear();
+            measure::is_long(name_len(&key)).then_some(key)
+        },
+    );
+    let long_names: Vec<_> = long_names.collect();
+    let taken = committer.shard.take(env, committer.id);
+    long_names.into_iter().for_each(|name| committer.shard.notify(Event::Free(name)));
+    let (mut terms, name) = match taken {
         Taken::Rest => return atoms::rest().encode(env),
         Taken::Leave => return atoms::leave().encode(env),
-        Taken::Commit(work, info) => {
-            let long = is_long(&work, &info);
-            *committer.task.lock() = Some(Task { work, info: Some(info) });
-            return if long { atoms::large().encode(env) } else { batch(env, committer) };
+        Taken::Commit(taken) => {
+            task.flights = taken;
+            return if is_long(&task.flights) {
+                atoms::large().encode(env)
+            } else {
+                batches(env, committer, &task.flights)
+            };
         }
-        Taken::Answer(work, reply) => {
-            *committer.task.lock() = Some(Task { work, info: None });
-            let (mut arena, reply) = reply.unwrap_or_else(|| {
-                let mut arena = Arena::default();
-                let reply =
-                    arena.build(|inside| failure::term(inside.env(), &Failure::CommitterDown));
-                (arena, reply)
+        Taken::Answer(taken, reply) => {
+            task.flights = taken;
+            let reply = reply.unwrap_or_else(|| {
+                let mut terms = Terms::default();
+                terms.add(|env| atoms::failure(env, &Failure::CommitterDown));
+                terms
             });
-            arena.send(Some(env), committer.pid, |inside| {
-                (committer, atoms::answer(), inside.term(reply)).encode(inside.env())
-            });
+            (reply, atoms::answer())
         }
-        Taken::Send(mut proxied) => {
-            let messages = proxied.messages;
-            proxied.arena.send(Some(env), committer.pid, |inside| {
-                let list = inside.list(messages.iter().copied());
-                (committer, atoms::deliver(), list).encode(inside.env())
-            });
-        }
-    }
+        Taken::Send(proxied) => (proxied, atoms::deliver()),
+    };
+    terms.arena.send(Some(env), committer.pid, |inside| {
+        let list = list_of(inside.env(), terms.kept.iter().map(|&kept| inside.term(kept)));
+        (committer, name, list).encode(inside.env())
+    });
     atoms::sent().encode(env)
 }
 
 /// Whether it takes too long for a scheduler.
-fn is_long(work: &Work, info: &Info) -> bool {
-    let many = || work.batch.lock().writes.messages() as u64 > MANY_GROUPS;
-    let is_long_name = measure::is_long(name_len(&info.lane));
-    is_long_name || info.groups > LONG_BATCH || info.groups > MANY_GROUPS && many()
+fn is_long(flights: &[Flight<Beam>]) -> bool {
+    let groups: u64 = flights.iter().map(|flight| flight.slot.groups).sum();
+    let many = |flight: &Flight<Beam>| flight.slot.contents.lock().writes.messages() as u64;
+    let many = || flights.iter().map(many).sum::<u64>() > MANY_GROUPS;
+    let is_long_name = |flight: &Flight<Beam>| measure::is_long(name_len(&flight.key));
+    groups > LONG_BATCH || groups > MANY_GROUPS && many() || flights.iter().any(is_long_name)
 }
 
-/// The calling committer gets its batch. A small one is copied: `{:commit, lane, function, entries, info}`. Of any other
-/// it sends itself all parts, moved, `{committer, :part, entries, bytes}`, and then
-/// `{{committer, :commit, lane, function}, entries, info}`: `:sent`.
-pub(crate) fn batch<'a>(env: Env<'a>, committer: &ResourceArc<Committer>) -> Term<'a> {
-    let Some((work, Some(info))) = committer.taken() else { return atoms::rest().encode(env) };
-    let mut writes = work.batch.take_writes();
-    let (shape, replies, bytes) = (writes.shape, writes.replies, writes.bytes);
-    let is_small = info.groups <= SMALL_BATCH && writes.messages() == 1 && bytes <= SMALL_BYTES;
-    let lane = &info.lane;
-    let function = commit_function(lane, shape);
-    let counts = (replies, info.weight, info.groups, bytes);
-    let told = (counts, info.window_ms, info.waited_us, atoms::reason(info.reason));
-    let (last, parts) = writes.parts();
-    let taken = if is_small {
-        let entries = entries(env, last.copy(env).into_iter(), lane, shape);
-        (atoms::commit(), lane_term(env, lane), function, entries, told).encode(env)
+/// The calling committer gets what it has taken. Small batches are copied: `{:commit, [{lane, function, entries, info}]}`.
+/// Of any other it sends itself all parts, moved, `{committer, :part, entries, bytes}`, and then
+/// `{{committer, :commit, lane, function}, entries, info}`, `:with` instead of `:commit` for all but the last: `:sent`.
+pub(crate) fn batches<'a>(
+    env: Env<'a>,
+    committer: &ResourceArc<Committer>,
+    flights: &[Flight<Beam>],
+) -> Term<'a> {
+    let mut batches: Vec<_> = flights.iter().map(Lane::of).collect();
+    let (groups, bytes) = batches.iter().fold((0, 0), |(groups, bytes), batch| {
+        (groups + batch.flight.slot.groups, bytes + batch.writes.bytes)
+    });
+    let (most_groups, most_bytes) = if let [_] = flights {
+        (SMALL_BATCH, SMALL_BYTES)
     } else {
+        (SMALL_BATCHES, SMALL_BATCHES_BYTES)
+    };
+    let is_small = groups <= most_groups
+        && bytes <= most_bytes
+        && batches.iter().all(|batch| batch.writes.messages() == 1);
+    let taken = if is_small {
+        let small: Vec<_> = batches.iter_mut().map(|batch| batch.copy(env)).collect();
+        (atoms::commit(), small).encode(env)
+    } else {
+        let last = batches.len() - 1;
+        for (place, batch) in batches.iter_mut().enumerate() {
+            let name = if place == last { atoms::commit() } else { atoms::with() };
+            batch.send(env, committer, name);
+        }
+        atoms::sent().encode(env)
+    };
+    for Lane { flight, writes, .. } in batches {
+        flight.slot.contents.put_back(writes.emptied());
+    }
+    taken
+}
+
+/// What a lane brings to a commit.
+struct Lane<'a> {
+    flight: &'a Flight<Beam>,
+    writes: Writes,
+    function: Atom,
+}
+
+/// `{{replies, weight, groups, bytes}, window_ms, waited_us, reason}`.
+type Info = ((u64, u64, u64, u64), u64, u64, Atom);
+
+impl<'f> Lane<'f> {
+    fn of(flight: &'f Flight<Beam>) -> Self {
+        let writes = flight.slot.contents.take_writes();
+        let function = commit_function(&flight.key, writes.shape);
+        Lane { flight, writes, function }
+    }
+
+    fn info(&self) -> Info {
+        let slot = &self.flight.slot;
+        let counts = (self.writes.replies, slot.weight, slot.groups, self.writes.bytes);
+        let waited_us = micros(slot.opened.elapsed());
+        (counts, millis(slot.window), waited_us, atoms::reason(self.flight.reason))
+    }
+
+    fn copy<'a>(&mut self, env: Env<'a>) -> Term<'a> {
+        let (info, lane, shape) = (self.info(), &self.flight.key, self.writes.shape);
+        let (terms, _none) = self.writes.parts();
+        let entries = entries(env, terms.copy(env).into_iter(), lane, shape);
+        (lane_term(env, lane), self.function, entries, info).encode(env)
+    }
+
+    fn send(&mut self, env: Env<'_>, committer: &ResourceArc<Committer>, name: Atom) {
+        let (info, lane, shape) = (self.info(), &self.flight.key, self.writes.shape);
+        let function = self.function;
+        let (last, parts) = self.writes.parts();
         for part in parts.iter_mut().filter(|part| !part.is_empty()) {
             let bytes = part.bytes;
             part.send(env, committer.pid, |env, terms| {
@@ -142,23 +245,9 @@ pub(crate) fn batch<'a>(env: Env<'a>, committer: &ResourceArc<Committer>) -> Ter
             });
         }
         last.send(env, committer.pid, |env, terms| {
-            let head = (committer, atoms::commit(), lane_term(env, lane), function);
-            (head, entries(env, terms, lane, shape), told).encode(env)
+            let head = (committer, name, lane_term(env, lane), function);
+            (head, entries(env, terms, lane, shape), info).encode(env)
         });
-        atoms::sent().encode(env)
-    };
-    work.batch.put_back(writes.emptied());
-    taken
-}
-
-impl Committer {
-    /// The batch that it has taken.
-    pub(crate) fn work(&self) -> Option<Work> {
-        self.task.lock().as_ref().map(|task| task.work.clone())
-    }
-
-    fn taken(&self) -> Option<(Work, Option<Info>)> {
-        self.task.lock().as_ref().map(|task| (task.work.clone(), task.info.clone()))
     }
 }
 
