@@ -14,7 +14,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   #
   #   * `{committer, :part, entries, bytes}`: entries of the batch that follows, and what they take
   #   * `{{committer, :commit, lane, function}, entries, info}`: the batch; for `info` see `Telemetry`
-  #   * `{committer, :answer, reply}`: the batch of a committer that has died; its callers get this
+  #   * `{committer, :answer, [reply]}`: the batch of a committer that has died; its callers get this
   #   * `{committer, :deliver, [{to, message}]}`: replies that only a process can send
   #
   # And from its own timer `{committer, :look}`, to see whether it rests.
@@ -99,7 +99,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         :erlang.bump_reductions(1 + div(bytes, @bytes_per_reduction))
         __MODULE__.loop(%{state | parts: [entries | state.parts]})
 
-      {^ref, :answer, reply} ->
+      {^ref, :answer, [reply]} ->
         if answer(ref, :each, reply) == :handed_over, do: finish(ref), else: :erlang.yield()
         take(worked(state))
 

@@ -231,12 +231,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   def panic_thread(_shard), do: :erlang.nif_error(:not_built_for_tests)
 
   @doc """
-  How long offers have held the lock of the shard since the last call, `count` of them for `ns` each, ascending. Each
+  How long offers have held the locks of shards since the last call, `count` of them for `ns` each, ascending. Each
   time includes one look at the clock, `clock_ns`. Only in a library that was built for benchmarks.
   """
-  @spec lock_times(integer) :: {clock_ns :: non_neg_integer, [{ns, count}]}
+  @spec lock_times() :: {[{ns, count}], clock_ns :: non_neg_integer}
         when ns: non_neg_integer, count: pos_integer
-  def lock_times(_shard), do: :erlang.nif_error(:not_built_for_benchmarks)
+  def lock_times, do: :erlang.nif_error(:not_built_for_benchmarks)
 
   @doc "Every lane: its name, its slots, the committer of the batch in flight."
   @spec lanes(integer) :: [{lane, [slot], reference | nil}] | :not_running

@@ -26,7 +26,7 @@ pub enum Reason {
 
 /// Queued writes that will be committed together. What each write changes comes first, on one
 /// cache line.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub struct Slot<B> {
     /// What the slot counts against its maximum (6.1).

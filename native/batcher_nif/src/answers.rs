@@ -1,19 +1,18 @@
 //! The callers of one batch and what each is told.
 //!
 //! Invariant: whoever is passed by the cursor is answered right then, under the same lock, or its reply is kept for a
-//! handover, unless it had given up. Nobody is answered before the engine knows that it will be. Locks are taken in this
-//! order: contents of a batch in flight, responders or state of the shard, contents of a queued slot; those of handovers,
-//! queues of responders last.
+//! handover, unless it had given up. Nobody is answered before the engine knows that it will be. Locks are taken in
+//! this order: contents of a batch in flight, responders or state of the shard, contents of a queued slot; those of
+//! handovers, queues of responders last.
 
 use crate::arena::{Arena, Kept};
-use crate::beam::{Beam, Proxied};
-use crate::caller::{Caller, Route, Waiting};
-use crate::failure;
-use crate::home::Home;
+use crate::atoms;
+use crate::beam::{Beam, Terms};
+use crate::caller::{Caller, Home, Route, Waiting};
 use crate::measure::{self, SHORT};
 use crate::responder::{Answerer, Handed, Replies};
 use batcher_core::LaneKey;
-use batcher_shell::{Batch, Callers, Failure, Handover};
+use batcher_shell::{Batch, Callers, Expired, Failure, Handover};
 use foldhash::fast::RandomState;
 use rustler::{Encoder, Env, NifResult, Term};
 use std::collections::{HashSet, VecDeque};
@@ -65,27 +64,6 @@ impl Tags {
     }
 }
 
-impl AsMut<Callers<Waiting>> for Answers {
-    fn as_mut(&mut self) -> &mut Callers<Waiting> {
-        &mut self.callers
-    }
-}
-
-/// How far a call to answer came.
-pub(crate) enum Progress<'a> {
-    Done,
-    /// Done, but for what is left to [finish](Answers::finish).
-    HandedOver,
-    /// Call again, with the rest of the replies. This took so much of the time slice, in percent.
-    More(Term<'a>, i32),
-    /// The next caller's reply or tag is too large for a scheduler: send it with [`answer_large`], when what was handed
-    /// over has been sent.
-    Large(Term<'a>),
-    /// The calling process has to send this, `{to, message}`: when it has [passed](Answers::pass) the next caller, and
-    /// within the same time slice, since it may be killed between two of them. Then it goes on with the rest.
-    Own(Term<'a>, Term<'a>),
-}
-
 impl Answers {
     pub(crate) fn add(
         &mut self,
@@ -109,25 +87,37 @@ impl Answers {
         (self.others, self.ordered) = (false, false);
     }
 
-    /// Sends `{tag}`: no reply will come. Only a process that waits for its own reference gives up.
-    pub(crate) fn tell_late(&mut self, caller: Waiting) {
-        let Route::Direct(pid) = caller.route else { return };
-        self.tags.of(caller.tag).enter(|tags| {
-            Arena::default().send(None, pid, |inside| {
-                let env = inside.env();
-                (tags.term(caller.tag).in_env(env),).encode(env)
+    /// Tells some callers, from this one on, that they have waited too long: each is sent `{tag}`. No reply will come.
+    pub(crate) fn expire(&mut self, now: Instant, from: usize) -> Expired {
+        let tags = &self.tags;
+        self.callers.expire(now, from, |&Waiting { route, tag, .. }| {
+            // Only a process that waits for its own reference gives up.
+            let Route::Direct(pid) = route else { return };
+            tags.of(tag).enter(|inside| {
+                Arena::default().send(None, pid, |message| {
+                    let env = message.env();
+                    (inside.term(tag).in_env(env),).encode(env)
+                })
             });
-        });
+        })
     }
 
     /// The next callers get their slices of `replies`, which must be as many as all callers that are left need
-    /// together; or, if it is not `sliced`, this very term.
+    /// together; or, if it is not `sliced`, this very term. Answers how far that came:
+    ///
+    /// - `:done`, or `:handed_over` if something is left to [finish](Self::finish)
+    /// - `{:more, rest}`: to be called again, with the rest of the replies
+    /// - `{:large, rest}`: the next caller's reply or tag is too large for a scheduler, and is to be sent with
+    ///   [`answer_large`] when what was handed over has been sent
+    /// - `{:own, {to, message}, rest}`: the calling process has to send this, when it has [passed](Self::pass) the next
+    ///   caller, and within the same time slice, since it may be killed between two of them; then it goes on with the
+    ///   rest
     pub(crate) fn answer<'a>(
         &mut self,
         answerer: Answerer<'a>,
         mut replies: Term<'a>,
         sliced: bool,
-    ) -> NifResult<Progress<'a>> {
+    ) -> NifResult<Term<'a>> {
         let mut words = SHORT;
         let each = if sliced { Some(0) } else { measure::words_within(replies, SHORT) };
         self.begin(answerer);
@@ -149,12 +139,12 @@ impl Answers {
                     self.answer_next(answerer, caller, reply);
                     replies = rest;
                 }
-                None if passed == 0 => return Ok(Progress::Large(replies)),
+                None if passed == 0 => return Ok((atoms::large(), replies).encode(answerer.env)),
                 None => break,
             }
         }
         self.leave(Some(answerer.env));
-        Ok(self.progress(replies, SHORT - words))
+        Ok(self.progress(answerer.env, replies, SHORT - words))
     }
 
     /// The calling process answers the next caller now.
@@ -179,27 +169,23 @@ impl Answers {
 
     /// All callers that are left are told of a failure, from the thread of a timer. What only a process can send is
     /// added to `proxied`.
-    pub(crate) fn fail(&mut self, failure: &Failure, proxied: &mut Vec<Proxied>) {
+    pub(crate) fn fail(&mut self, failure: &Failure, proxied: &mut Option<Terms>) {
         self.leave(None);
-        proxied.extend(self.handovers.drain(..).map(|handover| handover.lock().fail()));
-        let mut left = Proxied::default();
-        let reply = left.arena.build(|inside| failure::term(inside.env(), failure));
-        while let Some((caller, waits)) = self.callers.pass() {
-            let tags = self.tags.of(caller.tag);
-            match caller.route {
-                _ if !waits => {}
-                Route::Direct(pid) => {
-                    left.arena
-                        .enter(|inside| tags.reply(None, pid, caller.tag, inside.term(reply)));
+        self.handovers.drain(..).for_each(|handover| handover.lock().fail(proxied));
+        let mut failed = Arena::default();
+        let reply = failed.build(|inside| atoms::failure(inside.env(), failure));
+        failed.enter(|failed| {
+            while let Some((caller, waits)) = self.callers.pass() {
+                let (tags, reply) = (self.tags.of(caller.tag), failed.term(reply));
+                match caller.route {
+                    _ if !waits => {}
+                    Route::Direct(pid) => drop(tags.reply(None, pid, caller.tag, reply)),
+                    Route::Alias { .. } | Route::Other { .. } => proxied
+                        .get_or_insert_default()
+                        .add(|env| caller.message(tags, env, reply.in_env(env))),
                 }
-                Route::Alias { .. } | Route::Other { .. } => left.messages.push(
-                    left.arena
-                        .build(|inside| caller.message(tags, inside.env(), inside.term(reply))),
-                ),
             }
-        }
-        proxied.push(left);
-        proxied.retain(|proxied| !proxied.messages.is_empty());
+        });
     }
 
     /// What the writes of these callers count against the maximum of their lane (6.1).
@@ -219,6 +205,8 @@ impl Answers {
 
     /// A chunk begins: the engine hears whom it may answer, before they can.
     fn begin(&mut self, answerer: Answerer<'_>) {
+        // What is left of one that failed in its midst.
+        self.leave(Some(answerer.env));
         if self.others && self.callers.left().len() == self.callers.all().len() {
             self.ordered = !self.are_different();
         }
@@ -236,12 +224,15 @@ impl Answers {
         callers.all(|caller| caller.is_known() && seen.insert(caller.writer()))
     }
 
-    /// After a chunk of replies of so many words.
-    fn progress<'a>(&self, rest: Term<'a>, words: u64) -> Progress<'a> {
+    /// After a chunk of replies of so many words, woken processes included.
+    fn progress<'a>(&self, env: Env<'a>, rest: Term<'a>, words: u64) -> Term<'a> {
         match self.callers.left().len() {
-            0 if self.handovers.is_empty() => Progress::Done,
-            0 => Progress::HandedOver,
-            _ => Progress::More(rest, CHUNK_PERCENT + measure::percent(words)),
+            0 if self.handovers.is_empty() => atoms::done().encode(env),
+            0 => atoms::handed_over().encode(env),
+            _ => {
+                measure::consume(env, CHUNK_PERCENT + measure::percent(words));
+                (atoms::more(), rest).encode(env)
+            }
         }
     }
 
@@ -279,7 +270,7 @@ impl Answers {
                 self.handed.take_proxied(answerer, home, |env| {
                     caller.message(tags, env, reply.in_env(env))
                 });
-                // The process that sends it may have to wait, and may be killed then: it has nothing to send behind that.
+                // Who sends it may have to wait, and may be killed then: it has nothing to send behind that.
                 if matches!(route, Route::Other { .. }) {
                     self.leave(Some(answerer.env));
                 }
@@ -300,13 +291,15 @@ pub(crate) fn answer_large<'a>(
     answerer: Answerer<'a>,
     replies: Term<'a>,
     sliced: bool,
-) -> NifResult<Progress<'a>> {
+) -> NifResult<Term<'a>> {
     let (next, left) = {
         let answers = &mut batch.lock().answers;
         answers.begin(answerer);
         let mut callers = answers.callers.left();
         let left = callers.len();
-        let Some(next) = callers.next().copied() else { return Ok(answers.progress(replies, 0)) };
+        let Some(next) = callers.next().copied() else {
+            return Ok(answers.progress(answerer.env, replies, 0));
+        };
         (next, left)
     };
     let slice = if sliced { next.slice(answerer.env, replies, |_item| true)? } else { None };
@@ -314,7 +307,7 @@ pub(crate) fn answer_large<'a>(
     let Route::Direct(_) = next.route else {
         let answers = &mut batch.lock().answers;
         let message = next.message(answers.tags.of(next.tag), answerer.env, reply);
-        return Ok(Progress::Own(message, rest));
+        return Ok((atoms::own(), message, rest).encode(answerer.env));
     };
     let mut arena = Arena::default();
     let copy = arena.keep(reply);
@@ -323,5 +316,5 @@ pub(crate) fn answer_large<'a>(
     if answers.callers.left().len() == left {
         answers.pass_on(answerer.env, arena, copy);
     }
-    Ok(answers.progress(rest, 0))
+    Ok(answers.progress(answerer.env, rest, 0))
 }

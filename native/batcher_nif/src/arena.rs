@@ -43,11 +43,6 @@ impl<'a> Inside<'a> {
         self.env
     }
 
-    /// Terms that were kept here, as a list.
-    pub(crate) fn list(self, terms: impl Iterator<Item = Kept>) -> Term<'a> {
-        list_of(self.env, terms.map(|kept| self.term(kept)))
-    }
-
     /// A term that was kept here.
     pub(crate) fn term(self, kept: Kept) -> Term<'a> {
         assert_eq!(kept.arena, self.number, "a kept term is read through its own arena");

@@ -1,7 +1,8 @@
-//! Atoms, and the words of the engine turned into them: the one place where this is done.
+//! Atoms, and the words of the engine and the runtime turned into them: the one place where this is done.
 
 use batcher_core::{LaneKey, Reason, Refused};
-use rustler::Atom;
+use batcher_shell::Failure;
+use rustler::{Atom, Encoder, Env, Term};
 
 rustler::atoms! {
     alias,
@@ -61,6 +62,18 @@ pub(crate) fn refused(refused: Refused) -> Atom {
         Refused::CommandBudget => batch_command_apply_budget_exceeded(),
         Refused::CompoundBudget => compound_member_apply_budget_exceeded(),
     }
+}
+
+/// What callers are told of a failure: `{:error, reason}`.
+pub(crate) fn failure<'a>(env: Env<'a>, failure: &Failure) -> Term<'a> {
+    let reason = match failure {
+        Failure::ShuttingDown => shutting_down().encode(env),
+        Failure::OwnerDown => batcher_down().encode(env),
+        // Who could tell the true reason has died as well.
+        Failure::CommitterDown => (backend_exit(), killed()).encode(env),
+        Failure::Crashed(text) => (batcher_crashed(), &**text).encode(env),
+    };
+    (error(), reason).encode(env)
 }
 
 /// Why a batch left (13.5).

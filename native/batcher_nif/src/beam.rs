@@ -1,17 +1,69 @@
-//! The names under which the parts of the runtime are known here.
+//! The BEAM as the runtime knows it, and its shards, found by their index with the timers that keep their time.
+//!
+//! Invariant: a shard that was once opened stays at its place for as long as the VM lives, closed
+//! or not. So a lookup takes no lock and counts no reference, and cores do not meet in it.
 
 use crate::arena::{Arena, Kept};
+use batcher_shell::Timer;
+use once_cell::sync::{Lazy, OnceCell};
+use parking_lot::RwLock;
+use rustler::{Env, Term};
+use std::collections::HashMap;
 
 /// The VM that the runtime is plugged into.
-pub(crate) enum Beam {}
+#[derive(Clone, Default)]
+pub(crate) struct Beam;
 
 pub(crate) type Shard = batcher_shell::Shard<Beam>;
-pub(crate) type Event = batcher_shell::Event<Beam>;
-pub(crate) type Work = batcher_shell::Work<Beam>;
 
-/// Replies that only a process can send, `{to, message}` each, in an arena.
+/// Terms that belong to no process, and the arena that holds them.
 #[derive(Default)]
-pub(crate) struct Proxied {
+pub(crate) struct Terms {
     pub(crate) arena: Arena,
-    pub(crate) messages: Vec<Kept>,
+    pub(crate) kept: Vec<Kept>,
+}
+
+impl Terms {
+    pub(crate) fn add(&mut self, build: impl for<'a> FnOnce(Env<'a>) -> Term<'a>) {
+        self.kept.push(self.arena.build(|inside| build(inside.env())));
+    }
+}
+
+/// Indexes below this are looked up without a lock.
+const NEAR: usize = 4096;
+
+static NEAR_SHARDS: [OnceCell<&'static Shard>; NEAR] = [const { OnceCell::new() }; NEAR];
+static FAR_SHARDS: Lazy<RwLock<HashMap<u64, &'static Shard>>> = Lazy::new(Default::default);
+
+/// The shard of this index, if it was ever opened.
+pub(crate) fn find(index: u64) -> Option<&'static Shard> {
+    match usize::try_from(index).ok().and_then(|near| NEAR_SHARDS.get(near)) {
+        Some(cell) => cell.get().copied(),
+        None => FAR_SHARDS.read().get(&index).copied(),
+    }
+}
+
+/// One timer for two cores: a batch is put together elsewhere.
+static TIMERS: Lazy<Vec<Timer<Beam>>> = Lazy::new(|| {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (0..cores.div_ceil(2)).map(|_| Timer::default()).collect()
+});
+
+/// The timer of the shard of this index, and its number.
+pub(crate) fn timer(index: u64) -> (usize, &'static Timer<Beam>) {
+    let timers = &*TIMERS;
+    let number = usize::try_from(index % timers.len() as u64).unwrap_or(0);
+    (number, &timers[number])
+}
+
+/// The shard of this index, made if need be.
+pub(crate) fn find_or_make(index: u64) -> &'static Shard {
+    let make = || -> &'static Shard {
+        let (_number, timer) = timer(index);
+        Box::leak(Box::new(Shard::new(index, timer.events())))
+    };
+    match usize::try_from(index).ok().and_then(|near| NEAR_SHARDS.get(near)) {
+        Some(cell) => cell.get_or_init(make),
+        None => FAR_SHARDS.write().entry(index).or_insert_with(make),
+    }
 }

@@ -2,12 +2,12 @@
 //!
 //! Invariant: a reply goes where `GenServer.reply/2` would send it.
 
-use crate::arena::{Arena, Elements, Kept, list_of, number};
-use crate::atoms;
-use crate::home::Home;
-use crate::measure;
+use crate::arena::{self, Arena, Elements, Kept, list_of, number};
+use crate::{atoms, measure};
 use batcher_shell::KEPT;
 use rustler::{Encoder, Env, Error, LocalPid, NifResult, Term};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Bytes that the reference of a call takes.
 const REFERENCE: u64 = 5 * measure::WORD;
@@ -184,5 +184,36 @@ impl Waiting {
         // A batch of one group: its slice is the list itself.
         let slice = if rest.is_empty_list() { replies } else { list_of(env, first.into_iter()) };
         Ok(Some(((atoms::ok(), slice).encode(env), rest)))
+    }
+}
+
+/// The scheduler on which a process calls, numbered in the order in which their processes came here first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Home(u16);
+
+static SCHEDULERS: AtomicU16 = AtomicU16::new(0);
+
+thread_local! {
+    static HERE: Cell<Option<Home>> = const { Cell::new(None) };
+}
+
+impl Home {
+    /// No scheduler, or one where nobody lives: a dirty one.
+    pub(crate) const NOWHERE: Home = Home(u16::MAX);
+
+    /// That of the calling process.
+    pub(crate) fn here() -> Home {
+        HERE.get().unwrap_or_else(|| {
+            let home = match arena::on_scheduler() {
+                true => Home(SCHEDULERS.fetch_add(1, Ordering::Relaxed)),
+                false => Home::NOWHERE,
+            };
+            HERE.set(Some(home));
+            home
+        })
+    }
+
+    pub(crate) fn index(self) -> usize {
+        usize::from(self.0)
     }
 }

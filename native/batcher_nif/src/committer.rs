@@ -2,14 +2,13 @@
 //!
 //! Invariant: a committer that has died is told of, whatever it was doing: its monitor is set before it can be woken.
 
-use crate::arena::Arena;
-use crate::atoms;
-use crate::beam::{Event, Shard, Work};
-use crate::failure;
-use crate::measure;
+use crate::arena::list_of;
+use crate::beam::{Beam, Shard, Terms};
 use crate::writes::{commit_function, entries};
+use crate::{atoms, measure};
 use batcher_core::LaneKey;
-use batcher_shell::{Failure, Info, Taken, WorkerId};
+use batcher_shell::sync::{micros, millis};
+use batcher_shell::{Event, Failure, Flight, Taken, WorkerId};
 use parking_lot::Mutex;
 use rustler::{Encoder, Env, LocalPid, Monitor, Resource, ResourceArc, Term};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,23 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct Committer {
     pub(crate) shard: &'static Shard,
     pub(crate) id: WorkerId,
-    pid: LocalPid,
+    pub(crate) pid: LocalPid,
     /// What it has taken and not given back. Only its own process looks here.
-    task: Mutex<Option<Task>>,
-}
-
-/// A batch, and what is to be told of it, if it is to be committed.
-struct Task {
-    work: Work,
-    info: Option<Info>,
-}
-
-impl Task {
-    /// The batch, and the name of its lane if that takes long to free.
-    fn split(self) -> (Work, Option<LaneKey>) {
-        let name = self.info.map(|info| info.lane);
-        (self.work, name.filter(|name| measure::is_long(name_len(name))))
-    }
+    pub(crate) flight: Mutex<Option<Flight<Beam>>>,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
@@ -59,81 +44,78 @@ impl Resource for Committer {
 /// The calling process becomes a committer.
 pub(crate) fn join(env: Env<'_>, shard: &'static Shard) -> ResourceArc<Committer> {
     let (pid, id) = (env.pid(), WorkerId(NEXT_ID.fetch_add(1, Ordering::Relaxed)));
-    let committer = ResourceArc::new(Committer { shard, id, pid, task: Mutex::new(None) });
+    let committer = ResourceArc::new(Committer { shard, id, pid, flight: Mutex::new(None) });
     committer.monitor(Some(env), &pid);
-    shard.join(env, id, pid, committer.clone());
+    shard.join(env, id, committer.clone());
     committer
-}
-
-/// Sends `{committer, :work}`.
-pub(crate) fn wake(committer: &ResourceArc<Committer>, sender: Option<Env<'_>>) {
-    Arena::default()
-        .send(sender, committer.pid, |inside| (committer, atoms::work()).encode(inside.env()));
 }
 
 /// The calling committer has answered its batch, if it had one, and takes what is next: a [`batch`], which is to be
 /// asked for where that takes long (`:large`), or something that it sends itself (`:sent`); or it rests, or leaves.
 pub(crate) fn take<'a>(env: Env<'a>, committer: &ResourceArc<Committer>) -> Term<'a> {
-    let task = committer.task.lock().take();
-    let (done, long_name) = task.map(Task::split).unzip();
-    let taken = committer.shard.take(env, committer.id, done);
-    if let Some(name) = long_name.flatten() {
+    let mut flight = committer.flight.lock();
+    let long_name = flight.take().and_then(|Flight { key, slot, .. }| {
+        slot.contents.lock().answers.clear();
+        measure::is_long(name_len(&key)).then_some(key)
+    });
+    let taken = committer.shard.take(env, committer.id);
+    if let Some(name) = long_name {
         committer.shard.notify(Event::Free(name));
     }
-    match taken {
+    let (mut terms, name) = match taken {
         Taken::Rest => return atoms::rest().encode(env),
         Taken::Leave => return atoms::leave().encode(env),
-        Taken::Commit(work, info) => {
-            let long = is_long(&work, &info);
-            *committer.task.lock() = Some(Task { work, info: Some(info) });
-            return if long { atoms::large().encode(env) } else { batch(env, committer) };
+        Taken::Commit(taken) => {
+            let taken = flight.insert(taken);
+            let long = is_long(taken);
+            return if long { atoms::large().encode(env) } else { batch(env, committer, taken) };
         }
-        Taken::Answer(work, reply) => {
-            *committer.task.lock() = Some(Task { work, info: None });
-            let (mut arena, reply) = reply.unwrap_or_else(|| {
-                let mut arena = Arena::default();
-                let reply =
-                    arena.build(|inside| failure::term(inside.env(), &Failure::CommitterDown));
-                (arena, reply)
+        Taken::Answer(taken, reply) => {
+            *flight = Some(taken);
+            let reply = reply.unwrap_or_else(|| {
+                let mut terms = Terms::default();
+                terms.add(|env| atoms::failure(env, &Failure::CommitterDown));
+                terms
             });
-            arena.send(Some(env), committer.pid, |inside| {
-                (committer, atoms::answer(), inside.term(reply)).encode(inside.env())
-            });
+            (reply, atoms::answer())
         }
-        Taken::Send(mut proxied) => {
-            let messages = proxied.messages;
-            proxied.arena.send(Some(env), committer.pid, |inside| {
-                let list = inside.list(messages.iter().copied());
-                (committer, atoms::deliver(), list).encode(inside.env())
-            });
-        }
-    }
+        Taken::Send(proxied) => (proxied, atoms::deliver()),
+    };
+    terms.arena.send(Some(env), committer.pid, |inside| {
+        let list = list_of(inside.env(), terms.kept.iter().map(|&kept| inside.term(kept)));
+        (committer, name, list).encode(inside.env())
+    });
     atoms::sent().encode(env)
 }
 
 /// Whether it takes too long for a scheduler.
-fn is_long(work: &Work, info: &Info) -> bool {
-    let many = || work.batch.lock().writes.messages() as u64 > MANY_GROUPS;
-    let is_long_name = measure::is_long(name_len(&info.lane));
-    is_long_name || info.groups > LONG_BATCH || info.groups > MANY_GROUPS && many()
+fn is_long(flight: &Flight<Beam>) -> bool {
+    let groups = flight.slot.groups;
+    let many = || flight.slot.contents.lock().writes.messages() as u64 > MANY_GROUPS;
+    let is_long_name = measure::is_long(name_len(&flight.key));
+    is_long_name || groups > LONG_BATCH || groups > MANY_GROUPS && many()
 }
 
 /// The calling committer gets its batch. A small one is copied: `{:commit, lane, function, entries, info}`. Of any other
 /// it sends itself all parts, moved, `{committer, :part, entries, bytes}`, and then
 /// `{{committer, :commit, lane, function}, entries, info}`: `:sent`.
-pub(crate) fn batch<'a>(env: Env<'a>, committer: &ResourceArc<Committer>) -> Term<'a> {
-    let Some((work, Some(info))) = committer.taken() else { return atoms::rest().encode(env) };
-    let mut writes = work.batch.take_writes();
+pub(crate) fn batch<'a>(
+    env: Env<'a>,
+    committer: &ResourceArc<Committer>,
+    flight: &Flight<Beam>,
+) -> Term<'a> {
+    let Flight { key: lane, slot, reason, .. } = flight;
+    let mut writes = slot.contents.take_writes();
     let (shape, replies, bytes) = (writes.shape, writes.replies, writes.bytes);
-    let is_small = info.groups <= SMALL_BATCH && writes.messages() == 1 && bytes <= SMALL_BYTES;
-    let lane = &info.lane;
+    let is_small = slot.groups <= SMALL_BATCH && writes.messages() == 1 && bytes <= SMALL_BYTES;
     let function = commit_function(lane, shape);
-    let counts = (replies, info.weight, info.groups, bytes);
-    let told = (counts, info.window_ms, info.waited_us, atoms::reason(info.reason));
+    let counts = (replies, slot.weight, slot.groups, bytes);
+    let waited_us = micros(slot.opened.elapsed());
+    let info = (counts, millis(slot.window), waited_us, atoms::reason(*reason));
     let (last, parts) = writes.parts();
     let taken = if is_small {
         let entries = entries(env, last.copy(env).into_iter(), lane, shape);
-        (atoms::commit(), lane_term(env, lane), function, entries, told).encode(env)
+        (atoms::commit(), lane_term(env, lane), function, entries, info).encode(env)
     } else {
         for part in parts.iter_mut().filter(|part| !part.is_empty()) {
             let bytes = part.bytes;
@@ -143,23 +125,12 @@ pub(crate) fn batch<'a>(env: Env<'a>, committer: &ResourceArc<Committer>) -> Ter
         }
         last.send(env, committer.pid, |env, terms| {
             let head = (committer, atoms::commit(), lane_term(env, lane), function);
-            (head, entries(env, terms, lane, shape), told).encode(env)
+            (head, entries(env, terms, lane, shape), info).encode(env)
         });
         atoms::sent().encode(env)
     };
-    work.batch.put_back(writes.emptied());
+    slot.contents.put_back(writes.emptied());
     taken
-}
-
-impl Committer {
-    /// The batch that it has taken.
-    pub(crate) fn work(&self) -> Option<Work> {
-        self.task.lock().as_ref().map(|task| task.work.clone())
-    }
-
-    fn taken(&self) -> Option<(Work, Option<Info>)> {
-        self.task.lock().as_ref().map(|task| (task.work.clone(), task.info.clone()))
-    }
 }
 
 fn name_len(lane: &LaneKey) -> usize {

@@ -8,9 +8,8 @@
 //! `docs/contract.md`; `docs/glossary.md` has the words, `docs/tour.md` follows one write through all
 //! crates.
 //!
-//! A file imports only from those before it: `atoms`, `arena`, `beam`, `registry`, `measure`, `home`,
-//! `failure`, `caller`, `responder`, `writes`, `answers`, `committer`, `owner`, `waiter`, `offer`,
-//! `snapshot`, `vm`.
+//! A file imports only from those before it: `atoms`, `arena`, `beam`, `measure`, `caller`, `responder`,
+//! `writes`, `answers`, `committer`, `owner`, `offer`, `snapshot`, `vm`.
 
 #![deny(unsafe_code)]
 
@@ -20,31 +19,23 @@ mod atoms;
 mod beam;
 mod caller;
 mod committer;
-mod failure;
-mod home;
 mod measure;
 mod offer;
 mod owner;
-mod registry;
 mod responder;
 mod snapshot;
 mod vm;
-mod waiter;
 mod writes;
 
-use answers::Progress;
-use arena::Arena;
 use batcher_core::{BarrierId, Config, Overflow, Pacing};
 use batcher_shell::Batch;
-use beam::{Beam, Shard};
-use caller::Caller;
+use beam::{Beam, Shard, Terms};
 use committer::Committer;
 use offer::{Numbers, Offer, usage};
 use responder::{Answerer, Responder};
-use rustler::{Atom, Binary, Decoder, Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
+use rustler::{Atom, Decoder, Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 use std::time::Duration;
-use waiter::Waiter;
-use writes::{Item, Part};
+use vm::Waiter;
 
 rustler::init!("Elixir.Ferricstore.Raft.WARaftBackend.Batcher.Native", load = load);
 
@@ -59,7 +50,7 @@ struct Found(Option<&'static Shard>);
 
 impl<'a> Decoder<'a> for Found {
     fn decode(index: Term<'a>) -> NifResult<Self> {
-        Ok(Found(index.decode().ok().and_then(registry::find)))
+        Ok(Found(index.decode().ok().and_then(beam::find)))
     }
 }
 
@@ -90,7 +81,7 @@ fn open<'a>(env: Env<'a>, shard: u64, options: Options) -> Term<'a> {
         adoption_timeout: Duration::from_millis(adoption_ms),
         ..Config::default()
     };
-    match owner::open(registry::find_or_make(shard), env, config, hot_window_ms) {
+    match owner::open(beam::find_or_make(shard), env, config, hot_window_ms) {
         Ok(committers) => (atoms::ok(), committers).encode(env),
         Err(error) => (atoms::error(), error.to_string()).encode(env),
     }
@@ -122,29 +113,11 @@ fn offer<'a>(
     wait_ms: Option<u64>,
     usage: Option<Numbers>,
 ) -> NifResult<Atom> {
-    if let (Some(shard), None) = (shard.0, usage)
-        && shard.measures()
-    {
-        return Ok(shard.refuses().map_or(atoms::measure(), atoms::refused));
-    }
-    let caller = Caller::of(env, from)?;
-    let mut left = measure::SHORT;
-    let long_name = Binary::from_term(lane).is_ok_and(|prefix| measure::is_long(prefix.len()));
-    let (Some(bytes), false) = (measure::bytes_within(item, &mut left), long_name) else {
-        return Ok(atoms::large());
-    };
-    let words = measure::SHORT - left;
-    let Some(tag_bytes) = caller.bytes_within(&mut left) else {
-        return Ok(atoms::large());
-    };
-    let shard = shard.0;
-    let offer =
-        Offer { shard, lane, count, window_ms, caller, wait_ms, usage, tag_bytes, tag: None };
-    consume(env, measure::percent(words));
-    offer.make(env, item, bytes, Item::of(item, words, bytes))
+    let offer = Offer { lane, item, count, window_ms, from, wait_ms, usage };
+    shard.0.map_or(Ok(atoms::not_running()), |shard| offer.make(env, shard))
 }
 
-/// The same for a large item, tag or name: copied before the lock is taken, on a dirty scheduler.
+/// The same for a large item, tag or name.
 #[rustler::nif(schedule = "DirtyCpu")]
 #[expect(clippy::too_many_arguments, reason = "a function of the BEAM's has no structs")]
 fn offer_large<'a>(
@@ -158,36 +131,23 @@ fn offer_large<'a>(
     wait_ms: Option<u64>,
     usage: Option<Numbers>,
 ) -> NifResult<Atom> {
-    let caller = Caller::of(env, from)?;
-    let mut short = measure::SHORT;
-    let (tag_bytes, tag) = match caller.bytes_within(&mut short) {
-        Some(bytes) => (bytes, None),
-        None => (measure::bytes(from), Some(caller.copy_tag())),
-    };
-    let shard = shard.0;
-    let offer = Offer { shard, lane, count, window_ms, caller, wait_ms, usage, tag_bytes, tag };
-    let (parts, bytes) = Part::all_of(item);
-    offer.make(env, item, bytes, Item::Parts(parts))
+    let offer = Offer { lane, item, count, window_ms, from, wait_ms, usage };
+    shard.0.map_or(Ok(atoms::not_running()), |shard| offer.make_large(env, shard))
 }
 
 #[rustler::nif]
 fn flush<'a>(env: Env<'a>, shard: Found, tag: Term<'a>) -> Term<'a> {
-    barrier(env, shard, tag, Shard::flush)
+    barrier(env, shard, tag, false)
 }
 
 #[rustler::nif]
 fn stop<'a>(env: Env<'a>, shard: Found, tag: Term<'a>) -> Term<'a> {
-    barrier(env, shard, tag, Shard::stop)
+    barrier(env, shard, tag, true)
 }
 
-fn barrier<'a>(
-    env: Env<'a>,
-    shard: Found,
-    tag: Term<'a>,
-    raise: impl FnOnce(&'static Shard, Env<'a>, Waiter) -> Option<BarrierId>,
-) -> Term<'a> {
+fn barrier<'a>(env: Env<'a>, shard: Found, tag: Term<'a>, stops: bool) -> Term<'a> {
     let waiter = Waiter::new(env.pid(), tag);
-    match shard.0.and_then(|shard| raise(shard, env, waiter)) {
+    match shard.0.and_then(|shard| shard.flush(env, waiter, stops)) {
         Some(BarrierId(number)) => number.encode(env),
         None => atoms::not_running().encode(env),
     }
@@ -212,7 +172,9 @@ fn take(env: Env<'_>, committer: ResourceArc<Committer>) -> Term<'_> {
 
 #[rustler::nif(schedule = "DirtyCpu")]
 fn take_large(env: Env<'_>, committer: ResourceArc<Committer>) -> Term<'_> {
-    committer::batch(env, &committer)
+    let flight = committer.flight.lock();
+    let batch = |flight| committer::batch(env, &committer, flight);
+    flight.as_ref().map_or_else(|| atoms::rest().encode(env), batch)
 }
 
 #[rustler::nif]
@@ -242,50 +204,33 @@ fn answer_large<'a>(
     })
 }
 
-/// `:done | :handed_over | {:more, rest} | {:large, rest} | {:own, {to, message}, rest}`.
 fn answered<'a>(
     env: Env<'a>,
     committer: &Committer,
-    work: impl FnOnce(&Batch<Beam>, Answerer<'a>) -> NifResult<Progress<'a>>,
+    answer: impl FnOnce(&Batch<Beam>, Answerer<'a>) -> NifResult<Term<'a>>,
 ) -> NifResult<Term<'a>> {
-    let Some(taken) = committer.work() else { return Ok(atoms::done().encode(env)) };
-    let answerer = Answerer { env, shard: committer.shard, lane: taken.lane };
-    Ok(match work(&taken.batch, answerer)? {
-        Progress::Done => atoms::done().encode(env),
-        Progress::HandedOver => atoms::handed_over().encode(env),
-        Progress::More(rest, percent) => {
-            consume(env, percent);
-            (atoms::more(), rest).encode(env)
-        }
-        Progress::Large(rest) => (atoms::large(), rest).encode(env),
-        Progress::Own(message, rest) => (atoms::own(), message, rest).encode(env),
-    })
+    let flight = committer.flight.lock();
+    let Some(flight) = &*flight else { return Ok(atoms::done().encode(env)) };
+    answer(&flight.slot.contents, Answerer { env, shard: committer.shard, lane: flight.lane })
 }
 
 #[rustler::nif]
 fn pass(committer: ResourceArc<Committer>) -> Atom {
-    if let Some(work) = committer.work() {
-        work.batch.lock().answers.pass();
+    if let Some(flight) = &*committer.flight.lock() {
+        flight.slot.contents.lock().answers.pass();
     }
     atoms::ok()
 }
 
-/// Takes so much from the time slice of the calling process.
-fn consume(env: Env<'_>, percent: i32) {
-    if percent > 0 {
-        rustler::schedule::consume_timeslice(env, percent.min(100));
-    }
-}
-
 #[rustler::nif]
 fn finish(env: Env<'_>, committer: ResourceArc<Committer>) -> Term<'_> {
-    let (finished, sent) = match committer.work() {
-        Some(work) => work.batch.lock().answers.finish(env),
+    let (finished, sent) = match &*committer.flight.lock() {
+        Some(flight) => flight.slot.contents.lock().answers.finish(env),
         None => (true, None),
     };
     // What is left to the process has to be sent within this time slice.
     if sent.as_ref().is_some_and(Vec::is_empty) {
-        consume(env, answers::CHUNK_PERCENT);
+        measure::consume(env, answers::CHUNK_PERCENT);
     }
     let progress = if finished { atoms::done() } else { atoms::more() };
     (progress, sent.unwrap_or_default()).encode(env)
@@ -302,14 +247,15 @@ fn respond(env: Env<'_>, responder: ResourceArc<Responder>) -> Term<'_> {
     let (more, proxied) = responder.send_first(env);
     // As above.
     if proxied.is_empty() {
-        consume(env, answers::CHUNK_PERCENT);
+        measure::consume(env, answers::CHUNK_PERCENT);
     }
     (more, proxied).encode(env)
 }
 
 #[rustler::nif]
 fn gathered(committer: ResourceArc<Committer>) -> Option<u64> {
-    committer.shard.gathered(committer.work()?.lane)
+    let lane = committer.flight.lock().as_ref()?.lane;
+    committer.shard.gathered(lane)
 }
 
 #[rustler::nif]
@@ -320,9 +266,9 @@ fn retire(committer: ResourceArc<Committer>, keep: usize) -> bool {
 #[rustler::nif]
 fn committer_down<'a>(env: Env<'a>, shard: Found, pid: LocalPid, reply: Term<'a>) -> Atom {
     if let Some(shard) = shard.0 {
-        let mut arena = Arena::default();
-        let reply = arena.keep(reply);
-        shard.explain_death(env, &pid, (arena, reply));
+        let mut terms = Terms::default();
+        terms.add(|env| reply.in_env(env));
+        shard.explain_death(env, |committer| committer.pid == pid, terms);
     }
     atoms::ok()
 }
@@ -340,14 +286,14 @@ fn lanes<'a>(env: Env<'a>, shard: Found) -> Term<'a> {
 #[rustler::nif]
 fn panic_thread(shard: Found) -> Atom {
     if let Some(shard) = shard.0 {
-        shard.notify(beam::Event::Panic);
+        shard.notify(batcher_shell::Event::Panic);
     }
     atoms::ok()
 }
 
-/// How long offers have held the lock: `{cost of a look at the clock, [{ns, count}]}`.
+/// How long offers have held the locks of shards: `{[{ns, count}], cost of a look at the clock}`.
 #[cfg(feature = "lock-times")]
 #[rustler::nif(schedule = "DirtyCpu")]
-fn lock_times(shard: Found) -> (u64, Vec<(u64, u64)>) {
-    (batcher_shell::clock_ns(), shard.0.map_or_else(Vec::new, Shard::take_lock_times))
+fn lock_times() -> (Vec<(u64, u64)>, u64) {
+    batcher_shell::take_lock_times()
 }

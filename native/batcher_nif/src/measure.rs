@@ -7,7 +7,7 @@
 //! Invariant: a term is visited no further than there are words left to spend on it.
 
 use crate::arena::Elements;
-use rustler::{Binary, MapIterator, Term, TermType};
+use rustler::{Binary, Env, MapIterator, Term, TermType};
 
 pub(crate) const WORD: u64 = 8;
 const CELL: u64 = 2;
@@ -29,6 +29,13 @@ pub(crate) fn is_long(bytes: usize) -> bool {
 /// How much of a process's time slice of a millisecond visiting and copying so many words takes.
 pub(crate) fn percent(words: u64) -> i32 {
     i32::try_from(words / (SHORT / 50)).unwrap_or(i32::MAX)
+}
+
+/// Takes so many percent from the time slice of the calling process.
+pub(crate) fn consume(env: Env<'_>, percent: i32) {
+    if percent > 0 {
+        rustler::schedule::consume_timeslice(env, percent.min(100));
+    }
 }
 
 /// Bytes that the term takes, itself included.

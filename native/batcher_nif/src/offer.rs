@@ -3,10 +3,10 @@
 //! Invariant: what the engine is told of a group is what its slot gets.
 
 use crate::arena::{Arena, Kept};
-use crate::atoms;
 use crate::beam::Shard;
 use crate::caller::Caller;
 use crate::writes::{Item, Shape};
+use crate::{atoms, measure};
 use batcher_core::{Group, LONG_PREFIX, LaneRef, LongPrefix, Usage};
 use rustler::{Atom, Binary, Env, Error, NifResult, Term};
 use std::time::Duration;
@@ -20,31 +20,57 @@ pub(crate) fn usage((command_items, compound_members, visits): Numbers) -> Usage
 
 /// The arguments of an offer.
 pub(crate) struct Offer<'a> {
-    pub(crate) shard: Option<&'static Shard>,
     pub(crate) lane: Term<'a>,
+    pub(crate) item: Term<'a>,
     pub(crate) count: u64,
     pub(crate) window_ms: u64,
-    pub(crate) caller: Caller<'a>,
+    pub(crate) from: Term<'a>,
     pub(crate) wait_ms: Option<u64>,
     pub(crate) usage: Option<Numbers>,
-    /// What the tag of the caller takes.
-    pub(crate) tag_bytes: u64,
-    /// A copy of it, if it takes long to copy.
-    pub(crate) tag: Option<(Arena, Kept)>,
 }
 
 impl<'a> Offer<'a> {
-    /// `term` takes this many `bytes`; `item` is it, or its copy.
-    pub(crate) fn make(
+    /// On a scheduler: `:large` if that would take too long.
+    pub(crate) fn make(self, env: Env<'a>, shard: &'static Shard) -> NifResult<Atom> {
+        if self.usage.is_none() && shard.measures() {
+            return Ok(shard.refuses().map_or(atoms::measure(), atoms::refused));
+        }
+        let caller = Caller::of(env, self.from)?;
+        let mut left = measure::SHORT;
+        let is_long = Binary::from_term(self.lane).is_ok_and(|name| measure::is_long(name.len()));
+        let (Some(bytes), false) = (measure::bytes_within(self.item, &mut left), is_long) else {
+            return Ok(atoms::large());
+        };
+        let words = measure::SHORT - left;
+        let Some(tag_bytes) = caller.bytes_within(&mut left) else {
+            return Ok(atoms::large());
+        };
+        measure::consume(env, measure::percent(words));
+        let item = Item::of(self.item, words, bytes);
+        self.queue(env, shard, caller, tag_bytes, None, item)
+    }
+
+    /// On a dirty scheduler: what is large is copied before the lock is taken.
+    pub(crate) fn make_large(self, env: Env<'a>, shard: &'static Shard) -> NifResult<Atom> {
+        let caller = Caller::of(env, self.from)?;
+        let (tag_bytes, tag) = match caller.bytes_within(&mut { measure::SHORT }) {
+            Some(bytes) => (bytes, None),
+            None => (measure::bytes(self.from), Some(caller.copy_tag())),
+        };
+        let item = Item::large(self.item);
+        self.queue(env, shard, caller, tag_bytes, tag, item)
+    }
+
+    /// `tag` is a copy of the caller's, if that takes long to copy.
+    fn queue(
         self,
         env: Env<'a>,
-        term: Term<'a>,
-        bytes: u64,
+        shard: &'static Shard,
+        caller: Caller<'a>,
+        tag_bytes: u64,
+        tag: Option<(Arena, Kept)>,
         item: Item<'a>,
     ) -> NifResult<Atom> {
-        let Some(shard) = self.shard else {
-            return Ok(atoms::not_running());
-        };
         let prefix = self.lane.decode::<Binary>().ok();
         // One command whose reply is to be bare, as in a namespace lane (16.1).
         let single = atoms::single() == self.lane;
@@ -58,22 +84,19 @@ impl<'a> Offer<'a> {
         };
         let namespace = prefix.is_some();
         let weight = if namespace { 1 } else { self.count };
-        let shape = if namespace { Shape::of(term) } else { Shape::Mixed };
+        let shape = if namespace { Shape::of(item.term) } else { Shape::Mixed };
         let bare = (namespace || single) && self.count == 1;
         let window = Duration::from_millis(self.window_ms);
         let wait = self.wait_ms.map(Duration::from_millis);
         let usage = self.usage.map_or_else(Usage::default, usage);
         let name_bytes = prefix.as_ref().map_or(0, |prefix| prefix.len() as u64);
-        let held = bytes.saturating_add(self.tag_bytes).saturating_add(name_bytes);
-        let group = Group { weight, bytes: held, writer: self.caller.writer(), usage };
+        let bytes = item.bytes.saturating_add(tag_bytes).saturating_add(name_bytes);
+        let group = Group { weight, bytes, writer: caller.writer(), usage };
         let queued = shard.offer(env, lane, group, window, wait, |contents, until| {
-            contents.writes.push(item, shape, self.count, bytes);
-            contents.answers.add(self.caller, self.tag, until, self.count, bare);
+            contents.writes.push(item, shape, self.count);
+            contents.answers.add(caller, tag, until, self.count, bare);
         });
-        Ok(match queued {
-            Ok(()) => atoms::queued(),
-            Err(refused) => atoms::refused(refused),
-        })
+        Ok(queued.map_or_else(atoms::refused, |()| atoms::queued()))
     }
 }
 

@@ -1,18 +1,19 @@
 //! The process that runs a shard, as the library sees it.
 
-use crate::beam::{Event, Shard};
-use crate::registry;
+use crate::beam::{self, Shard};
 use batcher_core::Config;
+use batcher_shell::Event;
 use rustler::{Env, LocalPid, Monitor, Resource, ResourceArc};
 
-/// Watches an owner.
-pub(crate) struct OwnerWatch {
+/// The process that runs a shard, watched.
+pub(crate) struct Owner {
     shard: &'static Shard,
     number: u64,
+    pub(crate) pid: LocalPid,
 }
 
-#[rustler::resource_impl(name = "batcher_owner_watch")]
-impl Resource for OwnerWatch {
+#[rustler::resource_impl(name = "batcher_owner")]
+impl Resource for Owner {
     const IMPLEMENTS_DOWN: bool = true;
 
     fn down<'a>(&'a self, _env: Env<'a>, _pid: LocalPid, _monitor: Monitor) {
@@ -28,15 +29,17 @@ pub(crate) fn open(
     hot_window_ms: Option<i64>,
 ) -> std::io::Result<Vec<LocalPid>> {
     let pid = env.pid();
-    let (number, timer) = registry::timer(shard.index);
+    let (number, timer) = beam::timer(shard.index);
     let spawn = || {
         let name = format!("batcher_timer_{number}");
         std::thread::Builder::new().name(name).spawn(|| timer.run()).map(drop)
     };
-    let watch = |number| {
-        let watch = ResourceArc::new(OwnerWatch { shard, number });
-        watch.monitor(Some(env), &pid);
-        watch
+    let owner = |number| {
+        let owner = ResourceArc::new(Owner { shard, number, pid });
+        owner.monitor(Some(env), &pid);
+        owner
     };
-    shard.open(env, pid, config, hot_window_ms, || timer.start(shard, spawn), watch)
+    let start = || timer.start(shard, spawn);
+    let committers = shard.open(env, config, hot_window_ms, start, owner)?;
+    Ok(committers.iter().map(|committer| committer.pid).collect())
 }

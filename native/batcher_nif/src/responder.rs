@@ -1,12 +1,12 @@
 //! Responders as processes of the BEAM, and the replies that they are given.
 //!
-//! Invariant: only callers that wait for their own call are answered through a responder: each has one
-//! reply to come, so that none can overtake another (8).
+//! Invariant: only callers who have one reply of their batch to come are answered through a responder, so that none can
+//! overtake another (8).
 
 use crate::arena::{Arena, Kept};
 use crate::atoms;
-use crate::beam::{Proxied, Shard};
-use crate::home::Home;
+use crate::beam::{Shard, Terms};
+use crate::caller::Home;
 use batcher_core::LaneId;
 use batcher_shell::{Handover, Handovers, sync::Mutex};
 use rustler::{Encoder, Env, LocalPid, Monitor, Resource, ResourceArc, Term};
@@ -36,7 +36,7 @@ impl Resource for Responder {
     const IMPLEMENTS_DOWN: bool = true;
 
     fn down<'a>(&'a self, _env: Env<'a>, pid: LocalPid, _monitor: Monitor) {
-        self.shard.responder_down(|responder| responder.pid == pid);
+        self.shard.responders.leave(|responder| responder.pid == pid);
     }
 }
 
@@ -46,7 +46,7 @@ impl Responder {
         let pid = env.pid();
         let responder = ResourceArc::new(Responder { shard, pid, queue: Handovers::default() });
         responder.monitor(Some(env), &pid);
-        shard.join_responder(Home::here().index(), responder.clone()).then_some(responder)
+        shard.responders.join(Home::here().index(), responder.clone()).then_some(responder)
     }
 
     /// Sends the replies of one handover, but for those that the process itself is to send. True: there are more handovers.
@@ -60,28 +60,22 @@ impl Responder {
 /// Replies for callers of one scheduler, as messages that are ready to be sent.
 #[derive(Default)]
 pub(crate) struct Replies {
-    arena: Arena,
     messages: Vec<(LocalPid, Kept)>,
-    /// Those that only a process can send, `{to, message}`.
-    proxied: Vec<Kept>,
+    /// The arena of all messages, and those that only a process can send, `{to, message}`.
+    terms: Terms,
 }
 
 impl Replies {
     pub(crate) fn len(&self) -> usize {
-        self.messages.len() + self.proxied.len()
+        self.messages.len() + self.terms.kept.len()
     }
 
     fn add(&mut self, pid: LocalPid, tag: Term<'_>, reply: Term<'_>) {
-        let message = self.arena.build(|inside| {
+        let message = self.terms.arena.build(|inside| {
             let env = inside.env();
             (tag.in_env(env), reply.in_env(env)).encode(env)
         });
         self.messages.push((pid, message));
-    }
-
-    /// `build` makes `{to, message}`.
-    fn add_proxied(&mut self, build: impl for<'a> FnOnce(Env<'a>) -> Term<'a>) {
-        self.proxied.push(self.arena.build(|inside| build(inside.env())));
     }
 
     /// Sends what the library can send. `sender` is the calling process, `None` on the thread of a timer.
@@ -89,28 +83,30 @@ impl Replies {
         // Who has waited longest is sent its reply first.
         for (pid, message) in self.messages.drain(..) {
             // One that is no more need not know.
-            let _ = self.arena.send_copy(sender, pid, message);
+            let _ = self.terms.arena.send_copy(sender, pid, message);
         }
     }
 
     /// Sends what is left, but for what the calling process is to send at once, which is returned.
     pub(crate) fn send<'a>(&mut self, sender: Env<'a>) -> Vec<Term<'a>> {
         self.send_direct(Some(sender));
-        let arena = &self.arena;
+        let Terms { arena, kept } = &mut self.terms;
         let copy = |kept| arena.enter(|inside| inside.term(kept).in_env(sender));
-        let proxied = self.proxied.drain(..).map(copy).collect();
+        let proxied = kept.drain(..).map(copy).collect();
         // The responder may look at it much later.
-        self.arena.clear();
+        arena.clear();
         proxied
     }
 
-    /// Sends what is left, from the thread of a timer. What only a process can send is returned.
-    pub(crate) fn fail(&mut self) -> Proxied {
+    /// Sends what is left, from the thread of a timer. What only a process can send is copied to `proxied`.
+    pub(crate) fn fail(&mut self, proxied: &mut Option<Terms>) {
         self.send_direct(None);
-        Proxied {
-            arena: std::mem::take(&mut self.arena),
-            messages: std::mem::take(&mut self.proxied),
+        for kept in self.terms.kept.drain(..) {
+            self.terms.arena.enter(|inside| {
+                proxied.get_or_insert_default().add(|env| inside.term(kept).in_env(env));
+            });
         }
+        self.terms.arena.clear();
     }
 }
 
@@ -149,7 +145,7 @@ impl Handed {
         home: Home,
         build: impl for<'b> FnOnce(Env<'b>) -> Term<'b>,
     ) {
-        self.at(answerer, home).1.add_proxied(build);
+        self.at(answerer, home).1.terms.add(build);
     }
 
     fn at(&mut self, answerer: Answerer<'_>, home: Home) -> &mut Given {

@@ -3,8 +3,9 @@
 use crate::atoms;
 use crate::beam::{Beam, Shard};
 use crate::committer::lane_term;
-use batcher_core::{LaneKey, Usage};
-use batcher_shell::{LaneLook, SlotLook};
+use batcher_core::{LaneKey, Slot, Usage};
+use batcher_shell::sync::{micros, millis};
+use batcher_shell::{Batch, LaneLook};
 use rustler::{Encoder, Env, Term};
 
 /// `[{lane, [{items, froms, weight, window_ms, age_us, usage}], committer | nil}]`, `usage` as three numbers,
@@ -21,14 +22,15 @@ pub(crate) fn lanes<'a>(env: Env<'a>, shard: &'static Shard) -> Term<'a> {
 }
 
 /// `None` if it has left meanwhile.
-fn slot_term<'a>(env: Env<'a>, lane: &LaneKey, slot: &SlotLook<Beam>) -> Option<Term<'a>> {
-    let contents = slot.batch.lock();
-    if contents.is_taken() {
+fn slot_term<'a>(env: Env<'a>, lane: &LaneKey, slot: &Slot<Batch<Beam>>) -> Option<Term<'a>> {
+    let contents = slot.contents.lock();
+    if contents.taken {
         return None;
     }
     let (items, froms) = (contents.writes.items(env), contents.answers.froms(env));
     let weight = contents.answers.weight(lane);
     let Usage { command_items, compound_members, visits } = slot.usage;
     let usage = (command_items, compound_members, visits);
-    Some((items, froms, weight, slot.window_ms, slot.age_us, usage).encode(env))
+    let (window_ms, age_us) = (millis(slot.window), micros(slot.opened.elapsed()));
+    Some((items, froms, weight, window_ms, age_us, usage).encode(env))
 }

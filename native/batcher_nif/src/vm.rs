@@ -5,44 +5,48 @@
 use crate::answers::Answers;
 use crate::arena::{self, Arena, Kept};
 use crate::atoms;
-use crate::beam::{Beam, Proxied};
-use crate::caller::Waiting;
-use crate::committer::{self, Committer};
-use crate::owner::OwnerWatch;
+use crate::beam::{Beam, Terms};
+use crate::committer::Committer;
+use crate::owner::Owner;
 use crate::responder::Responder;
-use crate::waiter::Waiter;
 use crate::writes::Writes;
-use batcher_shell::{Failure, Notice, Vm};
-use rustler::{Encoder, Env, LocalPid, ResourceArc};
+use batcher_shell::{Expired, Failure, Notice, Vm};
+use rustler::{Encoder, Env, LocalPid, ResourceArc, Term};
+use std::time::Instant;
 
 impl Vm for Beam {
     type Env<'a> = Env<'a>;
-    type Pid = LocalPid;
-    type Watch = ResourceArc<OwnerWatch>;
+    type Owner = ResourceArc<Owner>;
     type Committer = ResourceArc<Committer>;
     type Responder = ResourceArc<Responder>;
     type Writes = Writes;
-    type Caller = Waiting;
     type Answers = Answers;
     type Waiter = Waiter;
-    type Proxied = Proxied;
-    /// In an arena.
-    type Reply = (Arena, Kept);
+    type Terms = Terms;
 
     fn may_be_exiting(_sender: Env<'_>) -> bool {
         arena::on_dirty_scheduler()
     }
 
+    /// Sends `{committer, :work}`.
     fn wake(committer: &ResourceArc<Committer>, sender: Option<Env<'_>>) {
-        committer::wake(committer, sender);
+        Arena::default()
+            .send(sender, committer.pid, |inside| (committer, atoms::work()).encode(inside.env()));
     }
 
+    /// Sends `{tag, :ok}`, or `{tag, {:error, reason}}` after a failure.
     fn tell(waiter: Waiter, sender: Option<Env<'_>>, failure: Option<&Failure>) {
-        waiter.tell(sender, failure);
+        Arena::default().enter(|inside| {
+            let env = inside.env();
+            let ok = || atoms::ok().encode(env);
+            let result = failure.map_or_else(ok, |failure| atoms::failure(env, failure));
+            // One that has died need not know.
+            let _ = waiter.arena.reply(sender, waiter.pid, waiter.tag, result);
+        });
     }
 
-    fn notify(owner: &LocalPid, sender: Option<Env<'_>>, notice: Notice<'_>) {
-        Arena::default().send(sender, *owner, |inside| {
+    fn notify(owner: &ResourceArc<Owner>, sender: Option<Env<'_>>, notice: Notice<'_>) {
+        Arena::default().send(sender, owner.pid, |inside| {
             let env = inside.env();
             match notice {
                 Notice::Committers(count) => (atoms::spawn_committers(), count).encode(env),
@@ -52,15 +56,26 @@ impl Vm for Beam {
         });
     }
 
-    fn fail(answers: &mut Answers, failure: &Failure, proxied: &mut Vec<Proxied>) {
+    fn fail(answers: &mut Answers, failure: &Failure, proxied: &mut Option<Terms>) {
         answers.fail(failure, proxied);
     }
 
-    fn tell_late(answers: &mut Answers, caller: Waiting) {
-        answers.tell_late(caller);
+    fn expire(answers: &mut Answers, now: Instant, from: usize) -> Expired {
+        answers.expire(now, from)
     }
+}
 
-    fn clear(answers: &mut Answers) {
-        answers.clear();
+/// A process of this node that waits for a flush or a stop, and its tag.
+pub(crate) struct Waiter {
+    pid: LocalPid,
+    arena: Arena,
+    tag: Kept,
+}
+
+impl Waiter {
+    pub(crate) fn new(pid: LocalPid, tag: Term<'_>) -> Self {
+        let mut arena = Arena::default();
+        let tag = arena.keep(tag);
+        Waiter { pid, arena, tag }
     }
 }

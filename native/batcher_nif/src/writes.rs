@@ -34,26 +34,6 @@ impl Part {
         part
     }
 
-    /// A large item, copied: a list in as many parts as it needs, anything else in one. And the
-    /// bytes that it takes.
-    pub(crate) fn all_of(item: Term<'_>) -> (Vec<Self>, u64) {
-        let mut parts = Vec::new();
-        let mut bytes = measure::WORD;
-        let mut rest = item;
-        while let Some((piece, piece_bytes, behind)) = cut(rest) {
-            let mut arena = Arena::default();
-            let items = vec![arena.keep(list_of(item.get_env(), piece.into_iter()))];
-            parts.push(Part { arena, items, bytes: piece_bytes, goes_on: !parts.is_empty() });
-            bytes += piece_bytes;
-            rest = behind;
-        }
-        if parts.is_empty() {
-            bytes = measure::bytes(item);
-            parts.push(Part::of(item, bytes));
-        }
-        (parts, bytes)
-    }
-
     fn push(&mut self, item: Term<'_>, bytes: u64) {
         self.items.push(self.arena.keep(item));
         self.bytes += bytes;
@@ -160,21 +140,38 @@ impl Shape {
 }
 
 /// A group on its way into a slot.
-pub(crate) enum Item<'a> {
-    /// To be copied into the slot's arena.
-    Term(Term<'a>),
-    /// Copied beforehand, because copying takes long.
-    Parts(Vec<Part>),
+pub(crate) struct Item<'a> {
+    pub(crate) term: Term<'a>,
+    /// What it takes.
+    pub(crate) bytes: u64,
+    /// Its copy, if it was copied beforehand, because that takes long.
+    parts: Option<Vec<Part>>,
 }
 
 impl<'a> Item<'a> {
     /// One of so many words, few enough to be copied on a scheduler.
-    pub(crate) fn of(item: Term<'a>, words: u64, bytes: u64) -> Self {
-        if words < WORTH_AN_ARENA {
-            Item::Term(item)
-        } else {
-            Item::Parts(vec![Part::of(item, bytes)])
+    pub(crate) fn of(term: Term<'a>, words: u64, bytes: u64) -> Self {
+        let parts = (words >= WORTH_AN_ARENA).then(|| vec![Part::of(term, bytes)]);
+        Item { term, bytes, parts }
+    }
+
+    /// One that is too large for that: a list is copied in as many parts as it needs, anything else in one.
+    pub(crate) fn large(term: Term<'a>) -> Self {
+        let mut parts = Vec::new();
+        let mut bytes = measure::WORD;
+        let mut rest = term;
+        while let Some((piece, piece_bytes, behind)) = cut(rest) {
+            let mut arena = Arena::default();
+            let items = vec![arena.keep(list_of(term.get_env(), piece.into_iter()))];
+            parts.push(Part { arena, items, bytes: piece_bytes, goes_on: !parts.is_empty() });
+            bytes += piece_bytes;
+            rest = behind;
         }
+        if parts.is_empty() {
+            bytes = measure::bytes(term);
+            parts.push(Part::of(term, bytes));
+        }
+        Item { term, bytes, parts: Some(parts) }
     }
 }
 
@@ -193,17 +190,17 @@ pub(crate) struct Writes {
 }
 
 impl Writes {
-    pub(crate) fn push(&mut self, item: Item<'_>, shape: Shape, replies: u64, bytes: u64) {
-        match item {
-            Item::Term(term) => self.last.get_or_insert_default().push(term, bytes),
-            Item::Parts(parts) => {
+    pub(crate) fn push(&mut self, item: Item<'_>, shape: Shape, replies: u64) {
+        match item.parts {
+            None => self.last.get_or_insert_default().push(item.term, item.bytes),
+            Some(parts) => {
                 self.parts.extend(self.last.take().into_iter().chain(parts));
                 self.last = self.parts.pop();
             }
         }
         self.shape = self.shape.and(shape);
         self.replies += replies;
-        self.bytes += bytes;
+        self.bytes += item.bytes;
     }
 
     /// How many messages they are.

@@ -10,6 +10,7 @@ use crossbeam_utils::CachePadded;
 use std::sync::Arc;
 
 /// A handle of a batch.
+#[derive(Clone, Default)]
 pub struct Batch<V: Vm> {
     /// How many groups had been accepted when this handle was made.
     accepted: u64,
@@ -20,6 +21,7 @@ pub struct Batch<V: Vm> {
 type Locked<V> = CachePadded<Lock<Contents<V>>>;
 
 /// Writes and callers. What each write changes comes first, beside the lock.
+#[derive(Default)]
 #[repr(C)]
 pub struct Contents<V: Vm> {
     /// How many groups are in.
@@ -29,26 +31,7 @@ pub struct Contents<V: Vm> {
     /// The callers.
     pub answers: V::Answers,
     /// The writes have been taken by a committer.
-    taken: bool,
-}
-
-impl<V: Vm> Default for Contents<V> {
-    fn default() -> Self {
-        let (writes, answers) = Default::default();
-        Contents { writes, answers, filled: 0, taken: false }
-    }
-}
-
-impl<V: Vm> Default for Batch<V> {
-    fn default() -> Self {
-        Batch { accepted: 0, contents: Arc::new(Locked::new(Lock::new(Contents::default()))) }
-    }
-}
-
-impl<V: Vm> Clone for Batch<V> {
-    fn clone(&self) -> Self {
-        Batch { accepted: self.accepted, contents: Arc::clone(&self.contents) }
-    }
+    pub taken: bool,
 }
 
 impl<V: Vm> Batch<V> {
@@ -75,23 +58,17 @@ impl<V: Vm> Batch<V> {
         self.lock().writes = emptied;
     }
 
-    /// Made ready for another slot, when the callers have been [cleared](Vm::clear). False if writes are left in it,
-    /// or if another handle still keeps it, whose holder may take the next callers for those of this batch.
+    /// Made ready for another slot, when its committer has taken the writes and emptied what held the answers. False if
+    /// writes are left in it, or if another handle still keeps it, whose holder may take the next callers for those of
+    /// this batch.
     ///
-    /// Under the lock of the shard, which waits for nothing: all groups were in when the callers were cleared.
+    /// Under the lock of the shard, which waits for nothing: all groups were in when the writes were taken.
     pub(crate) fn reset(&mut self) -> bool {
         let Some(locked) = Arc::get_mut(&mut self.contents) else { return false };
         let mut contents = sync::lock(locked);
         contents.filled = 0;
         self.accepted = 0;
         std::mem::take(&mut contents.taken)
-    }
-}
-
-impl<V: Vm> Contents<V> {
-    /// Whether a committer has taken the writes.
-    pub fn is_taken(&self) -> bool {
-        self.taken
     }
 }
 

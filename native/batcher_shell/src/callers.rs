@@ -10,6 +10,9 @@ use std::time::Instant;
 /// Of a batch that is done, memory for so many calls is kept.
 pub const KEPT: usize = 1024;
 
+/// So many callers are looked at under the lock that their committer and new ones need.
+const AT_ONCE: usize = 256;
+
 /// The callers of one batch, in queue order.
 #[derive(Debug)]
 pub struct Callers<C> {
@@ -25,10 +28,9 @@ struct Waiting<C> {
 }
 
 /// What [`Callers::expire`] found.
-pub struct Expired<C> {
-    /// Who has waited too long: to be told now.
-    pub late: Vec<C>,
-    /// The earliest end of a wait among the others that were looked at.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Expired {
+    /// The earliest end of a wait among those that were looked at and go on waiting.
     pub earliest: Option<Instant>,
     /// Where to go on looking; `None` at the end.
     pub next: Option<usize>,
@@ -37,13 +39,6 @@ pub struct Expired<C> {
 impl<C> Default for Callers<C> {
     fn default() -> Self {
         Callers { waiting: Vec::new(), next: 0 }
-    }
-}
-
-/// Where a VM needs nothing else to answer them.
-impl<C> AsMut<Callers<C>> for Callers<C> {
-    fn as_mut(&mut self) -> &mut Callers<C> {
-        self
     }
 }
 
@@ -81,24 +76,20 @@ impl<C> Callers<C> {
     pub fn take_back(&mut self) {
         self.next = self.next.saturating_sub(1);
     }
-}
 
-impl<C: Clone> Callers<C> {
-    /// Looks at `count` callers from this place on. Those who have waited until now give up.
-    pub fn expire(&mut self, now: Instant, place: usize, count: usize) -> Expired<C> {
-        let end = self.waiting.len().min(place.saturating_add(count));
-        let start = place.max(self.next).min(end);
-        let mut expired = Expired { late: Vec::new(), earliest: None, next: None };
-        for waiting in &mut self.waiting[start..end] {
+    /// Looks at some callers from this place on. Those who have waited until now give up, and are told that.
+    pub fn expire(&mut self, now: Instant, from: usize, mut tell: impl FnMut(&C)) -> Expired {
+        let end = self.waiting.len().min(from.saturating_add(AT_ONCE));
+        let mut earliest: Option<Instant> = None;
+        for waiting in &mut self.waiting[from.max(self.next).min(end)..end] {
             let Some(until) = waiting.until.filter(|_| !waiting.given_up) else { continue };
             if until <= now {
                 waiting.given_up = true;
-                expired.late.push(waiting.caller.clone());
+                tell(&waiting.caller);
             } else {
-                expired.earliest = Some(expired.earliest.map_or(until, |other| other.min(until)));
+                earliest = Some(earliest.map_or(until, |other| other.min(until)));
             }
         }
-        expired.next = (end < self.waiting.len()).then_some(end);
-        expired
+        Expired { earliest, next: (end < self.waiting.len()).then_some(end) }
     }
 }

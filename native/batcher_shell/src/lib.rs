@@ -8,15 +8,13 @@
 //! Start with [`Shard`], then [`Timer`]. Clause numbers refer to `docs/contract.md`; `docs/glossary.md` has the words,
 //! `docs/tour.md` follows one write through all crates.
 //!
-//! A file imports only from those before it: `failure`, `callers`, `vm`, `sync`, `batch`, `workers`, `responders`,
-//! `effects`, `lock_times`, `state`, `shard`, `look`, `take`, `turn`, `timer`.
+//! A file imports only from those before it: `callers`, `vm`, `sync`, `batch`, `workers`, `responders`, `lock_times`,
+//! `state`, `shard`, `look`, `turn`, `timer`.
 
 #![forbid(unsafe_code)]
 
 mod batch;
 mod callers;
-mod effects;
-mod failure;
 #[cfg(feature = "lock-times")]
 mod lock_times;
 mod look;
@@ -24,7 +22,6 @@ mod responders;
 mod shard;
 mod state;
 pub mod sync;
-mod take;
 mod timer;
 mod turn;
 mod vm;
@@ -32,14 +29,12 @@ mod workers;
 
 pub use batch::{Batch, Contents};
 pub use callers::{Callers, Expired, KEPT};
-pub use effects::{Effects, Event};
-pub use failure::Failure;
 #[cfg(feature = "lock-times")]
-pub use lock_times::clock_ns;
-pub use look::{LaneLook, SlotLook};
-pub use responders::{Handover, Handovers, finish};
-pub use shard::{Events, Happened, Shard};
-pub use take::{Info, Taken};
+pub use lock_times::take_lock_times;
+pub use look::LaneLook;
+pub use responders::{Handover, Handovers, Responders, finish};
+pub use shard::{Happened, Shard};
+pub use state::{Effects, Event, Flight, Taken};
 pub use timer::Timer;
-pub use vm::{Notice, Vm};
-pub use workers::{Work, WorkerId};
+pub use vm::{Failure, Notice, Vm};
+pub use workers::WorkerId;

@@ -4,31 +4,17 @@
 
 use crate::batch::Batch;
 use crate::shard::Shard;
-use crate::sync;
 use crate::vm::Vm;
-use batcher_core::{LaneId, LaneKey, LaneView, Slot, Usage};
-use std::time::Instant;
+use batcher_core::{LaneId, LaneKey, LaneView, Slot};
 
 /// A lane as it was a moment ago.
 pub struct LaneLook<V: Vm> {
     /// Its name.
     pub lane: LaneKey,
-    /// Its queued slots in order of arrival.
-    pub queue: Vec<SlotLook<V>>,
+    /// Its queued slots in order of arrival. Each may hold more by now, or may have left.
+    pub queue: Vec<Slot<Batch<V>>>,
     /// Its number, for [`committer_of`](Shard::committer_of).
     pub id: LaneId,
-}
-
-/// A queued slot.
-pub struct SlotLook<V: Vm> {
-    /// What it holds, which may be more by now. It may have left, too.
-    pub batch: Batch<V>,
-    /// The window of the write that opened it.
-    pub window_ms: u64,
-    /// How long ago that was, in microseconds.
-    pub age_us: u64,
-    /// What it is to the state machine.
-    pub usage: Usage,
 }
 
 /// So many lanes are looked at under one lock.
@@ -37,10 +23,9 @@ const AT_ONCE: u32 = 256;
 impl<V: Vm> Shard<V> {
     /// All lanes; `None` if no batcher runs.
     pub fn lanes(&self) -> Option<Vec<LaneLook<V>>> {
-        let now = sync::now();
         let mut looks = Vec::new();
         self.each_lane(|lane| {
-            let queue = lane.queue().map(|slot| slot_look(slot, now)).collect();
+            let queue = lane.queue().cloned().collect();
             looks.push(LaneLook { lane: lane.key().clone(), queue, id: lane.id() });
         });
         self.locked(|state| !state.is_closed()).then_some(looks)
@@ -48,7 +33,10 @@ impl<V: Vm> Shard<V> {
 
     /// The committer of the batch in flight of this lane, or the one that has died with it.
     pub fn committer_of(&self, lane: LaneId) -> Option<V::Committer> {
-        self.locked(|state| state.workers.committer_of(lane).cloned())
+        self.locked(|state| {
+            let mut lanes = state.workers.lanes();
+            lanes.find_map(|(other, committer)| (other == lane).then(|| committer.clone()))
+        })
     }
 
     /// The batches of all lanes, queued and in flight.
@@ -71,14 +59,5 @@ impl<V: Vm> Shard<V> {
             });
             next += AT_ONCE;
         }
-    }
-}
-
-fn slot_look<V: Vm>(slot: &Slot<Batch<V>>, now: Instant) -> SlotLook<V> {
-    SlotLook {
-        batch: slot.contents.clone(),
-        window_ms: sync::millis(slot.window),
-        age_us: sync::micros(now.saturating_duration_since(slot.opened)),
-        usage: slot.usage,
     }
 }

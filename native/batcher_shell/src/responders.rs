@@ -7,7 +7,8 @@
 //! responder, the committer that waits for the end of its batch, or the one that answers in its place when it has
 //! died. So no reply depends on a responder.
 
-use crate::sync::Mutex;
+use crate::sync::{self, Mutex};
+use crate::vm::Vm;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,14 +36,9 @@ pub fn finish<R>(
 const QUEUED: usize = 64;
 
 /// What a responder has to send.
+#[derive(Default)]
 pub struct Handovers<R> {
     queue: Mutex<VecDeque<Handover<R>>>,
-}
-
-impl<R> Default for Handovers<R> {
-    fn default() -> Self {
-        Handovers { queue: Mutex::new(VecDeque::new()) }
-    }
 }
 
 impl<R> Handovers<R> {
@@ -76,51 +72,59 @@ impl<R> Handovers<R> {
 /// An owner is not asked again before that: where responders can't be had, it would start them for ever.
 const ASKED: Duration = Duration::from_secs(1);
 
-/// The responders of a shard, by the number of their scheduler.
-pub(crate) struct Responders<T> {
-    at: Vec<Option<T>>,
-    asked: Option<Instant>,
+/// The responders of a shard. Never locked while the lock of its state is wanted.
+pub struct Responders<V: Vm> {
+    /// By the number of their scheduler.
+    at: Mutex<Vec<Option<V::Responder>>>,
+    /// When their owner was asked for more.
+    asked: Mutex<Option<Instant>>,
 }
 
-impl<T> Default for Responders<T> {
+impl<V: Vm> Default for Responders<V> {
     fn default() -> Self {
-        Responders { at: Vec::new(), asked: None }
+        Responders { at: Mutex::default(), asked: Mutex::default() }
     }
 }
 
-impl<T: Clone> Responders<T> {
-    pub(crate) fn find(&self, scheduler: usize) -> Option<T> {
-        self.at.get(scheduler).cloned().flatten()
-    }
-
-    /// False if there is one already.
-    pub(crate) fn join(&mut self, scheduler: usize, responder: T) -> bool {
-        if self.at.len() <= scheduler {
-            self.at.resize(scheduler + 1, None);
+impl<V: Vm> Responders<V> {
+    /// A responder has started on this scheduler. False: there is one already.
+    pub fn join(&self, scheduler: usize, responder: V::Responder) -> bool {
+        let mut at = self.at.lock();
+        if at.len() <= scheduler {
+            at.resize(scheduler + 1, None);
         }
-        let free = self.at[scheduler].is_none();
+        let free = at[scheduler].is_none();
         if free {
-            self.at[scheduler] = Some(responder);
+            at[scheduler] = Some(responder);
         }
         free
     }
 
-    /// It has died: another one is wanted.
-    pub(crate) fn leave(&mut self, is: impl Fn(&T) -> bool) {
-        for responder in &mut self.at {
+    /// A responder has died: another one is wanted.
+    pub fn leave(&self, is: impl Fn(&V::Responder) -> bool) {
+        for responder in &mut *self.at.lock() {
             if responder.as_ref().is_some_and(&is) {
                 *responder = None;
-                self.asked = None;
+                *self.asked.lock() = None;
             }
         }
     }
 
-    /// Whether the owner is to be asked for responders.
-    pub(crate) fn ask(&mut self, now: Instant) -> bool {
-        let asks = self.asked.is_none_or(|asked| now >= asked + ASKED);
-        if asks {
-            self.asked = Some(now);
-        }
-        asks
+    /// All of them have ended.
+    pub(crate) fn clear(&self) {
+        self.at.lock().clear();
+        *self.asked.lock() = None;
+    }
+
+    /// The responder of this scheduler, or whether the owner is to be asked for responders.
+    pub(crate) fn find(&self, scheduler: usize) -> Result<V::Responder, bool> {
+        self.at.lock().get(scheduler).cloned().flatten().ok_or_else(|| {
+            let (now, mut asked) = (sync::now(), self.asked.lock());
+            let asks = asked.is_none_or(|asked| now >= asked + ASKED);
+            if asks {
+                *asked = Some(now);
+            }
+            asks
+        })
     }
 }

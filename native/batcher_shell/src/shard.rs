@@ -3,14 +3,15 @@
 //! Invariant: the engine is touched only under the lock, and whatever follows from that is collected there as
 //! [`Effects`] and run when the lock is free.
 
-use crate::batch::{Batch, Contents};
-use crate::effects::{Effects, Event};
-use crate::failure::{Failure, panic_text};
+use crate::batch::Contents;
+#[cfg(feature = "lock-times")]
+use crate::lock_times::held_since;
 use crate::responders::Responders;
-use crate::state::State;
-use crate::sync::{self, Lock, Mutex, Sender};
-use crate::vm::{Notice, Vm};
-use batcher_core::{BarrierId, Config, Engine, Group, LaneRef, Refused};
+use crate::state::{Effects, Event, State, Taken};
+use crate::sync::{self, Lock, Sender};
+use crate::vm::{Failure, Notice, Vm, panic_text};
+use crate::workers::{Worker, WorkerId};
+use batcher_core::{BarrierId, Config, Engine, Group, LaneId, LaneRef, Refused};
 use crossbeam_utils::CachePadded;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -24,8 +25,8 @@ const NO_WINDOW: i64 = i64::MIN;
 /// # Driving
 ///
 /// 1. A [`Timer`](crate::Timer) keeps its time, from [`open`](Self::open) on.
-/// 2. Processes call `open`, [`offer`](Self::offer), [`flush`](Self::flush), [`stop`](Self::stop) and
-///    [`close`](Self::close) whenever they like.
+/// 2. Processes call `open`, [`offer`](Self::offer), [`flush`](Self::flush) and [`close`](Self::close)
+///    whenever they like.
 /// 3. A committing process calls [`join`](Self::join), and then [`take`](Self::take) whenever it is
 ///    [woken](Vm::wake) or has answered the callers of its batch.
 pub struct Shard<V: Vm> {
@@ -39,28 +40,25 @@ pub struct Shard<V: Vm> {
     measures: AtomicBool,
     /// The number of the owner.
     owner: AtomicU64,
-    /// Never locked while the state's lock is wanted.
-    responders: Mutex<Responders<V::Responder>>,
+    /// Its responders.
+    pub responders: Responders<V>,
     /// To its timer.
-    events: Events<V>,
+    events: Sender<Happened<V>>,
 }
-
-/// Tells a timer what has happened to a shard.
-pub type Events<V> = Sender<Happened<V>>;
 
 /// What has happened, and to which shard.
 pub type Happened<V> = (&'static Shard<V>, Event<V>);
 
 impl<V: Vm> Shard<V> {
     /// A shard that is closed, and whose time will be kept at the other end of `events`.
-    pub fn new(index: u64, events: Events<V>) -> Self {
+    pub fn new(index: u64, events: Sender<Happened<V>>) -> Self {
         Shard {
             state: CachePadded::default(),
             index,
             hot_window_ms: AtomicI64::new(NO_WINDOW),
             measures: AtomicBool::new(false),
             owner: AtomicU64::new(0),
-            responders: Mutex::default(),
+            responders: Responders::default(),
             events,
         }
     }
@@ -87,19 +85,18 @@ impl<V: Vm> Shard<V> {
         let _ = self.events.send((self, event));
     }
 
-    /// A process takes the shard over as its owner; answers which processes commit for it already.
+    /// A process takes the shard over as its owner; answers who commits for it already.
     ///
-    /// `start` has its timer [keep its time](crate::Timer::start), `watch` has the owner's death told as that of this
+    /// `start` has its timer [keep its time](crate::Timer::start), `owner` has the owner's death told as that of this
     /// number. An error is that of `start`, and nothing has changed.
     pub fn open(
         &'static self,
         sender: V::Env<'_>,
-        pid: V::Pid,
         config: Config,
         hot_window_ms: Option<i64>,
         start: impl FnOnce() -> std::io::Result<()>,
-        watch: impl FnOnce(u64) -> V::Watch,
-    ) -> std::io::Result<Vec<V::Pid>> {
+        owner: impl FnOnce(u64) -> V::Owner,
+    ) -> std::io::Result<Vec<V::Committer>> {
         self.with(Some(sender), |state, now| {
             // Under the same lock as the rest: a timer that found the shard closed would forget it.
             start()?;
@@ -107,15 +104,14 @@ impl<V: Vm> Shard<V> {
             state.dismisses = false;
             state.owners += 1;
             self.owner.store(state.owners, Ordering::Relaxed);
-            let watch = watch(state.owners);
-            state.owner = Some((pid, watch));
+            state.owner = Some(owner(state.owners));
             self.hot_window_ms.store(hot_window_ms.unwrap_or(NO_WINDOW), Ordering::Relaxed);
             self.measures.store(config.budgets.is_some(), Ordering::Relaxed);
             state.workers.handle_new_owner();
             // Those of another owner end with it.
-            *self.responders.lock() = Responders::default();
+            self.responders.clear();
             state.engine.open(now, config);
-            Ok(state.workers.pids())
+            Ok(state.workers.committers())
         })
     }
 
@@ -148,14 +144,18 @@ impl<V: Vm> Shard<V> {
         wait: Option<Duration>,
         put: impl FnOnce(&mut Contents<V>, Option<Instant>),
     ) -> Result<(), Refused> {
+        #[cfg(feature = "lock-times")]
+        let mut taken = None;
         let (accepted, effects) = self.change(Some(sender), |state, now| {
             #[cfg(feature = "lock-times")]
-            state.lock_times.offers();
+            taken.replace(sync::now());
             let reservation = state.engine.offer(now, lane, group, window)?.contents.reserve();
             let until = wait.map(|wait| now + wait);
             state.expire_at(until);
             Ok((reservation, until))
         });
+        #[cfg(feature = "lock-times")]
+        taken.into_iter().for_each(held_since);
         let queued = accepted.map(|(reservation, until)| {
             reservation.fill(|contents| self.guard(Some(sender), || put(contents, until)))
         });
@@ -164,22 +164,15 @@ impl<V: Vm> Shard<V> {
         queued.map(|filled| filled.unwrap_or_else(|panic| resume_unwind(panic)))
     }
 
-    /// Asks for everything to be committed, windows aside. `None` if no batcher runs.
-    pub fn flush(&'static self, sender: V::Env<'_>, waiter: V::Waiter) -> Option<BarrierId> {
-        self.barrier(sender, waiter, Engine::handle_flush)
-    }
-
-    /// As [`flush`](Self::flush), and new writes are refused from now on.
-    pub fn stop(&'static self, sender: V::Env<'_>, waiter: V::Waiter) -> Option<BarrierId> {
-        self.barrier(sender, waiter, Engine::handle_stop)
-    }
-
-    fn barrier(
+    /// Asks for everything to be committed, windows aside. If it `stops`, new writes are refused from now on. `None` if
+    /// no batcher runs.
+    pub fn flush(
         &'static self,
         sender: V::Env<'_>,
         waiter: V::Waiter,
-        raise: fn(&mut Engine<Batch<V>>, Instant) -> BarrierId,
+        stops: bool,
     ) -> Option<BarrierId> {
+        let raise = if stops { Engine::handle_stop } else { Engine::handle_flush };
         self.with(Some(sender), |state, now| {
             if state.is_closed() {
                 return None;
@@ -195,36 +188,68 @@ impl<V: Vm> Shard<V> {
         self.locked(|state| state.waiters.remove(&barrier).is_some())
     }
 
-    /// A responder has started on this scheduler. False: there is one already.
-    pub fn join_responder(&self, scheduler: usize, responder: V::Responder) -> bool {
-        self.responders.lock().join(scheduler, responder)
+    /// A committing process has started and rests.
+    pub fn join(&'static self, sender: V::Env<'_>, id: WorkerId, committer: V::Committer) {
+        self.with(Some(sender), |state, _now| state.workers.join(id, committer));
     }
 
-    /// A responder has died.
-    pub fn responder_down(&self, is: impl Fn(&V::Responder) -> bool) {
-        self.responders.lock().leave(is);
+    /// The committer has answered the callers of the batch that it had, if it had one, has emptied what held them, and
+    /// gets what is next.
+    pub fn take(&'static self, sender: V::Env<'_>, id: WorkerId) -> Taken<V> {
+        let mut rest = None;
+        let (taken, closed) = self.with(Some(sender), |state, now| {
+            let Some(did) = state.workers.ask(id) else { return (Taken::Leave, false) };
+            if let Worker::Committing(lane, _) = did {
+                let batch = state.engine.handle_commit_done(now, lane);
+                rest = batch.and_then(|mut batch| {
+                    if batch.reset() { state.engine.recycle(batch) } else { Some(batch) }
+                });
+            }
+            (state.take(id), state.is_closed())
+        });
+        // Frees its memory outside the lock.
+        drop(rest);
+        if closed {
+            // The timer forgets the shard with the last commit.
+            self.notify(Event::Wake);
+        }
+        taken
+    }
+
+    /// How many calls wait to leave together when the commit of this lane is done; `None` if there can be no more.
+    pub fn gathered(&self, lane: LaneId) -> Option<u64> {
+        self.locked(|state| state.engine.lane(lane)?.gathered())
+    }
+
+    /// These writers of the batch in flight of this lane are about to be answered, and perhaps others later.
+    pub fn answering(&self, lane: LaneId, writers: impl Iterator<Item = u64>) {
+        self.locked(|state| state.engine.handle_answering(lane, writers));
+    }
+
+    /// A committer that rests wants to exit: true if it may, because more than `keep` rest.
+    pub fn retire(&self, id: WorkerId, keep: usize) -> bool {
+        self.locked(|state| state.workers.retire(id, keep))
+    }
+
+    /// The owner says that a committer has died, and what the callers of its batch are told.
+    pub fn explain_death(
+        &'static self,
+        sender: V::Env<'_>,
+        is: impl Fn(&V::Committer) -> bool,
+        reply: V::Terms,
+    ) {
+        self.with(Some(sender), |state, _now| state.workers.explain(is, reply));
     }
 
     /// The responder of this scheduler. Asks for some if there is none.
     pub fn responder(&'static self, sender: V::Env<'_>, scheduler: usize) -> Option<V::Responder> {
-        let (responder, asks) = {
-            let mut responders = self.responders.lock();
-            let responder = responders.find(scheduler);
-            let asks = responder.is_none() && responders.ask(sync::now());
-            (responder, asks)
-        };
-        let owner = || self.locked(|state| state.owner());
-        if let Some(owner) = asks.then(owner).flatten() {
+        let found = self.responders.find(scheduler);
+        if let Err(true) = found
+            && let Some(owner) = self.locked(|state| state.owner.clone())
+        {
             V::notify(&owner, Some(sender), Notice::Responders);
         }
-        responder
-    }
-
-    /// How long offers have held the lock since this was asked last: `(nanoseconds, how many of them)`, ascending.
-    /// In each is one look at the clock: see [`clock_ns`](crate::clock_ns).
-    #[cfg(feature = "lock-times")]
-    pub fn take_lock_times(&self) -> Vec<(u64, u64)> {
-        self.locked(|state| state.lock_times.take())
+        found.ok()
     }
 
     /// Changes the state, then runs what follows from it. `sender` is the calling process, `None` on the thread of the
@@ -248,13 +273,7 @@ impl<V: Vm> Shard<V> {
         let now = sync::now();
         let changed = self.guard(sender, || {
             let mut state = sync::lock(&self.state);
-            #[cfg(feature = "lock-times")]
-            let taken = sync::now();
-            let result = change(&mut state, now);
-            let effects = state.collect();
-            #[cfg(feature = "lock-times")]
-            state.lock_times.held_since(taken);
-            (result, effects)
+            (change(&mut state, now), state.collect())
         });
         changed.unwrap_or_else(|panic| resume_unwind(panic))
     }

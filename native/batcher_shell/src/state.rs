@@ -1,17 +1,16 @@
-//! What the lock of a shard guards: the engine, and the processes that work for it.
+//! What the lock of a shard guards, the engine and the processes that work for it, and what follows from a change of
+//! that: collected under the lock, run when it is free.
 //!
 //! Invariant: whatever is due has a worker that is awake for it, or the owner has been asked for one, or the bound on
-//! workers is reached; so it is taken by the next one that asks.
+//! workers is reached; so it is taken by the next one that asks. A batch goes from the engine to that worker under one
+//! lock, so that it has never left, or is known to be that worker's.
 
 use crate::batch::Batch;
-use crate::effects::Effects;
-use crate::failure::Failure;
-#[cfg(feature = "lock-times")]
-use crate::lock_times::LockTimes;
-use crate::vm::Vm;
-use crate::workers::Workers;
-use batcher_core::{BarrierId, Engine, Phase};
-use std::collections::HashMap;
+use crate::vm::{Failure, Notice, Vm};
+use crate::workers::{WorkerId, Workers};
+use batcher_core::{BarrierId, Engine, LaneId, LaneKey, Phase, Reason, Slot};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Looks at all callers for those that have waited too long are at least so far apart.
@@ -21,14 +20,13 @@ const LOOKS_APART: Duration = Duration::from_millis(10);
 #[repr(C)]
 pub(crate) struct State<V: Vm> {
     pub(crate) engine: Engine<Batch<V>>,
-    /// The owner, and what tells of its death as long as it is kept.
-    pub(crate) owner: Option<(V::Pid, V::Watch)>,
+    pub(crate) owner: Option<V::Owner>,
     /// How many owners there were.
     pub(crate) owners: u64,
     pub(crate) workers: Workers<V>,
     pub(crate) waiters: HashMap<BarrierId, V::Waiter>,
     /// Replies that need a process to send them, until a committer takes them.
-    pub(crate) proxied: Vec<V::Proxied>,
+    pub(crate) proxied: VecDeque<V::Terms>,
     /// What the callers of abandoned writes are told.
     pub(crate) abandon_with: Failure,
     /// No caller has waited too long before this time; `None`: none ever will.
@@ -41,8 +39,6 @@ pub(crate) struct State<V: Vm> {
     pub(crate) swept: u64,
     /// The shard is closed, and everything that was queued has been answered: committers may end.
     pub(crate) dismisses: bool,
-    #[cfg(feature = "lock-times")]
-    pub(crate) lock_times: LockTimes,
 }
 
 impl<V: Vm> Default for State<V> {
@@ -53,17 +49,87 @@ impl<V: Vm> Default for State<V> {
             owners: 0,
             workers: Workers::default(),
             waiters: HashMap::new(),
-            proxied: Vec::new(),
+            proxied: VecDeque::new(),
             abandon_with: Failure::ShuttingDown,
             expiry: None,
             next_look: None,
             looks_at: None,
             swept: 0,
             dismisses: false,
-            #[cfg(feature = "lock-times")]
-            lock_times: LockTimes::default(),
         }
     }
+}
+
+/// What a timer is told of a shard.
+pub enum Event<V: Vm> {
+    /// Look again: a deadline comes earlier than the one noted, or the shard was opened or closed.
+    Wake,
+    /// The owner of this number has died.
+    OwnerDown(u64),
+    /// This committer has died.
+    WorkerDown(WorkerId),
+    /// What a process leaves to the timer, because it may be exiting.
+    Run(Effects<V>),
+    /// A name that takes long to free: it is dropped on the thread of the timer.
+    Free(LaneKey),
+    /// The library failed in a calling process, under the owner of this number.
+    Crash(u64, Arc<str>),
+    /// Fail here and now.
+    #[cfg(feature = "seams")]
+    Panic,
+}
+
+/// Effects of a change, in the order in which they are run.
+pub struct Effects<V: Vm> {
+    /// The timer would look too late.
+    pub(crate) wakes_timer: bool,
+    /// To be woken.
+    pub(crate) committers: Vec<V::Committer>,
+    /// Their barriers are done.
+    pub(crate) waiters: Vec<V::Waiter>,
+    /// The owner, and how many more committers are wanted of it.
+    pub(crate) wanted: Option<(V::Owner, usize)>,
+}
+
+impl<V: Vm> Effects<V> {
+    /// Tells processes. `sender` is the calling one, `None` on the thread of a timer.
+    pub(crate) fn run(self, sender: Option<V::Env<'_>>) {
+        for committer in self.committers {
+            V::wake(&committer, sender);
+        }
+        for waiter in self.waiters {
+            V::tell(waiter, sender, None);
+        }
+        if let Some((owner, count)) = self.wanted {
+            V::notify(&owner, sender, Notice::Committers(count));
+        }
+    }
+}
+
+/// What a committer has to do.
+pub enum Taken<V: Vm> {
+    /// To commit this, and to answer its callers.
+    Commit(Flight<V>),
+    /// To answer what a committer that has died has left, with what its owner says, if it says anything.
+    Answer(Flight<V>, Option<V::Terms>),
+    /// To send these replies, and to ask again.
+    Send(V::Terms),
+    /// Nothing, until it is woken.
+    Rest,
+    /// To end.
+    Leave,
+}
+
+/// What is in flight of one lane.
+pub struct Flight<V: Vm> {
+    /// Its lane.
+    pub lane: LaneId,
+    /// The name of that.
+    pub key: LaneKey,
+    /// Its batch, and what the commit function and telemetry want to know of it (7, 13).
+    pub slot: Slot<Batch<V>>,
+    /// Why it left.
+    pub reason: Reason,
 }
 
 impl<V: Vm> State<V> {
@@ -72,9 +138,42 @@ impl<V: Vm> State<V> {
         self.engine.phase() == Phase::Closed
     }
 
-    /// The owner's process.
-    pub(crate) fn owner(&self) -> Option<V::Pid> {
-        self.owner.as_ref().map(|(pid, _watch)| pid.clone())
+    /// What is in flight of this lane.
+    pub(crate) fn in_flight(&self, lane: LaneId) -> Option<Batch<V>> {
+        Some(self.engine.lane(lane)?.in_flight()?.contents.clone())
+    }
+
+    /// What a worker that is awake does next.
+    pub(crate) fn take(&mut self, id: WorkerId) -> Taken<V> {
+        if let Some(proxied) = self.proxied.pop_front() {
+            return Taken::Send(proxied);
+        }
+        while let Some((lane, reason, reply)) = self.workers.poll_dead() {
+            // Its callers may have been told of a failure of the library (10.5).
+            if let Some(flight) = self.begin(id, lane, reason) {
+                return Taken::Answer(flight, reply);
+            }
+        }
+        if self.dismisses {
+            self.workers.leave(id);
+            return Taken::Leave;
+        }
+        let next = self.engine.poll_commit().map(|commit| (commit.lane, commit.reason));
+        match next.and_then(|(lane, reason)| self.begin(id, lane, reason)) {
+            Some(flight) => Taken::Commit(flight),
+            None => {
+                self.workers.rest(id);
+                Taken::Rest
+            }
+        }
+    }
+
+    /// A worker that is awake gets what is in flight of a lane.
+    fn begin(&mut self, id: WorkerId, lane: LaneId, reason: Reason) -> Option<Flight<V>> {
+        let view = self.engine.lane(lane)?;
+        let slot = view.in_flight()?.clone();
+        self.workers.begin(id, lane, reason);
+        Some(Flight { lane, key: view.key().clone(), slot, reason })
     }
 
     /// A caller waits until this time.
@@ -112,11 +211,12 @@ impl<V: Vm> State<V> {
         if !wakes_timer && self.wanted() == 0 && self.waiters.is_empty() {
             return None;
         }
-        let mut effects = Effects::new(wakes_timer);
+        let (committers, waiters) = (Vec::new(), Vec::new());
+        let mut effects = Effects { wakes_timer, committers, waiters, wanted: None };
         while self.wanted() > 0 {
             let Some(committer) = self.workers.wake() else {
                 let more = self.workers.ask_for(self.wanted());
-                effects.wanted = self.owner().filter(|_| more > 0).map(|owner| (owner, more));
+                effects.wanted = self.owner.clone().filter(|_| more > 0).map(|owner| (owner, more));
                 break;
             };
             effects.committers.push(committer);

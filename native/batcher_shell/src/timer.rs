@@ -4,11 +4,10 @@
 //! Invariant: a shard that is open, or has a commit in flight, has an alarm; the thread of a timer ends only when there
 //! is no alarm and no event left.
 
-use crate::effects::Event;
-use crate::failure::panic_text;
-use crate::shard::{Events, Happened, Shard};
-use crate::sync::{self, Mutex, Receiver, RecvTimeoutError};
-use crate::vm::Vm;
+use crate::shard::{Happened, Shard};
+use crate::state::Event;
+use crate::sync::{self, Mutex, Receiver, RecvTimeoutError, Sender};
+use crate::vm::{Vm, panic_text};
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
@@ -16,9 +15,10 @@ use std::time::{Duration, Instant};
 pub struct Timer<V: Vm> {
     state: Mutex<State<V>>,
     /// Both ends, so that an event can be sent while no thread runs.
-    events: (Events<V>, Receiver<Happened<V>>),
+    events: (Sender<Happened<V>>, Receiver<Happened<V>>),
 }
 
+#[derive(Default)]
 struct State<V: Vm> {
     thread_lives: bool,
     /// The shards by the times at which each is looked at next.
@@ -32,15 +32,13 @@ const LATER: Duration = Duration::from_millis(100);
 
 impl<V: Vm> Default for Timer<V> {
     fn default() -> Self {
-        let (alarms, at) = Default::default();
-        let state = Mutex::new(State { thread_lives: false, alarms, at });
-        Timer { state, events: sync::unbounded() }
+        Timer { state: Mutex::default(), events: sync::unbounded() }
     }
 }
 
 impl<V: Vm> Timer<V> {
     /// For its [shards](Shard::new).
-    pub fn events(&self) -> Events<V> {
+    pub fn events(&self) -> Sender<Happened<V>> {
         self.events.0.clone()
     }
 

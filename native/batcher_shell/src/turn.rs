@@ -3,11 +3,10 @@
 //! Invariant: everybody that waits here and has no process left to hear from is told, whatever fails.
 
 use crate::batch::Batch;
-use crate::effects::Event;
-use crate::failure::{Failure, panic_text};
 use crate::shard::Shard;
+use crate::state::Event;
 use crate::sync;
-use crate::vm::{Notice, Vm};
+use crate::vm::{Failure, Notice, Vm, panic_text};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -16,8 +15,6 @@ use std::time::{Duration, Instant};
 /// Without a deadline; an event wakes the timer all the same.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// How many callers are looked at under the lock that their committer and new ones need.
-const CALLERS_AT_ONCE: usize = 256;
 /// How many batches are abandoned under one lock of the shard.
 const ABANDONED_AT_ONCE: usize = 64;
 
@@ -69,12 +66,7 @@ impl<V: Vm> Shard<V> {
     fn expire(&'static self, batch: &Batch<V>, now: Instant) {
         let mut place = Some(0);
         while let Some(from) = place {
-            let mut contents = batch.lock();
-            let expired = contents.answers.as_mut().expire(now, from, CALLERS_AT_ONCE);
-            for caller in expired.late {
-                V::tell_late(&mut contents.answers, caller);
-            }
-            drop(contents);
+            let expired = V::expire(&mut batch.lock().answers, now, from);
             self.locked(|state| state.expire_at(expired.earliest));
             place = expired.next;
         }
@@ -102,23 +94,25 @@ impl<V: Vm> Shard<V> {
 
     /// Answers the batch of a dead committer, when nobody will start a committer for that. True: there may be more.
     fn fail_dead(&'static self) -> bool {
-        let next =
-            self.locked(|state| state.is_closed().then(|| state.workers.poll_dead()).flatten());
-        let Some((work, _reply)) = next else { return false };
-        self.fail(std::iter::once(work.batch), &Failure::CommitterDown);
-        drop(self.with(None, |state, now| state.engine.handle_commit_done(now, work.lane)));
+        let next = self.locked(|state| {
+            let dead = state.is_closed().then(|| state.workers.poll_dead()).flatten();
+            dead.map(|(lane, ..)| (lane, state.in_flight(lane)))
+        });
+        let Some((lane, batch)) = next else { return false };
+        self.fail(batch.into_iter(), &Failure::CommitterDown);
+        drop(self.with(None, |state, now| state.engine.handle_commit_done(now, lane)));
         true
     }
 
     /// Tells all callers that are left of these batches of the failure. What only a process can send is left to the
     /// next committer that is free.
     fn fail(&'static self, batches: impl Iterator<Item = Batch<V>>, failure: &Failure) {
-        let mut proxied = Vec::new();
+        let mut proxied = None;
         for batch in batches {
             V::fail(&mut batch.lock().answers, failure, &mut proxied);
         }
-        if !proxied.is_empty() {
-            self.with(None, |state, _now| state.proxied.append(&mut proxied));
+        if let Some(proxied) = proxied {
+            self.with(None, |state, _now| state.proxied.push_back(proxied));
         }
     }
 
@@ -135,12 +129,14 @@ impl<V: Vm> Shard<V> {
     pub(crate) fn crash(&'static self, text: Arc<str>) {
         let failure = Failure::Crashed(Arc::clone(&text));
         let (owner, waiters, batches) = self.locked(|state| {
-            let owner = state.owner();
-            let mut batches: Vec<_> = state.workers.batches().collect();
-            let closed = catch_unwind(AssertUnwindSafe(|| self.shut(state, failure.clone())));
-            if closed.is_err() {
-                batches.extend(std::mem::take(&mut state.engine).into_contents());
-            }
+            let owner = state.owner.clone();
+            let closed = catch_unwind(AssertUnwindSafe(|| {
+                self.shut(state, failure.clone());
+                let lanes = state.workers.lanes();
+                lanes.filter_map(|(lane, _)| state.in_flight(lane)).collect::<Vec<_>>()
+            }));
+            let batches = closed
+                .unwrap_or_else(|_| std::mem::take(&mut state.engine).into_contents().collect());
             (owner, std::mem::take(&mut state.waiters), batches)
         });
         self.fail(batches.into_iter(), &failure);

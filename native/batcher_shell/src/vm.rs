@@ -1,35 +1,33 @@
 //! What the runtime is plugged into: the BEAM in the library, a few vectors in the models.
 
-use crate::callers::Callers;
-use crate::failure::Failure;
+use crate::callers::Expired;
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Instant;
 
 /// Processes and messages of a VM, and what writes and callers are there.
 ///
 /// None of these functions may block, but for the lock of a batch, and none is called under the lock of the shard. A
 /// `sender` is the calling process, `None` on the thread of a timer.
-pub trait Vm: Sized + 'static {
+pub trait Vm: Clone + Default + 'static {
     /// A calling process.
     type Env<'a>: Copy;
-    /// Names a process.
-    type Pid: Clone + PartialEq;
-    /// Tells of an owner's death, with [`Event::OwnerDown`](crate::Event::OwnerDown), as long as it is kept.
-    type Watch;
-    /// A way to wake a committing process. When that dies, [`Event::WorkerDown`](crate::Event::WorkerDown) is due.
+    /// A process that runs a shard. Its death is told, with [`Event::OwnerDown`](crate::Event::OwnerDown), as long as
+    /// this is kept.
+    type Owner: Clone;
+    /// A process that commits. When it dies, [`Event::WorkerDown`](crate::Event::WorkerDown) is due.
     type Committer: Clone;
     /// A process that answers the callers of one scheduler.
     type Responder: Clone;
     /// The writes of a slot.
     type Writes: Default + Send;
-    /// The process that waits for the reply to a group.
-    type Caller: Clone;
     /// The callers of a slot, and whatever is needed to answer them.
-    type Answers: Default + Send + AsMut<Callers<Self::Caller>>;
+    type Answers: Default + Send;
     /// The process that waits for a barrier.
     type Waiter;
-    /// Replies that only a process can send.
-    type Proxied;
-    /// What the callers of a dead committer's batch are told.
-    type Reply;
+    /// What belongs to no process yet: what the callers of a dead committer's batch are told, or replies that only a
+    /// process can send.
+    type Terms;
 
     /// Whether the calling process may be exiting while its call still runs, so that nothing that it sends arrives.
     /// The timer sends instead.
@@ -42,17 +40,15 @@ pub trait Vm: Sized + 'static {
     fn tell(waiter: Self::Waiter, sender: Option<Self::Env<'_>>, failure: Option<&Failure>);
 
     /// Tells an owner.
-    fn notify(owner: &Self::Pid, sender: Option<Self::Env<'_>>, notice: Notice<'_>);
+    fn notify(owner: &Self::Owner, sender: Option<Self::Env<'_>>, notice: Notice<'_>);
 
     /// Tells all callers of a batch that are left of the failure, from the thread of a timer. Replies that only a
     /// process can send are added to `proxied`.
-    fn fail(answers: &mut Self::Answers, failure: &Failure, proxied: &mut Vec<Self::Proxied>);
+    fn fail(answers: &mut Self::Answers, failure: &Failure, proxied: &mut Option<Self::Terms>);
 
-    /// Tells a caller of this slot that it has waited too long, from the thread of a timer.
-    fn tell_late(answers: &mut Self::Answers, caller: Self::Caller);
-
-    /// Empties what held the answers of a batch, to be used again.
-    fn clear(answers: &mut Self::Answers);
+    /// Tells [some callers](crate::Callers::expire) of a slot, from this one on, that they have waited too long, from
+    /// the thread of a timer.
+    fn expire(answers: &mut Self::Answers, now: Instant, from: usize) -> Expired;
 }
 
 /// What an owner hears from its shard.
@@ -63,4 +59,26 @@ pub enum Notice<'a> {
     Responders,
     /// The library has failed (10.5).
     Crashed(&'a str),
+}
+
+/// Why callers get no answer from the backend.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    /// The batcher was stopped before the write left (10.3).
+    ShuttingDown,
+    /// The owner died, and no other came (10.4).
+    OwnerDown,
+    /// The committing process died with the batch (9.5).
+    CommitterDown,
+    /// The library itself failed (10.5).
+    Crashed(Arc<str>),
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> Arc<str> {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => Arc::from(*text),
+        (None, Some(text)) => Arc::from(text.as_str()),
+        (None, None) => Arc::from("panic without a text"),
+    }
 }

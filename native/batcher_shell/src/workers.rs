@@ -3,9 +3,8 @@
 //! Invariant: a worker is in the list of the idle, is awake and about to take work, has the batch of one lane, or is
 //! dead and has left such a batch; that lane is free only when the callers of the batch have been answered.
 
-use crate::batch::Batch;
 use crate::vm::Vm;
-use batcher_core::LaneId;
+use batcher_core::{LaneId, Reason};
 use foldhash::fast::RandomState;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -17,38 +16,24 @@ const SILENCE: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WorkerId(pub u64);
 
-/// The batch of one lane, while it is being committed and answered.
-pub struct Work<V: Vm> {
-    /// Its lane.
-    pub lane: LaneId,
-    /// Its writes and callers.
-    pub batch: Batch<V>,
-}
-
-impl<V: Vm> Clone for Work<V> {
-    fn clone(&self) -> Self {
-        Work { lane: self.lane, batch: self.batch.clone() }
-    }
-}
-
 /// What a committer does.
-enum Worker<V: Vm> {
+pub(crate) enum Worker<V: Vm> {
     /// Sleeps until it is woken.
     Idle,
     /// Has been woken, or is about to ask anyway.
     Awake,
-    /// Has a batch.
-    Committing(Work<V>),
-    /// Has died with a batch. The reason is what its owner says.
-    Dead { work: Work<V>, reason: Option<V::Reply> },
+    /// Has what is in flight of this lane, which left for this reason.
+    Committing(LaneId, Reason),
+    /// Has died with that. Its callers are told what its owner says.
+    Dead(LaneId, Reason, Option<V::Terms>),
 }
 
 struct Entry<V: Vm> {
-    pid: V::Pid,
     committer: V::Committer,
     worker: Worker<V>,
 }
 
+#[derive(Default)]
 pub(crate) struct Workers<V: Vm> {
     entries: HashMap<WorkerId, Entry<V>, RandomState>,
     idle: Vec<WorkerId>,
@@ -61,23 +46,10 @@ pub(crate) struct Workers<V: Vm> {
     asked_for: usize,
 }
 
-impl<V: Vm> Default for Workers<V> {
-    fn default() -> Self {
-        Workers {
-            entries: HashMap::default(),
-            idle: Vec::new(),
-            awake: 0,
-            dead: VecDeque::new(),
-            unexplained: VecDeque::new(),
-            asked_for: 0,
-        }
-    }
-}
-
 impl<V: Vm> Workers<V> {
-    pub(crate) fn join(&mut self, id: WorkerId, pid: V::Pid, committer: V::Committer) {
+    pub(crate) fn join(&mut self, id: WorkerId, committer: V::Committer) {
         self.asked_for = self.asked_for.saturating_sub(1);
-        self.entries.insert(id, Entry { pid, committer, worker: Worker::Idle });
+        self.entries.insert(id, Entry { committer, worker: Worker::Idle });
         self.idle.push(id);
     }
 
@@ -90,28 +62,23 @@ impl<V: Vm> Workers<V> {
         Some(entry.committer.clone())
     }
 
-    /// A worker asks for work: it has none any more, and is awake. Returns what it had; `None` if it is not known.
-    pub(crate) fn ask(&mut self, id: WorkerId) -> Option<Option<Work<V>>> {
-        let worker = &mut self.entries.get_mut(&id)?.worker;
-        let had = match std::mem::replace(worker, Worker::Awake) {
-            Worker::Awake => return Some(None),
-            Worker::Idle => {
-                self.idle.retain(|idle| *idle != id);
-                None
-            }
-            Worker::Committing(work) => Some(work),
-            dead @ Worker::Dead { .. } => {
-                *worker = dead;
-                return None;
-            }
-        };
+    /// A worker asks for work, and is awake. Returns what it did before; `None` if it is dead, or not known.
+    pub(crate) fn ask(&mut self, id: WorkerId) -> Option<Worker<V>> {
+        let lives = |entry: &&mut Entry<V>| !matches!(entry.worker, Worker::Dead(..));
+        let entry = self.entries.get_mut(&id).filter(lives)?;
+        let did = std::mem::replace(&mut entry.worker, Worker::Awake);
+        match did {
+            Worker::Awake => return Some(did),
+            Worker::Idle => self.idle.retain(|idle| *idle != id),
+            _ => {}
+        }
         self.awake += 1;
-        Some(had)
+        Some(did)
     }
 
     /// A worker that is awake has this to do.
-    pub(crate) fn begin(&mut self, id: WorkerId, work: Work<V>) {
-        self.set(id, Worker::Committing(work));
+    pub(crate) fn begin(&mut self, id: WorkerId, lane: LaneId, reason: Reason) {
+        self.set(id, Worker::Committing(lane, reason));
     }
 
     /// A worker that is awake has nothing to do.
@@ -155,11 +122,11 @@ impl<V: Vm> Workers<V> {
 
     /// The owner says that a committer has died, perhaps before it could join, and what the callers of its batch are
     /// told.
-    pub(crate) fn explain(&mut self, pid: &V::Pid, reason: V::Reply) {
-        let found = self.entries.iter().find(|(_, entry)| entry.pid == *pid);
+    pub(crate) fn explain(&mut self, is: impl Fn(&V::Committer) -> bool, reply: V::Terms) {
+        let found = self.entries.iter().find(|(_, entry)| is(&entry.committer));
         match found.map(|(&id, _)| id) {
             Some(id) => {
-                if self.bury(id, Some(reason)) {
+                if self.bury(id, Some(reply)) {
                     self.unexplained.retain(|&(_, dead)| dead != id);
                     self.dead.push_back(id);
                 }
@@ -169,18 +136,18 @@ impl<V: Vm> Workers<V> {
     }
 
     /// True if it leaves a batch that is not to be answered yet.
-    fn bury(&mut self, id: WorkerId, reason: Option<V::Reply>) -> bool {
+    fn bury(&mut self, id: WorkerId, reply: Option<V::Terms>) -> bool {
         let Some(entry) = self.entries.get_mut(&id) else { return false };
         match std::mem::replace(&mut entry.worker, Worker::Awake) {
             Worker::Idle => self.forget_idle(id),
             Worker::Awake => self.leave(id),
-            Worker::Committing(work) => {
-                entry.worker = Worker::Dead { work, reason };
+            Worker::Committing(lane, reason) => {
+                entry.worker = Worker::Dead(lane, reason, reply);
                 return true;
             }
-            Worker::Dead { work, reason: before } => {
-                let explained = before.is_none() && reason.is_some();
-                entry.worker = Worker::Dead { work, reason: before.or(reason) };
+            Worker::Dead(lane, reason, before) => {
+                let explained = before.is_none() && reply.is_some();
+                entry.worker = Worker::Dead(lane, reason, before.or(reply));
                 return explained;
             }
         }
@@ -202,11 +169,12 @@ impl<V: Vm> Workers<V> {
         self.unexplained.front().map(|&(until, _)| until)
     }
 
-    /// The next batch that a dead one has left, and what its callers are told, if its owner has said that.
-    pub(crate) fn poll_dead(&mut self) -> Option<(Work<V>, Option<V::Reply>)> {
+    /// The lane of the next batch that a dead one has left, why that left, and what its callers are told, if the owner
+    /// has said that.
+    pub(crate) fn poll_dead(&mut self) -> Option<(LaneId, Reason, Option<V::Terms>)> {
         let id = self.dead.pop_front()?;
         match self.entries.remove(&id)?.worker {
-            Worker::Dead { work, reason } => Some((work, reason)),
+            Worker::Dead(lane, reason, reply) => Some((lane, reason, reply)),
             _ => unreachable!("only the dead are among the dead"),
         }
     }
@@ -233,25 +201,16 @@ impl<V: Vm> Workers<V> {
         self.asked_for = 0;
     }
 
-    /// The processes that live.
-    pub(crate) fn pids(&self) -> Vec<V::Pid> {
-        let living = |entry: &&Entry<V>| !matches!(entry.worker, Worker::Dead { .. });
-        self.entries.values().filter(living).map(|entry| entry.pid.clone()).collect()
+    /// Those that live.
+    pub(crate) fn committers(&self) -> Vec<V::Committer> {
+        let living = |entry: &&Entry<V>| !matches!(entry.worker, Worker::Dead(..));
+        self.entries.values().filter(living).map(|entry| entry.committer.clone()).collect()
     }
 
-    /// The batches that are being committed and answered, with those of the dead.
-    pub(crate) fn batches(&self) -> impl Iterator<Item = Batch<V>> {
-        self.work().map(|(work, _committer)| work.batch.clone())
-    }
-
-    /// The worker that has the batch in flight of this lane, be it dead or not.
-    pub(crate) fn committer_of(&self, lane: LaneId) -> Option<&V::Committer> {
-        self.work().find_map(|(work, committer)| (work.lane == lane).then_some(committer))
-    }
-
-    fn work(&self) -> impl Iterator<Item = (&Work<V>, &V::Committer)> {
-        self.entries.values().filter_map(|entry| match &entry.worker {
-            Worker::Committing(work) | Worker::Dead { work, .. } => Some((work, &entry.committer)),
+    /// The lanes of the batches that are being committed and answered, and who has these, be it dead or not.
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = (LaneId, &V::Committer)> {
+        self.entries.values().filter_map(|entry| match entry.worker {
+            Worker::Committing(lane, _) | Worker::Dead(lane, ..) => Some((lane, &entry.committer)),
             Worker::Idle | Worker::Awake => None,
         })
     }

@@ -16,7 +16,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Lock do
     Work
   }
 
-  @shard 0
   @shares [p50_ns: 0.5, p90_ns: 0.9, p99_ns: 0.99]
 
   @spec run(Suite.spec(), (Line.t() -> :ok), (String.t() -> :ok)) :: :ok
@@ -49,9 +48,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Lock do
   def sample(callers, spec) do
     work = Work.new(callers: callers, lane: spec.lane, backend: Backends.module(spec.backend))
     settings = %{seconds: spec.seconds, warm_up: spec.warm_up, watch?: false}
-    {_clock_ns, _before} = Native.lock_times(@shard)
+    _before = Native.lock_times()
     ClosedLoop.sample(:batcher, work, settings)
-    {clock_ns, times} = Native.lock_times(@shard)
+    {times, clock_ns} = Native.lock_times()
     count = times |> Enum.map(&elem(&1, 1)) |> Enum.sum()
     quantiles = for {key, share} <- @shares, do: {key, at(times, share * count) - clock_ns}
     [{least, _count} | _] = times

@@ -60,7 +60,7 @@ fn a_batch_leaves_whole() {
         soon.offer(shard, AT_ONCE).unwrap();
         crew.work(shard);
         writing.join().unwrap();
-        shard.flush((), ());
+        shard.flush((), (), false);
         crew.finish(shard);
         assert_eq!((late.replies(), soon.replies()), (1, 1));
     });
@@ -85,7 +85,7 @@ fn a_thread_writes_to_the_slot_that_is_open() {
             crew.work(shard);
         }
         writing.join().unwrap();
-        shard.flush((), ());
+        shard.flush((), (), false);
         crew.finish(shard);
         assert_eq!((here.replies(), there.replies()), (2, 2));
     });
@@ -328,7 +328,7 @@ fn the_batch_of_a_dead_committer_is_answered_once() {
         callers[0].offer(shard, LATE).unwrap();
         callers[1].offer(shard, AT_ONCE).unwrap();
         let dead = crew.kill(shard);
-        let burying = beside(shard, move |shard| shard.explain_death((), &dead.0, ()));
+        let burying = beside(shard, move |shard| explain(shard, dead));
         shard.notify(Event::WorkerDown(dead));
         owner_dies(shard);
         crew.work(shard);
@@ -353,7 +353,7 @@ fn a_lane_is_free_when_the_callers_of_the_dead_are_answered() {
         let (first, second) = (Caller::by_process(), Caller::new());
         first.offer(shard, AT_ONCE).unwrap();
         let dead = crew.kill(shard);
-        let burying = beside(shard, move |shard| shard.explain_death((), &dead.0, ()));
+        let burying = beside(shard, move |shard| explain(shard, dead));
         second.offer(shard, AT_ONCE).unwrap();
         while second.replies() == 0 {
             if !crew.work(shard).is_empty() {

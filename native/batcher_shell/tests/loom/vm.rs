@@ -5,7 +5,7 @@
 
 use batcher_core::{Config, Group, LaneRef, Refused};
 use batcher_shell::{
-    Callers as AllCallers, Contents, Event, Failure, Notice, Taken, Vm, Work, WorkerId,
+    Callers as AllCallers, Contents, Event, Expired, Failure, Flight, Notice, Taken, Vm, WorkerId,
 };
 use loom::sync::{Condvar, Mutex};
 use loom::thread::JoinHandle;
@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) const AT_ONCE: Duration = Duration::ZERO;
 /// Ends within the model.
@@ -22,7 +22,8 @@ pub(crate) const SOON: Duration = Duration::from_millis(1);
 /// Outlasts the model.
 pub(crate) const LATE: Duration = Duration::from_secs(3600);
 
-pub(crate) enum Model {}
+#[derive(Clone, Default)]
+pub(crate) struct Model;
 pub(crate) type Shard = batcher_shell::Shard<Model>;
 type Timer = batcher_shell::Timer<Model>;
 
@@ -143,7 +144,7 @@ impl Crew {
 
     pub(crate) fn join_one(self: &Arc<Self>, shard: &'static Shard, number: u64) {
         let id = WorkerId(number);
-        shard.join((), id, number, Arc::new(Committer { id, crew: Arc::clone(self) }));
+        shard.join((), id, Arc::new(Committer { id, crew: Arc::clone(self) }));
     }
 
     /// Whether none has been woken.
@@ -165,29 +166,27 @@ impl Crew {
     /// committed.
     pub(crate) fn work(&self, shard: &'static Shard) -> Vec<Arc<Caller>> {
         let id = self.next_woken();
-        let (mut committed, mut done) = (Vec::new(), None);
+        let mut committed = Vec::new();
         loop {
-            match shard.take((), id, done.take()) {
-                Taken::Commit(work, _info) => {
+            match shard.take((), id) {
+                Taken::Commit(flight) => {
                     assert_eq!(self.in_flight.fetch_add(1, Relaxed), 0, "one in flight per lane");
-                    committed.extend(self.answer(&work));
-                    done = Some(work);
+                    committed.extend(self.answer(flight));
                 }
-                Taken::Answer(work, _reply) => {
-                    self.answer(&work);
-                    done = Some(work);
-                }
-                Taken::Send(caller) => caller.reply(),
+                Taken::Answer(flight, _reply) => drop(self.answer(flight)),
+                Taken::Send(callers) => callers.iter().for_each(|caller| caller.reply()),
                 Taken::Rest | Taken::Leave => return committed,
             }
         }
     }
 
     /// Returns whose writes these were.
-    fn answer(&self, work: &Work<Model>) -> Vec<Arc<Caller>> {
-        let writes = work.batch.take_writes();
-        let proxied = answer(&mut work.batch.lock().answers);
+    fn answer(&self, flight: Flight<Model>) -> Vec<Arc<Caller>> {
+        let batch = flight.slot.contents;
+        let writes = batch.take_writes();
+        let proxied = answer(&mut batch.lock().answers);
         proxied.iter().for_each(|caller| caller.reply());
+        batch.lock().answers.clear();
         self.in_flight.fetch_sub(1, Relaxed);
         writes
     }
@@ -195,7 +194,7 @@ impl Crew {
     /// A committer takes a batch, and dies before it has answered that.
     pub(crate) fn kill(&self, shard: &'static Shard) -> WorkerId {
         let id = self.next_woken();
-        assert!(matches!(shard.take((), id, None), Taken::Commit(..)));
+        assert!(matches!(shard.take((), id), Taken::Commit(..)));
         self.in_flight.fetch_add(1, Relaxed);
         id
     }
@@ -215,16 +214,13 @@ impl Crew {
 
 impl Vm for Model {
     type Env<'a> = ();
-    type Pid = u64;
-    type Watch = ();
+    type Owner = ();
     type Committer = Arc<Committer>;
     type Responder = ();
     type Writes = Vec<Arc<Caller>>;
-    type Caller = Arc<Caller>;
     type Answers = Callers;
     type Waiter = ();
-    type Proxied = Arc<Caller>;
-    type Reply = ();
+    type Terms = Vec<Arc<Caller>>;
 
     fn may_be_exiting(_sender: ()) -> bool {
         false
@@ -237,18 +233,17 @@ impl Vm for Model {
 
     fn tell(_waiter: (), _sender: Option<()>, _failure: Option<&Failure>) {}
 
-    fn notify(_owner: &u64, _sender: Option<()>, _notice: Notice<'_>) {}
+    fn notify(_owner: &(), _sender: Option<()>, _notice: Notice<'_>) {}
 
-    fn fail(answers: &mut Callers, _failure: &Failure, proxied: &mut Vec<Arc<Caller>>) {
-        proxied.extend(answer(answers));
+    fn fail(answers: &mut Callers, _failure: &Failure, proxied: &mut Option<Vec<Arc<Caller>>>) {
+        let more = answer(answers);
+        if !more.is_empty() {
+            proxied.get_or_insert_default().extend(more);
+        }
     }
 
-    fn tell_late(_answers: &mut Callers, caller: Arc<Caller>) {
-        caller.late.fetch_add(1, Relaxed);
-    }
-
-    fn clear(answers: &mut Callers) {
-        answers.clear();
+    fn expire(answers: &mut Callers, now: Instant, from: usize) -> Expired {
+        answers.expire(now, from, |caller| _ = caller.late.fetch_add(1, Relaxed))
     }
 }
 
@@ -273,8 +268,13 @@ pub(crate) fn open(shard: &'static Shard, adoption_timeout: Duration) -> Option<
         Ok(())
     };
     let config = Config { adoption_timeout, ..Config::default() };
-    shard.open((), 0, config, None, || timer.start(shard, spawn), |_number| ()).unwrap();
+    shard.open((), config, None, || timer.start(shard, spawn), |_number| ()).unwrap();
     thread
+}
+
+/// The owner says that this committer has died.
+pub(crate) fn explain(shard: &'static Shard, dead: WorkerId) {
+    shard.explain_death((), |committer| committer.id == dead, Vec::new());
 }
 
 /// The first owner has died.
@@ -284,5 +284,5 @@ pub(crate) fn owner_dies(shard: &'static Shard) {
 
 /// Opens the shard without a thread, for a model that has one of its own.
 pub(crate) fn open_without_thread(shard: &'static Shard) {
-    shard.open((), 0, Config::default(), None, || Ok(()), |_number| ()).unwrap();
+    shard.open((), Config::default(), None, || Ok(()), |_number| ()).unwrap();
 }
