@@ -182,7 +182,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Replay do
     {contents, writes} = known(model, key)
 
     case Meter.call(meter, call(context, key, for({write, _, _, _} <- group, do: write))) do
-      {:ok, replies} ->
+      {:ok, replies, _acknowledged} ->
         {contents, writes, refused} =
           group
           |> Enum.zip(replies)
