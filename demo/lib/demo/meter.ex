@@ -8,6 +8,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Meter do
 
   @acknowledged 1
   @failed 2
+  @unknown 3
   @max_reasons 20
   @other "other reasons"
 
@@ -17,19 +18,24 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Meter do
           shards: Range.t(),
           counts: :counters.counters_ref(),
           latency: Histogram.t(),
-          failures: :ets.table()
+          failures: :ets.table(),
+          unknown?: (term() -> boolean())
         }
 
-  @doc "The calling process must outlive the meter: it owns the table of failures."
-  @spec new(String.t(), Call.via(), Range.t()) :: t()
-  def new(name, via, shards) do
+  @doc """
+  The calling process must outlive the meter: it owns the table of failures. `unknown?` tells the errors after which
+  the outcome of a write is unknown and that is no failure.
+  """
+  @spec new(String.t(), Call.via(), Range.t(), (term() -> boolean())) :: t()
+  def new(name, via, shards, unknown? \\ fn _reason -> false end) do
     %{
       name: name,
       via: via,
       shards: shards,
-      counts: :counters.new(2, [:write_concurrency]),
+      counts: :counters.new(3, [:write_concurrency]),
       latency: Histogram.new(),
-      failures: :ets.new(:batcher_demo_failures, [:public])
+      failures: :ets.new(:batcher_demo_failures, [:public]),
+      unknown?: unknown?
     }
   end
 
@@ -55,11 +61,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Meter do
 
   @spec failed(t(), term(), pos_integer()) :: :ok
   def failed(meter, reason, writes) do
-    :counters.add(meter.counts, @failed, writes)
+    kind = if meter.unknown?.(reason), do: @unknown, else: @failed
+    :counters.add(meter.counts, kind, writes)
     name = reason |> inspect(limit: 10, printable_limit: 60) |> String.slice(0, 120)
-    known? = :ets.member(meter.failures, name) or :ets.info(meter.failures, :size) < @max_reasons
-    name = if known?, do: name, else: @other
-    :ets.update_counter(meter.failures, name, writes, {name, 0})
+
+    known? =
+      :ets.member(meter.failures, {kind, name}) or
+        :ets.info(meter.failures, :size) < @max_reasons
+
+    key = {kind, if(known?, do: name, else: @other)}
+    :ets.update_counter(meter.failures, key, writes, {key, 0})
     :ok
   end
 
@@ -69,7 +80,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Meter do
   @spec failed(t()) :: non_neg_integer()
   def failed(meter), do: :counters.get(meter.counts, @failed)
 
+  @doc "Writes of unknown outcome."
+  @spec unknown(t()) :: non_neg_integer()
+  def unknown(meter), do: :counters.get(meter.counts, @unknown)
+
+  @doc "Why writes failed, and how many, the most frequent first."
   @spec failures(t()) :: [{String.t(), pos_integer()}]
-  def failures(meter),
-    do: meter.failures |> :ets.tab2list() |> Enum.sort_by(fn {name, count} -> {-count, name} end)
+  def failures(meter), do: reasons(meter, @failed)
+
+  @doc "The same of the writes of unknown outcome."
+  @spec unknowns(t()) :: [{String.t(), pos_integer()}]
+  def unknowns(meter), do: reasons(meter, @unknown)
+
+  defp reasons(meter, kind) do
+    reasons = for {{^kind, name}, count} <- :ets.tab2list(meter.failures), do: {name, count}
+    Enum.sort_by(reasons, fn {name, count} -> {-count, name} end)
+  end
 end
