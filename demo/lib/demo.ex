@@ -11,6 +11,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo do
   alias Ferricstore.Raft.WARaftBackend.Batcher.Demo.{
     Column,
     CommandLine,
+    Cost,
     Load,
     Outage,
     Phase,
@@ -85,8 +86,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo do
       {plan, Load.run(plan, meter, options.callers, milliseconds)}
     end
 
+    cost = Cost.per_write(options)
+
     with_phases(columns, shards, write, fn phases ->
       Report.table(phases)
+      Report.cost(cost)
 
       with {:ok, more} <- outage(options, shards, milliseconds, write) do
         phases = Enum.map(phases ++ more, &{&1, load_expectations(&1.result)})
@@ -128,8 +132,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo do
       replay
     end
 
+    cost = Cost.per_write(options)
+
     with_phases(columns, shards, write, fn phases ->
       Report.table(phases)
+      Report.cost(cost)
       {compared, [%{result: replay} = phase]} = Enum.split(phases, -1)
       describe(replay)
 

@@ -107,11 +107,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Report do
 
   defp cell(nil, _unit), do: @no_value
   defp cell(value, :count), do: "#{value}"
-  defp cell(value, :mean), do: :erlang.float_to_binary(value, decimals: 1)
-  defp cell(value, :ratio), do: :erlang.float_to_binary(value, decimals: 2)
+  defp cell(value, :mean), do: decimal(value, 1)
+  defp cell(value, :ratio), do: decimal(value, 2)
 
   defp cell(value, :milliseconds),
-    do: :erlang.float_to_binary(value / 1_000_000, decimals: 3) <> " ms"
+    do: decimal(value / 1_000_000, 3) <> " ms"
+
+  defp decimal(value, digits), do: :erlang.float_to_binary(value, decimals: digits)
 
   defp print(rows) do
     widths =
@@ -126,6 +128,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Report do
     end
 
     IO.puts("")
+  end
+
+  @doc "What the demo takes of the processors' time, which all columns pay."
+  @spec cost(float() | nil) :: :ok
+  def cost(nil), do: :ok
+
+  def cost(microseconds) do
+    IO.puts(
+      "the demo itself takes #{decimal(microseconds, 2)} us per write, measured without a backend\n"
+    )
   end
 
   @doc "Says that a node was killed, at once: nothing else tells why the numbers stop for a while."
