@@ -4,7 +4,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Outage do
   # One invariant: it looks at the count of acknowledged writes from outside; the callers do nothing for it.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Backend
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Demo.{Cluster, Meter, Report}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Demo.{Cluster, Meter}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Tools.Terminal
 
   # How often it looks: the gap is that exact.
   @look_ms 1
@@ -46,13 +47,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Outage do
         before = Meter.acknowledged(meter)
         now = Meter.now()
         :ok = Cluster.kill(cluster, node)
-        Report.killed(node, led, Range.size(meter.shards))
+        say_killed(node, led, Range.size(meter.shards))
         gap = longest_gap(meter, before, now, 0)
         later = Meter.acknowledged(meter) - before
         outage = %{node: node, led: led, before: before, later: later}
         {:ok, Map.put(outage, :gap_ms, div(gap, 1_000_000))}
     end
   end
+
+  # At once: nothing else tells why the numbers stop for a while.
+  defp say_killed(node, led, count),
+    do: Terminal.puts(:stdio, "killed #{node}, the leader of #{led} of #{count} shards")
 
   defp leaders(shards) do
     nodes = for shard <- shards, {:ok, {_name, node}} <- [Backend.Ra.leader(shard)], do: node

@@ -140,11 +140,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Report do
     )
   end
 
-  @doc "Says that a node was killed, at once: nothing else tells why the numbers stop for a while."
-  @spec killed(node(), pos_integer(), pos_integer()) :: :ok
-  def killed(node, led, shards),
-    do: Terminal.puts(:stdio, "killed #{node}, the leader of #{led} of #{shards} shards")
-
   @doc "What a kill cost."
   @spec outage(Meter.t(), Outage.t()) :: :ok
   def outage(meter, outage) do
