@@ -20,7 +20,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Cost do
     {ended_ms, _since} = :erlang.statistics(:runtime)
     :ets.delete(meter.failures)
     spent_ms = ended_ms - started_ms
-    if spent_ms >= @least_ms, do: spent_ms * 1000 / Meter.acknowledged(meter)
+    writes = Meter.acknowledged(meter)
+    if spent_ms >= @least_ms and writes > 0, do: spent_ms * 1000 / writes
   end
 
   defp write(%{input: nil} = options, meter) do

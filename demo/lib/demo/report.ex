@@ -158,7 +158,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Report do
   @doc "Says that a replay was ended early."
   @spec halted(String.t(), non_neg_integer()) :: :ok
   def halted(name, commands),
-    do: IO.puts("#{name}: the first #{commands} commands, as many as time allowed")
+    do: Terminal.puts(:stdio, "#{name}: the first #{commands} commands, as many as time allowed")
 
   @doc "A heading with what belongs to it below; nothing if there is nothing."
   @spec list(String.t(), [String.t()]) :: :ok
