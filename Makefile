@@ -19,7 +19,7 @@ setup: ## install what is missing: Elixir, Erlang, Dialyzer, PropEr, Ra (Debian,
 build: setup ## compile the shared library and the BEAM side
 	mix compile
 
-demo: setup ## run the demo, its options in ARGS="..."
+demo: setup ## run the demo, its options in ARGS="..." (ARGS="--help" lists them)
 	mix batcher.demo $(ARGS)
 
 test: setup ## run the tests of the Rust side, its benchmarks once each, its threads in every order, then those of the BEAM side

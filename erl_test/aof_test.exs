@@ -58,6 +58,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.AofTest do
           do: assert(read_file(@sample, chunk: chunk) == whole)
     end
 
+    test "zeros in front of a number make no difference", %{path: path} do
+      for zeros <- ["", "0", "0000000000", String.duplicate("0", 19)], chunk <- [1, 65_536] do
+        content = "*#{zeros}2\r\n$3\r\nDEL\r\n$#{zeros}1\r\nk\r\n"
+
+        assert read(path, content, chunk: chunk) ==
+                 {:ok, [{:command, ["DEL", "k"], 1, 0}]}
+      end
+    end
+
     test "arguments may hold anything, or nothing", %{path: path} do
       args = ["SET", "", "\r\n*1\r\n$3\r\n" <> :binary.copy(<<0, 255>>, 100_000)]
       assert {:ok, [{:command, ^args, 1, 0}]} = read(path, array(args))

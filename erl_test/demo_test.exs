@@ -60,8 +60,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.DemoTest do
     test "--help lists the options" do
       {0, lines, ""} = demo(["--help"])
 
-      for option <- ~w(shards callers seconds value-size window backend data-dir input expected) do
-        assert Enum.any?(lines, &(&1 =~ "--#{option} "))
+      for option <- ~w(shards callers seconds value-size window pacing commit-scope backend nodes
+            no-kill data-dir input expected) do
+        assert Enum.any?(lines, &(&1 =~ "  --#{option} "))
       end
     end
 
@@ -73,6 +74,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.DemoTest do
             {["--callers", "many"], ~s(--callers takes a whole number, not "many")},
             {["--window", "-1"], "--window must be from 0"},
             {["--backend", "etcd"], ~s(not "etcd")},
+            {["--pacing", "fast"], ~s(--pacing must be commit, window or auto, not "fast")},
+            {["--commit-scope", "all"], ~s(--commit-scope must be lane or shard, not "all")},
+            {["--nodes", "2"], ~s(--nodes must be 1 or 3, not "2")},
+            {["--nodes", "3", "--backend", "null"], "--nodes 3 makes a Raft cluster"},
+            {["--no-kill"], "--no-kill spares a node of a cluster, so it needs --nodes 3"},
             {["--nonsense"], "--nonsense is no option"},
             {["nonsense"], ~s(not "nonsense")},
             {["--input", "/no/such/file"], "/no/such/file: no such file"},
@@ -114,8 +120,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.DemoTest do
 
       assert String.to_integer(writes) > 0
 
+      assert Enum.any?(lines, &(&1 =~ ~r/\A +direct +default +auto\z/))
+      assert Enum.any?(lines, &(&1 =~ ~r/\Athe demo itself takes \d+\.\d\d us per write/))
+
       for row <- [
+            "acknowledged writes",
             "writes/s",
+            "times direct",
             "Raft commits",
             "writes per commit",
             "latency p50",

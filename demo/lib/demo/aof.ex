@@ -18,6 +18,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Aof do
   @max_inline 65_536
   # A header is one sign, up to seven or nine digits and CRLF: anything longer is no header.
   @max_header 24
+  # Digits of a number that is taken without looking closer.
+  @whole_digits 7
   # One read of a large argument: what a broken length can make us allocate beyond what the file holds.
   @max_read 1_048_576
 
@@ -160,7 +162,50 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Aof do
 
   # Arrays
 
-  defp array(%{offset: at} = reader, index) do
+  # Nearly every command is whole and in the buffer. Whatever else it may be is found out slowly, and put into words.
+  defp array(%{buffer: <<?*, rest::binary>> = buffer, offset: at} = reader, index) do
+    case whole_count(rest, 0, 0) do
+      {args, rest} ->
+        {:ok, args, at,
+         %{reader | buffer: rest, offset: at + byte_size(buffer) - byte_size(rest)}}
+
+      :not_whole ->
+        slow_array(reader, index)
+    end
+  end
+
+  defp whole_count(<<digit, rest::binary>>, count, digits)
+       when digit in ?0..?9 and digits < @whole_digits,
+       do: whole_count(rest, count * 10 + digit - ?0, digits + 1)
+
+  defp whole_count(<<"\r\n", rest::binary>>, count, digits)
+       when digits > 0 and count in 1..@max_args,
+       do: whole_args(rest, count, [])
+
+  defp whole_count(_other, _count, _digits), do: :not_whole
+
+  defp whole_args(rest, 0, args), do: {Enum.reverse(args), rest}
+  defp whole_args(<<?$, rest::binary>>, count, args), do: whole_arg(rest, 0, 0, count, args)
+  defp whole_args(_other, _count, _args), do: :not_whole
+
+  defp whole_arg(<<digit, rest::binary>>, size, digits, count, args)
+       when digit in ?0..?9 and digits < @whole_digits,
+       do: whole_arg(rest, size * 10 + digit - ?0, digits + 1, count, args)
+
+  defp whole_arg(<<"\r\n", rest::binary>>, size, digits, count, args) when digits > 0 do
+    case rest do
+      # Copied, as in `bulk/3`.
+      <<arg::binary-size(size), "\r\n", rest::binary>> ->
+        whole_args(rest, count - 1, [:binary.copy(arg) | args])
+
+      _other ->
+        :not_whole
+    end
+  end
+
+  defp whole_arg(_other, _size, _digits, _count, _args), do: :not_whole
+
+  defp slow_array(%{offset: at} = reader, index) do
     where = "command #{index} (begins at byte #{at})"
     {count, reader} = header(reader, ?*, 1, @max_args, where, "the number of arguments")
     arguments(reader, count, 1, [], where, at)

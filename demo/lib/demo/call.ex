@@ -17,8 +17,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Call do
           | {:write_put_batch | :write_put_batch_async, non_neg_integer(), [entry()]}
           | {:write_delete_batch | :write_delete_batch_async, non_neg_integer(), [binary()]}
 
-  @typedoc "Through the batcher, or straight to this backend."
-  @type via :: :batched | {:direct, module()}
+  @typedoc "Through the batcher, straight to this backend, or to nobody: answered at once, nothing is done."
+  @type via :: :batched | {:direct, module()} | :nobody
 
   @spec commands(t()) :: [Command.write()]
   def commands({:write, _shard, _prefix, command, _window_ms}), do: [command]
@@ -29,6 +29,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Call do
 
   def commands({_write_delete_batch, _shard, keys}), do: for(key <- keys, do: {:delete, key})
 
+  @doc "How many writes it makes."
+  @spec count(t()) :: non_neg_integer()
+  def count({:write, _shard, _prefix, _command, _window_ms}), do: 1
+  def count({_name, _shard, list}), do: length(list)
+
   @doc """
   The replies, one for each command, or why there are none. Nothing that the call does escapes.
   """
@@ -36,7 +41,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Call do
   def run(call, via) do
     case make(call, via) do
       {:error, reason} -> {:error, reason}
-      {:ok, replies} when is_list(replies) -> counted(replies, length(commands(call)))
+      {:ok, replies} when is_list(replies) -> counted(replies, count(call))
       other -> {:error, {:unexpected_result, other}}
     end
   catch
@@ -55,12 +60,34 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Call do
   def verdict(_command, {:error, reason}), do: {:error, reason}
   def verdict(_command, reply), do: {:error, {:unexpected_reply, reply}}
 
+  @doc "How many of the replies say that their command was done."
+  @spec acknowledged(t(), [term()]) :: non_neg_integer()
+  def acknowledged({:write, _shard, _prefix, command, _window_ms}, [reply]),
+    do: acknowledged([command], [reply], 0)
+
+  def acknowledged({:write_batch, _shard, commands}, replies),
+    do: acknowledged(commands, replies, 0)
+
+  # Puts and deletes have one good reply, so the commands need not be made for this.
+  def acknowledged(_puts_or_deletes, replies), do: Enum.count(replies, &(&1 == :ok))
+
+  defp acknowledged([command | commands], [reply | replies], count) do
+    case verdict(command, reply) do
+      :ok -> acknowledged(commands, replies, count + 1)
+      {:error, _reason} -> acknowledged(commands, replies, count)
+    end
+  end
+
+  defp acknowledged([], [], count), do: count
+
   @doc "The errors among the replies of a call."
   @spec errors(t(), [term()]) :: [{:error, term()}]
   def errors(call, replies) do
     verdicts = Enum.zip_with(commands(call), replies, &verdict/2)
     Enum.reject(verdicts, &(&1 == :ok))
   end
+
+  defp make(call, :nobody), do: {:ok, List.duplicate(:ok, count(call))}
 
   defp make({:write, shard, _prefix, command, _window_ms}, {:direct, backend}),
     do: backend.__commit_batch_direct__(shard, [command])

@@ -16,6 +16,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Command do
 
   @doc "`now` is the wall clock in milliseconds: what EX and PX count from."
   @spec parse([binary(), ...], integer()) :: meaning()
+  # As Redis writes most of them; only other names have to be looked at.
+  def parse([name | args], now) when name in ["SET", "DEL"], do: meaning(name, args, now)
   def parse([name | args], now), do: meaning(label(name), args, now)
 
   @spec key(write()) :: binary()

@@ -18,7 +18,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.CommandLine do
       type: {:number, 1..86_400},
       value: "N",
       default: 10,
-      help: "how long they write, both phases together"
+      help: "how long they write, all columns together, and the run with the kill"
     ],
     value_size: [
       type: {:number, 0..16_777_216},
@@ -34,11 +34,44 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.CommandLine do
         "window of the put and delete lanes, and the shortest of the namespaces\n" <>
           "0: puts and deletes outside of namespaces are committed in the caller"
     ],
+    pacing: [
+      type: {:name, [:commit, :window, :auto]},
+      value: "NAME",
+      default: :auto,
+      help:
+        "when what gathered behind a commit is committed, in the third column\n" <>
+          "commit: when that ends; window: when its own window has passed; auto: as the load has taught"
+    ],
+    commit_scope: [
+      type: {:name, [:lane, :shard]},
+      value: "NAME",
+      default: :shard,
+      help:
+        "what one commit takes, in the third column\n" <>
+          "lane: what is due of one lane; shard: what is due of all lanes of a shard"
+    ],
     backend: [
       type: {:name, [:ra, :null]},
       value: "NAME",
       default: :ra,
       help: "ra: Raft on disk; null: answers at once and stores nothing"
+    ],
+    nodes: [
+      # As names, since there is nothing between them: two nodes are no majority without each other.
+      type: {:name, [:"1", :"3"]},
+      value: "N",
+      default: :"1",
+      help:
+        "members of each shard's Raft group\n" <>
+          "1: in this VM; 3: each in a VM of its own on this machine, with files of its own, while the\n" <>
+          "callers and the batchers stay in this VM. After the three columns the load of the third is\n" <>
+          "written once more, and in its middle the leader's node is killed: for how long nothing was\n" <>
+          "acknowledged is told, and how many writes are of unknown outcome, since the leader had them"
+    ],
+    no_kill: [
+      type: :flag,
+      default: false,
+      help: "with --nodes 3: no node is killed. Nor is one with --input"
     ],
     data_dir: [
       type: :text,
@@ -68,6 +101,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.CommandLine do
           callers: pos_integer(),
           seconds: pos_integer(),
           value_size: non_neg_integer(),
+          pacing: :commit | :window | :auto,
+          commit_scope: :lane | :shard,
+          nodes: 1 | 3,
+          kill?: boolean(),
           window: non_neg_integer(),
           backend: :ra | :null,
           data_dir: Path.t() | nil,
@@ -86,10 +123,24 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.CommandLine do
           {:error,
            "--expected compares what is stored, and the null backend stores nothing; use --backend ra"}
 
+        options.nodes == :"3" && options.backend == :null ->
+          {:error,
+           "--nodes 3 makes a Raft cluster, and the null backend has none; use --backend ra"}
+
+        options.no_kill && options.nodes == :"1" ->
+          {:error, "--no-kill spares a node of a cluster, so it needs --nodes 3"}
+
         true ->
-          {:ok, options}
+          {:ok, checked(options)}
       end
     end
+  end
+
+  defp checked(options) do
+    {no_kill, options} = Map.pop(options, :no_kill)
+    nodes = options.nodes |> Atom.to_string() |> String.to_integer()
+    kill? = nodes == 3 and not no_kill and options.input == nil
+    Map.merge(options, %{nodes: nodes, kill?: kill?})
   end
 
   @spec help() :: String.t()
@@ -97,8 +148,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.CommandLine do
     """
     Usage: mix batcher.demo [options]
 
-    Starts shards, lets many callers write to them at once, first with a commit for each call, then through the
-    batcher, compares the two, and reads every acknowledged write back.
+    Starts shards, lets many callers write to them at once, with a commit for each call, then through the batcher with
+    its defaults, then through the batcher with --pacing and --commit-scope, compares the three, and reads every
+    acknowledged write back.
 
     #{CommandLine.help(@options)}
 

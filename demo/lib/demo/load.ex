@@ -20,48 +20,48 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Load do
 
   @spec run(Plan.t(), Meter.t(), pos_integer(), pos_integer()) :: [trace()]
   def run(plan, meter, callers, milliseconds) do
-    deadline = System.monotonic_time(:millisecond) + milliseconds
+    deadline = Meter.now() + milliseconds * 1_000_000
 
     0..(callers - 1)
-    |> Enum.map(
-      &Task.async(fn -> caller(plan, meter, deadline, %{caller: &1, calls: 0, failed: []}) end)
-    )
+    |> Enum.map(&Task.async(fn -> caller(plan, meter, deadline, &1, 0, []) end))
     |> Task.await_many(:infinity)
   end
 
-  defp caller(plan, meter, deadline, %{caller: caller, calls: number} = trace) do
-    if System.monotonic_time(:millisecond) >= deadline do
-      trace
+  defp caller(plan, meter, deadline, caller, number, failed) do
+    flush(plan, meter, caller, number)
+    call = Plan.call(plan, caller, number)
+    # Read once, for the deadline and for the latency.
+    now = Meter.now()
+
+    if now >= deadline do
+      %{caller: caller, calls: number, failed: failed}
     else
-      flush(plan, meter, caller, number)
-
-      call = Plan.call(plan, caller, number)
-
-      case attempt(meter, call) do
+      case attempt(meter, call, now) do
         :ok ->
-          caller(plan, meter, deadline, %{trace | calls: number + 1})
+          caller(plan, meter, deadline, caller, number + 1, failed)
 
         :failed ->
           Process.sleep(@pause_after_failure)
-
-          caller(plan, meter, deadline, %{
-            trace
-            | calls: number + 1,
-              failed: [number | trace.failed]
-          })
+          caller(plan, meter, deadline, caller, number + 1, [number | failed])
       end
     end
   end
 
-  defp attempt(meter, call) do
-    errors =
-      case Meter.call(meter, call) do
-        {:ok, replies} -> Call.errors(call, replies)
-        error -> List.duplicate(error, length(Call.commands(call)))
-      end
+  defp attempt(meter, call, now) do
+    count = Call.count(call)
 
-    for {:error, reason} <- errors, do: Meter.failed(meter, reason, 1)
-    if errors == [], do: :ok, else: :failed
+    case Meter.call(meter, call, now) do
+      {:ok, _replies, ^count} ->
+        :ok
+
+      {:ok, replies, _fewer} ->
+        for {:error, reason} <- Call.errors(call, replies), do: Meter.failed(meter, reason, 1)
+        :failed
+
+      {:error, reason} ->
+        Meter.failed(meter, reason, count)
+        :failed
+    end
   end
 
   defp flush(plan, %{via: :batched} = meter, caller, number)

@@ -31,7 +31,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Plan do
       shards: shards,
       window_ms: max(window_ms, 1),
       value_size: value_size,
-      filler: :binary.copy(".", max(value_size - 16, 0))
+      filler: :binary.copy(".", value_size)
     }
   end
 
@@ -48,55 +48,52 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Plan do
     do: plan.shards.first + rem(caller + round, Range.size(plan.shards))
 
   @spec counter(non_neg_integer()) :: binary()
-  def counter(caller), do: "#{caller}:count"
+  def counter(caller), do: <<Integer.to_string(caller)::binary, ":count">>
 
   @spec call(t(), non_neg_integer(), non_neg_integer()) :: Call.t()
   def call(plan, caller, number) do
     round = round(number)
-    base = "#{caller}:#{round}:"
-    call(rem(number, @calls), plan, shard(plan, caller, round), base, counter(caller))
+    call(rem(number, @calls), plan, shard(plan, caller, round), {caller, round})
   end
 
-  defp call(0, plan, shard, base, _counter),
-    do: {:write, shard, "cart", put(plan, base, "a"), plan.window_ms}
+  defp call(0, plan, shard, at),
+    do: {:write, shard, "cart", put(plan, key(at, ?a), 0), plan.window_ms}
 
-  defp call(1, plan, shard, base, _counter),
-    do: {:write, shard, "profile", put(plan, base, "b", @expire_at_ms), 2 * plan.window_ms}
+  defp call(1, plan, shard, at),
+    do: {:write, shard, "profile", put(plan, key(at, ?b), @expire_at_ms), 2 * plan.window_ms}
 
-  defp call(2, plan, shard, _base, counter),
-    do: {:write, shard, "counter", {:incr, counter, 1}, 4 * plan.window_ms}
+  defp call(2, plan, shard, {caller, _round}),
+    do: {:write, shard, "counter", {:incr, counter(caller), 1}, 4 * plan.window_ms}
 
-  defp call(3, plan, shard, base, _counter),
-    do: {:write_put_batch, shard, entries(plan, base, ["c", "d"])}
+  defp call(3, plan, shard, at),
+    do: {:write_put_batch, shard, [entry(plan, key(at, ?c)), entry(plan, key(at, ?d))]}
 
-  defp call(4, plan, shard, base, counter),
-    do: {:write_batch, shard, [put(plan, base, "e"), {:incr, counter, 2}, {:delete, base <> "b"}]}
-
-  defp call(5, plan, shard, base, _counter),
-    do: {:write_put_batch_async, shard, entries(plan, base, ["f", "g"])}
-
-  defp call(6, _plan, shard, base, _counter), do: {:write_delete_batch, shard, [base <> "d"]}
-
-  defp call(7, _plan, shard, base, _counter),
-    do: {:write_delete_batch_async, shard, [base <> "g"]}
-
-  defp call(8, plan, shard, base, _counter),
-    do: {:write, shard, "profile", put(plan, base, "h"), 2 * plan.window_ms}
-
-  defp call(9, plan, shard, base, _counter),
-    do: {:write, shard, "cart", {:delete, base <> "a"}, plan.window_ms}
-
-  defp put(plan, base, name, expire_at_ms \\ 0) do
-    key = base <> name
-    {:put, key, value(plan, key), expire_at_ms}
+  defp call(4, plan, shard, {caller, _round} = at) do
+    put = put(plan, key(at, ?e), 0)
+    {:write_batch, shard, [put, {:incr, counter(caller), 2}, {:delete, key(at, ?b)}]}
   end
 
-  defp entries(plan, base, names) do
-    for name <- names,
-        {:put, key, value, expire_at_ms} = put(plan, base, name),
-        do: {key, value, expire_at_ms}
-  end
+  defp call(5, plan, shard, at),
+    do: {:write_put_batch_async, shard, [entry(plan, key(at, ?f)), entry(plan, key(at, ?g))]}
 
-  # Begins with the 16 bytes of its key's hash: a value that ended up under another key is found out.
-  defp value(plan, key), do: binary_part(:erlang.md5(key) <> plan.filler, 0, plan.value_size)
+  defp call(6, _plan, shard, at), do: {:write_delete_batch, shard, [key(at, ?d)]}
+  defp call(7, _plan, shard, at), do: {:write_delete_batch_async, shard, [key(at, ?g)]}
+
+  defp call(8, plan, shard, at),
+    do: {:write, shard, "profile", put(plan, key(at, ?h), 0), 2 * plan.window_ms}
+
+  defp call(9, plan, shard, at),
+    do: {:write, shard, "cart", {:delete, key(at, ?a)}, plan.window_ms}
+
+  defp key({caller, round}, name),
+    do: <<Integer.to_string(caller)::binary, ?:, Integer.to_string(round)::binary, ?:, name>>
+
+  defp put(plan, key, expire_at_ms), do: {:put, key, value(plan, key), expire_at_ms}
+  defp entry(plan, key), do: {key, value(plan, key), 0}
+
+  # Begins with its key: a value that ended up under another key is found out.
+  defp value(%{value_size: size}, key) when size <= byte_size(key), do: binary_part(key, 0, size)
+
+  defp value(%{value_size: size, filler: filler}, key),
+    do: key <> binary_part(filler, 0, size - byte_size(key))
 end

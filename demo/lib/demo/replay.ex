@@ -17,8 +17,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Replay do
   # Work that may wait at the callers, in commands per caller and in bytes over all of them.
   @ahead 32
   @ahead_bytes 64 * 1024 * 1024
-  # How much of what waits for it a caller looks through for more writes of one key.
+  # How many writes of what waits for it a caller looks through for more of one key.
   @look_ahead 64
+  # How many writes for each caller are read before they are handed out, and how many a caller does before it says so.
+  # A caller that has nothing else to do says so at once.
+  @share 8
+  @told 16
   # Prefixes of keys become namespaces; a file may have any number of them, and each namespace is a lane.
   @namespaces 8
 
@@ -42,12 +46,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Replay do
   def run(path, meter, callers, window_ms, milliseconds \\ :infinity) do
     model = :ets.new(:batcher_demo_model, [:public, write_concurrency: true])
     context = %{meter: meter, model: model, window_ms: window_ms, reader: self(), ref: make_ref()}
-    tasks = for _ <- 1..callers, do: Task.async(fn -> serve(context, [], %{}) end)
+    tasks = for _ <- 1..callers, do: Task.async(fn -> caller(context) end)
 
     state = %{
       callers: tasks |> Enum.map(& &1.pid) |> List.to_tuple(),
       ref: context.ref,
       deadline: deadline(milliseconds),
+      shares: %{},
+      shared: 0,
       under_way: 0,
       bytes: 0,
       commands: 0,
@@ -56,6 +62,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Replay do
     }
 
     {result, state} = Aof.fold(path, state, &command/2)
+    state = deliver(state)
     for task <- tasks, do: send(task.pid, {context.ref, :end})
     refused = tasks |> Task.await_many(:infinity) |> Enum.reduce(%{}, &Tally.merge/2)
     forget(context.ref)
@@ -103,22 +110,52 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Replay do
 
   defp hand_over(write, index, offset, state) do
     bytes = bytes(write)
-    state = wait(state, bytes)
-    caller = elem(state.callers, :erlang.phash2(Command.key(write), tuple_size(state.callers)))
-    send(caller, {state.ref, :write, {write, index, offset, bytes}})
-    %{state | under_way: state.under_way + 1, bytes: state.bytes + bytes}
+    state = make_room(state, bytes)
+    caller = :erlang.phash2(Command.key(write), tuple_size(state.callers))
+    work = {write, index, offset, bytes}
+
+    shares =
+      case state.shares do
+        %{^caller => share} -> %{state.shares | caller => [work | share]}
+        shares -> Map.put(shares, caller, [work])
+      end
+
+    state = %{
+      state
+      | shares: shares,
+        shared: state.shared + 1,
+        under_way: state.under_way + 1,
+        bytes: state.bytes + bytes
+    }
+
+    if state.shared == @share * tuple_size(state.callers), do: deliver(state), else: state
   end
 
-  # A write larger than all that may wait goes when nothing else is under way.
-  defp wait(%{under_way: under_way, bytes: held} = state, bytes)
-       when under_way == 0 or
-              (under_way < @ahead * tuple_size(state.callers) and held + bytes <= @ahead_bytes),
-       do: state
+  # One message to each caller for many writes: a message for each write would wake a caller for each.
+  defp deliver(state) do
+    for {caller, share} <- state.shares,
+        do: send(elem(state.callers, caller), {state.ref, :write, Enum.reverse(share)})
 
-  defp wait(%{ref: ref} = state, bytes) do
-    receive do
-      {^ref, :done, done} ->
-        wait(%{state | under_way: state.under_way - 1, bytes: state.bytes - done}, bytes)
+    %{state | shares: %{}, shared: 0}
+  end
+
+  defp make_room(%{under_way: under_way, bytes: held} = state, bytes) do
+    if under_way < @ahead * tuple_size(state.callers) and held + bytes <= @ahead_bytes,
+      do: state,
+      else: state |> deliver() |> wait(bytes)
+  end
+
+  # Until half of the work is done: with less room, each caller would be woken for a write or two. A write larger than
+  # all that may wait goes when nothing else is under way.
+  defp wait(%{ref: ref, under_way: under_way, bytes: held} = state, bytes) do
+    if under_way == 0 or
+         (2 * under_way <= @ahead * tuple_size(state.callers) and held + bytes <= @ahead_bytes) do
+      state
+    else
+      receive do
+        {^ref, :done, writes, done} ->
+          wait(%{state | under_way: under_way - writes, bytes: held - done}, bytes)
+      end
     end
   end
 
@@ -130,72 +167,109 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Replay do
 
   defp forget(ref) do
     receive do
-      {^ref, :done, _bytes} -> forget(ref)
+      {^ref, :done, _writes, _bytes} -> forget(ref)
     after
       0 -> :ok
     end
   end
 
-  # A caller, with the work that it has taken out of its mailbox
+  # A caller, with the work that it has taken out of its mailbox: by key, the last one first, and the keys in the order
+  # in which they came.
 
-  defp serve(%{ref: ref} = context, waiting, refused) do
-    case collect(ref, waiting) do
-      [] ->
-        refused
+  defp caller(context) do
+    state = %{work: %{}, order: :queue.new(), waiting: 0, refused: %{}, done: 0, bytes: 0}
+    serve(context, state).refused
+  end
 
-      [{first, _index, _offset, _bytes} | _] = waiting ->
-        key = Command.key(first)
+  defp serve(context, state) do
+    state = collect(context, state)
 
-        {group, others} =
-          Enum.split_with(waiting, fn {write, _, _, _} -> Command.key(write) == key end)
+    case :queue.out(state.order) do
+      {:empty, _order} ->
+        state
 
-        refused = write(context, key, group, refused)
+      {{:value, key}, order} ->
+        {group, work} = Map.pop(state.work, key)
+        writes = length(group)
 
-        for {_write, _index, _offset, bytes} <- group,
-            do: send(context.reader, {ref, :done, bytes})
+        state = %{
+          state
+          | work: work,
+            order: order,
+            waiting: state.waiting - writes,
+            done: state.done + writes,
+            bytes: Enum.reduce(group, state.bytes, fn {_, _, _, bytes}, sum -> sum + bytes end)
+        }
 
-        serve(context, others, refused)
+        state = write(context, key, Enum.reverse(group), state)
+        serve(context, if(state.done >= @told, do: tell(context, state), else: state))
     end
   end
 
-  # Waits only if there is nothing to do; nothing comes after `:end`.
-  defp collect(ref, []) do
+  # Waits only if there is nothing to do, and tells the reader before that; nothing comes after `:end`.
+  defp collect(%{ref: ref} = context, %{waiting: 0} = state) do
     receive do
-      {^ref, :write, work} -> collect(ref, [work])
-      {^ref, :end} -> []
-    end
-  end
-
-  defp collect(ref, waiting), do: waiting ++ arrived(ref, @look_ahead - length(waiting))
-
-  defp arrived(_ref, 0), do: []
-
-  defp arrived(ref, room) do
-    receive do
-      {^ref, :write, work} -> [work | arrived(ref, room - 1)]
+      {^ref, :write, share} -> collect(context, Enum.reduce(share, state, &take/2))
+      {^ref, :end} -> state
     after
-      0 -> []
+      if(state.done == 0, do: :infinity, else: 0) -> collect(context, tell(context, state))
     end
   end
 
-  defp write(%{meter: meter, model: model} = context, key, group, refused) do
-    {contents, writes} = known(model, key)
+  defp collect(%{ref: ref} = context, %{waiting: waiting} = state) when waiting < @look_ahead do
+    receive do
+      {^ref, :write, share} -> collect(context, Enum.reduce(share, state, &take/2))
+    after
+      0 -> state
+    end
+  end
+
+  defp collect(_context, state), do: state
+
+  defp take({write, _index, _offset, _bytes} = work, state) do
+    key = Command.key(write)
+
+    case state.work do
+      %{^key => group} ->
+        %{state | work: %{state.work | key => [work | group]}, waiting: state.waiting + 1}
+
+      others ->
+        order = :queue.in(key, state.order)
+        %{state | work: Map.put(others, key, [work]), order: order, waiting: state.waiting + 1}
+    end
+  end
+
+  defp tell(context, state) do
+    send(context.reader, {context.ref, :done, state.done, state.bytes})
+    %{state | done: 0, bytes: 0}
+  end
+
+  defp write(%{meter: meter} = context, key, group, state) do
+    {contents, writes} = known(context.model, key)
 
     case Meter.call(meter, call(context, key, for({write, _, _, _} <- group, do: write))) do
-      {:ok, replies} ->
+      {:ok, replies, _acknowledged} ->
         {contents, writes, refused} =
           group
           |> Enum.zip(replies)
-          |> Enum.reduce({contents, writes, refused}, &answered(&1, &2, meter))
+          |> Enum.reduce({contents, writes, state.refused}, &answered(&1, &2, meter))
 
-        :ets.insert(model, {key, contents, writes})
-        refused
+        :ets.insert(context.model, {key, contents, writes})
+        %{state | refused: refused}
 
       # Nobody knows whether and when it was or will be done.
       {:error, reason} ->
         Meter.failed(meter, reason, length(group))
-        :ets.insert(model, {key, [:unknown], writes})
-        refused
+        :ets.insert(context.model, {key, [:unknown], writes})
+        state
+    end
+  end
+
+  # In a table of all: as a map of each caller's, its garbage collections would go through all values again and again.
+  defp known(model, key) do
+    case :ets.lookup(model, key) do
+      [{^key, contents, writes}] -> {contents, writes}
+      [] -> {[:absent], 0}
     end
   end
 
@@ -207,13 +281,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Replay do
       # In the place of this write's own reply: the store looked at it and did not do it.
       {:error, reason} ->
         {contents, writes, Tally.add(refused, inspect(reason), index, offset)}
-    end
-  end
-
-  defp known(model, key) do
-    case :ets.lookup(model, key) do
-      [{^key, contents, writes}] -> {contents, writes}
-      [] -> {[:absent], 0}
     end
   end
 

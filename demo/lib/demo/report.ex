@@ -4,14 +4,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Report do
   # One invariant: it only reads; a phase runs the same whether somebody watches or not.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Demo.Meter
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Demo.{Meter, Outage, Phase}
   alias Ferricstore.Raft.WARaftBackend.Batcher.Tools.{Histogram, Terminal}
 
   @interval 1000
   @no_value "-"
-
-  @typedoc "A phase that is over: seconds that it took, Raft commits that it made (nil: the backend has none)."
-  @type phase :: %{meter: Meter.t(), seconds: float(), commits: non_neg_integer() | nil}
 
   @doc """
   Runs `fun`, with a progress line each second meanwhile, and returns its result and the seconds it took.
@@ -48,10 +45,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Report do
         " acknowledged" <>
         String.pad_leading("#{last_second}/s", 10) <>
         waiting(meter) <>
-        ", #{Meter.failed(meter)} failed"
+        ", #{Meter.failed(meter)} failed" <>
+        unknown(Meter.unknown(meter))
 
     if Terminal.watched?(), do: Terminal.overwrite(:stdio, line), else: IO.puts(line)
   end
+
+  defp unknown(0), do: ""
+  defp unknown(writes), do: ", #{writes} of unknown outcome"
 
   defp waiting(%{via: :batched, shards: shards}) do
     {queued, in_flight} =
@@ -69,42 +70,50 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Report do
     Enum.sum(for slot <- hot ++ Map.values(state.slots), do: slot.count)
   end
 
-  @spec table(phase(), phase()) :: :ok
-  def table(direct, batched) do
-    [left, right] = Enum.map([direct, batched], &figures/1)
+  @doc "The phases side by side; the first one is what the others are compared with."
+  @spec table([Phase.t()]) :: :ok
+  def table([first | _] = phases) do
+    names = for phase <- phases, do: phase.meter.name
+    columns = for phase <- phases, do: figures(phase, rate(first))
 
     rows =
-      for {{label, unit, a}, {label, unit, b}} <- Enum.zip(left, right) do
-        [label, cell(a, unit), cell(b, unit), ratio(a, b)]
-      end
+      for [{label, _unit, _value} | _] = row <- Enum.zip_with(columns, & &1),
+          do: [label | for({_label, unit, value} <- row, do: cell(value, unit))]
 
     IO.puts("")
-    print([["", "direct", "batched", "batched / direct"] | rows])
+    print([["" | names] | rows])
   end
 
-  defp figures(%{meter: meter, seconds: seconds, commits: commits}) do
+  defp figures(%{meter: meter, commits: commits} = phase, first_rate) do
     writes = Meter.acknowledged(meter)
 
     [
-      {"writes", :count, writes},
-      {"writes/s", :count, round(writes / max(seconds, 0.000001))},
-      {"Raft commits", :count, commits},
-      {"writes per commit", :mean, if(commits in [nil, 0], do: nil, else: writes / commits)},
+      {"acknowledged writes", :count, writes},
+      {"writes/s", :count, round(rate(phase))},
+      {"times direct", :ratio, quotient(rate(phase), first_rate)},
       {"latency p50", :milliseconds, Histogram.percentile(meter.latency, 50)},
       {"latency p99", :milliseconds, Histogram.percentile(meter.latency, 99)},
-      {"latency max", :milliseconds, Histogram.max(meter.latency)}
+      {"latency max", :milliseconds, Histogram.max(meter.latency)},
+      {"Raft commits", :count, commits},
+      {"writes per commit", :mean, quotient(writes, commits)}
     ]
   end
 
+  defp rate(%{meter: meter, seconds: seconds}),
+    do: Meter.acknowledged(meter) / max(seconds, 0.000001)
+
+  defp quotient(_a, b) when b == nil or b == 0, do: nil
+  defp quotient(a, b), do: a / b
+
   defp cell(nil, _unit), do: @no_value
   defp cell(value, :count), do: "#{value}"
-  defp cell(value, :mean), do: :erlang.float_to_binary(value * 1.0, decimals: 1)
+  defp cell(value, :mean), do: decimal(value, 1)
+  defp cell(value, :ratio), do: decimal(value, 2)
 
   defp cell(value, :milliseconds),
-    do: :erlang.float_to_binary(value / 1_000_000, decimals: 3) <> " ms"
+    do: decimal(value / 1_000_000, 3) <> " ms"
 
-  defp ratio(a, b) when a in [nil, 0] or b == nil, do: @no_value
-  defp ratio(a, b), do: :erlang.float_to_binary(b / a, decimals: 2)
+  defp decimal(value, digits), do: :erlang.float_to_binary(value, decimals: digits)
 
   defp print(rows) do
     widths =
@@ -120,6 +129,36 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Report do
 
     IO.puts("")
   end
+
+  @doc "What the demo takes of the processors' time, which all columns pay."
+  @spec cost(float() | nil) :: :ok
+  def cost(nil), do: :ok
+
+  def cost(microseconds) do
+    IO.puts(
+      "the demo itself takes #{decimal(microseconds, 2)} us per write, measured without a backend\n"
+    )
+  end
+
+  @doc "What a kill cost."
+  @spec outage(Meter.t(), Outage.t()) :: :ok
+  def outage(meter, outage) do
+    IO.puts("""
+    #{outage.node} was killed after #{outage.before} acknowledged writes, #{outage.later} came later
+    longest time without an acknowledgement: #{outage.gap_ms} ms
+    writes of unknown outcome, not counted as acknowledged: #{Meter.unknown(meter)}\
+    """)
+
+    list(
+      "They were answered:",
+      for({name, count} <- Meter.unknowns(meter), do: "#{count}: #{name}")
+    )
+  end
+
+  @doc "Says that a replay was ended early."
+  @spec halted(String.t(), non_neg_integer()) :: :ok
+  def halted(name, commands),
+    do: Terminal.puts(:stdio, "#{name}: the first #{commands} commands, as many as time allowed")
 
   @doc "A heading with what belongs to it below; nothing if there is nothing."
   @spec list(String.t(), [String.t()]) :: :ok

@@ -5,10 +5,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Shards do
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
   alias Ferricstore.Raft.WARaftBackend.Batcher.Backend
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Demo.CommandLine
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Demo.{Cluster, CommandLine}
 
   @type t :: %{
           backend: module(),
+          cluster: Cluster.t() | nil,
           directory: Path.t() | nil,
           temporary?: boolean(),
           environment: keyword(),
@@ -25,37 +26,59 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Shards do
 
       shards = %{
         backend: if(options.backend == :ra, do: Backend.Ra, else: Backend.Null),
+        cluster: nil,
         directory: directory,
         temporary?: temporary?,
         environment: environment(options),
         log_level: log_level
       }
 
-      case start(shards, count) do
-        :ok ->
-          {:ok, shards}
+      case cluster(options.nodes) do
+        {:ok, cluster} ->
+          start(%{shards | cluster: cluster}, count)
 
-        {:error, reason} ->
+        {:error, message} ->
           close(shards, false)
-
-          {:error,
-           "the shards can't be started on #{inspect(shards.backend)}: #{inspect(reason)}"}
+          {:error, message}
       end
     end
   end
+
+  defp cluster(1), do: {:ok, nil}
+  defp cluster(nodes), do: Cluster.start(nodes)
+
+  defp start(shards, count) do
+    case start_backend(shards, count) do
+      :ok ->
+        {:ok, shards}
+
+      {:error, reason} ->
+        close(shards, false)
+        {:error, "the shards can't be started on #{inspect(shards.backend)}: #{inspect(reason)}"}
+    end
+  end
+
+  defp start_backend(%{backend: Backend.Ra, cluster: nil, directory: directory}, count),
+    do: Backend.Ra.start(shards: count, data_dir: directory)
+
+  # Each node keeps its data in a directory of its own below this one.
+  defp start_backend(%{backend: Backend.Ra, cluster: cluster, directory: directory}, count),
+    do: Backend.Ra.start(shards: count, data_dir: directory, nodes: Cluster.nodes(cluster))
+
+  defp start_backend(_null, _count), do: :ok
 
   @doc """
   Batchers for these shards, as a host would have them, under a supervisor. `stop/1` of each makes it drain and be
   restarted, hence as many restarts as shards.
   """
-  @spec start_batchers(Range.t()) :: {:ok, pid()} | {:error, String.t()}
-  def start_batchers(shards) do
+  @spec start_batchers(Range.t(), keyword()) :: {:ok, pid()} | {:error, String.t()}
+  def start_batchers(shards, options) do
     {:ok, supervisor} =
       Supervisor.start_link([], strategy: :one_for_one, max_restarts: Range.size(shards) + 3)
 
     # One by one: a supervisor that fails with its first children takes its caller along.
     Enum.reduce_while(shards, {:ok, supervisor}, fn shard, ok ->
-      case Supervisor.start_child(supervisor, Batcher.child_spec(shard)) do
+      case Supervisor.start_child(supervisor, Batcher.child_spec({shard, options})) do
         {:ok, _pid} ->
           {:cont, ok}
 
@@ -107,15 +130,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Shards do
   @spec close(t(), boolean()) :: Path.t() | nil
   def close(shards, keep?) do
     if shards.backend == Backend.Ra, do: Backend.Ra.stop()
+    if shards.cluster, do: Cluster.stop(shards.cluster)
     restore(shards)
     unless keep?, do: remove(shards)
     if shards.directory && File.dir?(shards.directory), do: shards.directory
   end
-
-  defp start(%{backend: Backend.Ra, directory: directory}, count),
-    do: Backend.Ra.start(shards: count, data_dir: directory)
-
-  defp start(_null, _count), do: :ok
 
   defp environment(options) do
     backend = if options.backend == :ra, do: Backend.Ra, else: Backend.Null

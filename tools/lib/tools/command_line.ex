@@ -33,7 +33,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Tools.CommandLine do
           | {:names, [atom, ...]}
 
   @help [type: :flag, help: "this text"]
-  # The column in which the explanations begin.
+  # The column in which the explanations begin, unless an option is too long for it.
   @indent 20
 
   @doc """
@@ -65,7 +65,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Tools.CommandLine do
 
   @doc "A line or more for each option, to stand in a text."
   @spec help(options) :: String.t()
-  def help(options), do: Enum.map_join(options ++ [help: @help], "\n", &help_of/1)
+  def help(options) do
+    options = options ++ [help: @help]
+    longest = options |> Enum.map(&String.length(left(&1))) |> Enum.max()
+    Enum.map_join(options, "\n", &help_of(&1, max(@indent, longest + 2)))
+  end
 
   @doc "An option as it is written."
   @spec flag(atom) :: String.t()
@@ -169,11 +173,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Tools.CommandLine do
     Enum.join(names, ", ") <> " or #{last}"
   end
 
-  defp help_of({key, option}) do
+  defp left({key, option}),
+    do: "  " <> Enum.join([flag(key) | List.wrap(option[:value])], " ")
+
+  defp help_of({_key, option} = named, indent) do
     [first | more] = String.split(option[:help], "\n")
-    left = "  " <> Enum.join([flag(key) | List.wrap(option[:value])], " ")
     shown = if option[:default] in [nil, false], do: "", else: " (#{option[:default]})"
-    lines = [String.pad_trailing(left, @indent) <> first <> shown]
-    Enum.join(lines ++ Enum.map(more, &(String.duplicate(" ", @indent) <> &1)), "\n")
+    lines = [String.pad_trailing(left(named), indent) <> first <> shown]
+    Enum.join(lines ++ Enum.map(more, &(String.duplicate(" ", indent) <> &1)), "\n")
   end
 end

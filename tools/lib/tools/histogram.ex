@@ -11,15 +11,19 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Tools.Histogram do
   @max_exponent 40
   @buckets (@max_exponent - @sub_bits + 2) * @sub
 
-  @opaque t :: %{buckets: :atomics.atomics_ref(), max: :atomics.atomics_ref()}
+  @opaque t :: %{buckets: :counters.counters_ref(), max: :atomics.atomics_ref()}
 
   @spec new() :: t()
   def new,
-    do: %{buckets: :atomics.new(@buckets, signed: false), max: :atomics.new(1, signed: false)}
+    do: %{
+      # Each scheduler counts on its own, so that they don't fight for the memory of the usual latencies.
+      buckets: :counters.new(@buckets, [:write_concurrency]),
+      max: :atomics.new(1, signed: false)
+    }
 
   @spec add(t(), non_neg_integer()) :: :ok
   def add(%{buckets: buckets, max: max}, nanoseconds) do
-    :atomics.add(buckets, bucket(nanoseconds) + 1, 1)
+    :counters.add(buckets, bucket(nanoseconds) + 1, 1)
     raise_max(max, nanoseconds, :atomics.get(max, 1))
   end
 
@@ -46,7 +50,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Tools.Histogram do
   """
   @spec percentile(t(), number()) :: non_neg_integer()
   def percentile(%{buckets: buckets} = histogram, percent) do
-    counts = for index <- 1..@buckets, do: :atomics.get(buckets, index)
+    counts = for index <- 1..@buckets, do: :counters.get(buckets, index)
     rank = ceil(Enum.sum(counts) * percent / 100)
     if rank == 0, do: 0, else: min(nth(counts, 0, rank), max(histogram))
   end
