@@ -163,7 +163,7 @@ impl<B: Default> Engine<B> {
         self.bytes += group.bytes;
 
         let is_first = lane.state == State::Idle
-            && (!together || self.schedule.count() + self.flights.of_life == 0);
+            && (!together || self.queued + self.flights.of_life as u64 == 0);
         let queue = &mut lane.queue;
         if opens {
             if let Some(full) = queue.back_mut() {
