@@ -292,7 +292,7 @@ impl<B: Default> Engine<B> {
         self.phase
     }
 
-    /// Commits in flight.
+    /// Lanes in flight.
     pub fn in_flight(&self) -> usize {
         self.flights.lanes.len()
     }

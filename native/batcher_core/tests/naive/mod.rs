@@ -308,7 +308,8 @@ impl Naive {
         }
         let is_head = self.slots[part].head == part;
         if channel == ALL && !is_head {
-            return self.look(now, lane, Cause::Other);
+            // The commit has not ended yet.
+            return;
         }
         self.paced.remove(&channel);
         let lingers = channel == ALL || !forgotten;
