@@ -45,7 +45,8 @@ const TIMERS_AT_ONCE: usize = 256;
 /// 4. Sleep until `next_deadline`.
 ///
 /// Each call takes a bounded time for any number of lanes, but for the batches that it hands out;
-/// [`lanes`](Self::lanes) and [`into_contents`](Self::into_contents) visit all of them.
+/// [`close`](Self::close) visits those that are in flight, [`lanes`](Self::lanes) and
+/// [`into_contents`](Self::into_contents) all of them.
 ///
 /// # Invariant
 ///
