@@ -1,7 +1,7 @@
 //! What pacing learns from callers that come back again and again (5.6): the engine under a host of a few closed loops,
 //! on a virtual clock.
 //!
-//! Invariant: nothing here depends on how much is learned from one commit; each test looks at what is left of a long run.
+//! Invariant: nothing here depends on how much is learned from one commit: each test looks at the end of a long run.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Random operations against an engine whose pacing learns (5.6). How long it holds what is not told here; what is checked
-//! is what holds whatever it has learned, for each scope of commits (4.4).
+//! Random operations against an engine whose pacing learns (5.6). How long it holds what is not told here: each check is
+//! of a promise that it keeps whatever it has learned, for each scope of commits (4.4).
 //!
 //! Invariant: nothing here is computed as the engine does; it is asked only for what its lanes hold.
 //!
