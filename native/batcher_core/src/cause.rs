@@ -16,7 +16,7 @@ pub(crate) struct Cause {
     pub(crate) stopping: bool,
 }
 
-/// What is first to leave, a slot or all that is queued.
+/// What leaves as one: the first slot of a lane, or all that waits for the gate.
 pub(crate) struct Front {
     pub(crate) flushed: bool,
     pub(crate) sealed: bool,

@@ -46,8 +46,8 @@ impl CommitPace {
         (self.is_answering() || lingers) && self.answered.has(writer)
     }
 
-    /// A commit has ended. Answers with the first ticket that has nothing to do with it: of what came after it had begun
-    /// to answer. `lingers_until`: so long a channel that commits have paced goes on being so.
+    /// A commit has ended; the first ticket that came after it had begun to answer, if it had. `lingers_until`: so long
+    /// writes of those that it has answered still leave at once.
     pub(crate) fn end(&mut self, commit: LaneId, lingers_until: Option<Instant>) -> Option<u64> {
         let answering_from = self.forget(commit);
         self.lingers_until = lingers_until;

@@ -45,7 +45,8 @@ const TIMERS_AT_ONCE: usize = 256;
 /// 4. Sleep until `next_deadline`.
 ///
 /// Each call takes a bounded time for any number of lanes, but for the batches that it hands out;
-/// [`lanes`](Self::lanes) and [`into_contents`](Self::into_contents) visit all of them.
+/// [`close`](Self::close) visits those that are in flight, [`lanes`](Self::lanes) and
+/// [`into_contents`](Self::into_contents) all of them.
 ///
 /// # Invariant
 ///
@@ -163,7 +164,7 @@ impl<B: Default> Engine<B> {
         self.bytes += group.bytes;
 
         let is_first = lane.state == State::Idle
-            && (!together || self.schedule.count() + self.flights.of_life == 0);
+            && (!together || self.queued + self.flights.of_life as u64 == 0);
         let queue = &mut lane.queue;
         if opens {
             if let Some(full) = queue.back_mut() {
@@ -292,7 +293,7 @@ impl<B: Default> Engine<B> {
         self.phase
     }
 
-    /// Commits in flight.
+    /// Lanes in flight.
     pub fn in_flight(&self) -> usize {
         self.flights.lanes.len()
     }

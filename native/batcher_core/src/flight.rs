@@ -161,10 +161,14 @@ impl<B: Default> Engine<B> {
         let leave = match self.config.commit_scope {
             CommitScope::Shard if of_life => self.part_ended(now, id, slot.paced),
             // One of a closed life keeps only its lane waiting.
-            CommitScope::Shard | CommitScope::Lane => self.lane_commit_ended(now, id, slot.paced),
+            CommitScope::Shard | CommitScope::Lane => {
+                Some(self.lane_commit_ended(now, id, slot.paced))
+            }
         };
-        let ready = (leave == Leave::Now).then_some(Reason::Commit);
-        self.place(id, self.cause(now, ready, leave));
+        if let Some(leave) = leave {
+            let ready = (leave == Leave::Now).then_some(Reason::Commit);
+            self.place(id, self.cause(now, ready, leave));
+        }
         self.lanes.rest(id);
         Some(slot.contents)
     }
@@ -182,20 +186,21 @@ impl<B: Default> Engine<B> {
         lane.pace.end(&self.config, now, Ended { head: id, paced }, queue, &mut self.learned)
     }
 
-    /// What becomes of what waits in all lanes that are not in flight. A commit has ended when its first part has.
-    fn part_ended(&mut self, now: Instant, id: LaneId, paced: bool) -> Leave {
+    /// What becomes of what waits in all lanes that are not in flight, if the commit has ended: its first part has.
+    fn part_ended(&mut self, now: Instant, id: LaneId, paced: bool) -> Option<Leave> {
         let lane = self.lanes.lane(id).expect("it had a commit in flight");
         lane.pace.forget(id);
-        if lane.head != id {
-            return Leave::Window;
-        }
         self.schedule.join(id, lane, self.epochs.now);
+        if lane.head != id {
+            return None;
+        }
         let queue = Queued {
             groups: self.queued,
             first_ticket: self.schedule.waiting.first().map(|&(ticket, _)| ticket),
             follows: self.schedule.gate.follows,
         };
-        self.pace.end(&self.config, now, Ended { head: id, paced }, queue, &mut self.learned)
+        let commit = Ended { head: id, paced };
+        Some(self.pace.end(&self.config, now, commit, queue, &mut self.learned))
     }
 
     /// One less is in flight.

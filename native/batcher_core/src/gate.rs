@@ -1,8 +1,8 @@
 //! What waits in all lanes of a shard, seen as one, where one commit takes what is due of all of them (4.4). The *gate*
 //! opens when one of these lanes has a reason to leave: then all of them are due.
 //!
-//! Invariant: while the gate is shut, nothing that waits there has a reason to leave that was there when the gate was last
-//! looked at. What is queued in a lane that is in flight does not wait here: it can't leave yet.
+//! Invariant: while the gate is shut, nothing that waits there has a reason to leave that was there when the gate was
+//! last looked at. What is queued in a lane that is in flight does not wait here: it can't leave yet.
 
 use crate::cause::{Cause, Front, why_now};
 use crate::name::LaneId;

@@ -1,7 +1,11 @@
 //! When what gathers in a channel leaves. A *channel* is what commits one batch after the other: a lane, or with
 //! [`CommitScope::Shard`](crate::CommitScope) all lanes of a shard together.
 //!
-//! Invariant: a policy hears of each batch that leaves, is answered and ends, and of each write, whatever comes of it.
+//! There are two policies, of which a shard has one: by commits (`commit`), which with [`Pacing::Window`] makes nothing
+//! leave, and learned (`auto`). A *commit* is named here by the lane of its first part.
+//!
+//! Invariant: the policy of the shard hears of each commit that begins, answers and ends, and of each write, but for
+//! those that join a slot which follows a commit anyway.
 
 use crate::auto::{AutoPace, Learned};
 use crate::commit::CommitPace;
@@ -9,7 +13,7 @@ use crate::config::{Config, Pacing};
 use crate::name::LaneId;
 use std::time::Instant;
 
-/// What the policies remember of one channel.
+/// What the policies remember of one channel; the one that is not the shard's remembers nothing new.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     commit: CommitPace,
@@ -20,18 +24,18 @@ pub(crate) struct Pace {
 pub(crate) struct Arrival {
     pub(crate) now: Instant,
     pub(crate) writer: u64,
-    /// Nothing else is queued or in flight.
+    /// Nothing else is queued or in flight in the channel.
     pub(crate) is_first: bool,
     /// How many wait with it, itself among them.
     pub(crate) waiting: u64,
 }
 
-/// What becomes of what has gathered, windows aside.
+/// What becomes of what has gathered, other reasons to leave aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Leave {
     /// It leaves now.
     Now,
-    /// It is held until then at most.
+    /// It is held until then, unless its window ends before.
     By(Instant),
     /// It sits its window out.
     Window,
@@ -45,12 +49,12 @@ impl Pace {
         }
     }
 
-    /// More callers wait for what has just left.
+    /// Another part of the commit that has just begun, with more callers.
     pub(crate) fn join(&mut self, callers: u64) {
         self.auto.join(callers);
     }
 
-    /// Callers of a commit, named by the lane of its first part, are about to be answered; this ticket comes next.
+    /// Callers of a commit are about to be answered; the next write to come gets this ticket.
     pub(crate) fn answering(
         &mut self,
         pacing: Pacing,
@@ -66,11 +70,13 @@ impl Pace {
         }
     }
 
-    /// Whether callers of what is in flight have been answered, so that what follows it has to say so.
+    /// Whether callers of a commit in flight have been answered, so that a write has to be marked if it follows that
+    /// commit. Learned pacing does not ask who wrote.
     pub(crate) fn is_answering(&self) -> bool {
         self.commit.is_answering()
     }
 
+    /// A write has come: what becomes of the slot that it joined.
     pub(crate) fn arrive(
         &mut self,
         pacing: Pacing,
@@ -128,7 +134,7 @@ pub(crate) struct Queued {
     pub(crate) groups: u64,
     /// The ticket of the first that could leave now.
     pub(crate) first_ticket: Option<u64>,
-    /// It leaves even if it came while callers were being answered.
+    /// Some of it was written by callers that the commit had just answered, or with window 0: all of it leaves.
     pub(crate) follows: bool,
 }
 

@@ -4,7 +4,8 @@
 //! Invariant: an engine is driven by hand here, so that what is left undone between two calls can be seen.
 
 use batcher_core::{
-    Config, Engine, Group, LONG_PREFIX, LaneId, LaneKey, LaneRef, LongPrefix, Reason, Usage,
+    CommitScope, Config, Engine, Group, LONG_PREFIX, LaneId, LaneKey, LaneRef, LongPrefix, Reason,
+    Usage,
 };
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,69 @@ fn sorted(writes: impl Iterator<Item = Writes>) -> Vec<usize> {
     let mut writes: Vec<usize> = writes.flatten().collect();
     writes.sort_unstable();
     writes
+}
+
+/// So many lanes and so many calls that a call which looked at each lane would be seen to.
+const LARGE_CROWD: usize = 100_000;
+const CALLS: usize = 20_000;
+
+#[test]
+fn lanes_that_leave_together_cost_a_call_no_more_if_they_are_many() {
+    let (mut engine, now) = running();
+    let together =
+        Config { commit_scope: CommitScope::Shard, hot_max: None, max_in_flight: 1, ..config() };
+    engine.open(now, together.clone());
+    let names: Vec<String> = (0..LARGE_CROWD).map(|number| format!("{number}")).collect();
+    let name = |number: usize| LaneRef::Prefix(names[number % LARGE_CROWD].as_bytes());
+    (0..LARGE_CROWD).for_each(|number| offer(&mut engine, now, name(number), WINDOW, number));
+    let call_all = |engine: &mut Engine<Writes>, first: usize, wanted: usize| {
+        for number in first..first + CALLS {
+            offer(engine, now, name(number), WINDOW, number);
+            engine.handle_timeout(now);
+            engine.handle_owner_down(now);
+            engine.open(now, together.clone());
+            assert_eq!((engine.wanted(), engine.poll_abandoned()), (wanted, None));
+        }
+        first + CALLS
+    };
+    let mut count = call_all(&mut engine, LARGE_CROWD, 0);
+    assert_eq!(engine.next_deadline(), Some(now + WINDOW));
+
+    // The end of a window, and a flush, are those of all lanes.
+    engine.handle_timeout(now + WINDOW);
+    assert_eq!((engine.wanted(), engine.next_deadline()), (1, None));
+    for _ in 0..CALLS {
+        engine.handle_flush(now);
+    }
+    let (head, reason, mut left) = commit(&mut engine).expect("a window has ended");
+    let mut parts = Vec::new();
+    while let Some(part) = engine.poll_part(now) {
+        assert_eq!(part.reason, reason);
+        left.extend(part.slot.contents.iter().copied());
+        parts.push(part.lane);
+    }
+    assert_eq!((parts.len(), engine.in_flight()), (LARGE_CROWD - 1, LARGE_CROWD));
+    count = call_all(&mut engine, count, 0);
+    for lane in parts.into_iter().chain([head]) {
+        engine.handle_answering(now, lane, [0].into_iter());
+        assert!(engine.handle_commit_done(now, lane).is_some());
+    }
+    assert_eq!(engine.wanted(), 1, "what came meanwhile follows");
+    assert_eq!(std::iter::from_fn(|| engine.poll_barrier()).count(), CALLS);
+
+    // An owner that has lanes leave one by one, and lives that come and go.
+    count = call_all(&mut engine, count, 1);
+    for _ in 0..CALLS {
+        engine.open(now, config());
+        engine.open(now, together.clone());
+    }
+    engine.close();
+    for _ in 0..CALLS {
+        engine.open(now, together.clone());
+        engine.close();
+    }
+    let abandoned = std::iter::from_fn(|| engine.poll_abandoned());
+    assert_eq!(sorted(abandoned.chain([left])), Vec::from_iter(0..count));
 }
 
 #[test]

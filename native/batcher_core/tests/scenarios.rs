@@ -4,7 +4,8 @@
 //! word that is unknown, an answer that is missing and an event too many are errors.
 //!
 //! An input stands at the left margin, with the engine's answer behind `->`. What follows from it
-//! stands below, indented, with the time. `#` starts a comment.
+//! stands below, indented, with the time: `commit` where a batch leaves, `with` where one leaves in the same commit.
+//! `#` starts a comment.
 //!
 //! ```text
 //! config hot_max=10
@@ -16,12 +17,13 @@
 //!
 //! | input | what happens |
 //! | --- | --- |
-//! | `config key=value ...` | sets what the next `open` takes: `hot_max`, `namespace_max`, `pacing`, `max_in_flight`, `max_items`, `max_bytes`, `linger` (none unless set), `adoption`, `overflow`, `budgets` (items/members/visits) |
+//! | `config key=value ...` | sets what the next `open` takes: `hot_max`, `namespace_max`, `pacing`, `commit_scope`, `max_in_flight`, `max_items`, `max_bytes`, `linger` (none unless set), `adoption`, `overflow`, `budgets` (items/members/visits) |
 //! | `open`, `owner_down`, `close` | an owner comes, dies, ends |
 //! | `committers 2` | so many commits may be in flight at once; without it, any number |
-//! | `offer lane=ns:a n=1 bytes=1 window=5ms by=0 usage=0/0/0` | a group of the process `by`; lanes are `generic`, `put`, `delete`, `ns:<prefix>` |
+//! | `offer lane=ns:a n=1 bytes=1 window=5ms by=0 usage=0/0/0 waits=yes apart=no` | a group of the process `by`; lanes are `generic`, `put`, `delete`, `ns:<prefix>` |
 //! | `answering put` | the commit in flight there ended, its callers are being answered |
 //! | `done put` | they have been answered, and the lane is free |
+//! | `done put` of a part | the same of all parts of that commit, the first one last |
 //! | `flush`, `stop` | barriers, numbered from 0 in one row |
 //! | `at 50ms` | the clock runs to there and stops at each deadline |
 //! | `drift 50ms`, `timeout` | the clock runs and nobody looks; somebody looks |
@@ -69,6 +71,9 @@ fn a_wrong_scenario_fails_at_its_line() {
         ("open\nat 5\n", "2: \"5\" is no time"),
         ("config budgets=1/2\n", "1: \"1/2\" is no usage"),
         ("config overflow=drop\n", "1: unknown overflow \"drop\""),
+        ("config commit_scope=all\n", "1: unknown commit scope \"all\""),
+        ("config pacing=none\n", "1: unknown pacing \"none\""),
+        ("open\noffer lane=put window=1ms waits=1\n", "2: neither yes nor no: \"1\""),
         ("open\nanswering put\n", "2: expected nothing, got \"nothing in flight\""),
         ("open\nat 5ms\nat 4ms\n", "3: the clock is at 5ms"),
         ("  0ms barrier 0\n", "1: an event before any input"),

@@ -83,7 +83,7 @@ impl Naive {
     }
 
     fn is_of_life(&self, slot: usize) -> bool {
-        self.slots[slot].tickets().iter().any(|&ticket| ticket >= self.life_from)
+        self.slots[slot].tickets().iter().any(|&ticket| ticket >= self.closed_until)
     }
 
     /// All slots that are to leave as soon as somebody may and can commit them.

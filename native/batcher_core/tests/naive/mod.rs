@@ -44,8 +44,10 @@ pub(crate) struct Naive {
     inputs: u64,
     tickets: u64,
     barriers: Vec<Barrier>,
-    /// The first ticket of this life.
+    /// The first ticket of this life, from its begin on.
     life_from: u64,
+    /// The first ticket after the last close.
+    closed_until: u64,
     /// The commits whose callers are being answered, by channel and first slot: the first ticket after that had begun.
     answering: BTreeMap<(usize, usize), u64>,
     /// By channel, the processes that its last commits have answered.
@@ -77,6 +79,7 @@ impl Naive {
             tickets: 0,
             barriers: Vec::new(),
             life_from: 0,
+            closed_until: 0,
             answering: BTreeMap::new(),
             answered: BTreeMap::new(),
             paced: BTreeMap::new(),
@@ -243,6 +246,7 @@ impl Naive {
     pub(crate) fn close(&mut self) {
         self.inputs += 1;
         self.life = Life::Closed;
+        self.closed_until = self.tickets;
         for slot in self.slots.iter_mut().filter(|slot| slot.place == Place::Queued) {
             slot.place = Place::Abandoned;
         }
@@ -304,7 +308,8 @@ impl Naive {
         }
         let is_head = self.slots[part].head == part;
         if channel == ALL && !is_head {
-            return self.look(now, lane, Cause::Other);
+            // The commit has not ended yet.
+            return;
         }
         self.paced.remove(&channel);
         let lingers = channel == ALL || !forgotten;
