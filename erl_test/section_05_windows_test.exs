@@ -206,6 +206,23 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section05WindowsTest do
     assert Enum.count(reasons, &(&1 == :commit)) > 0.5 * rounds
   end
 
+  test "5.4 so does one that is answered through an alias", %{shard: shard} do
+    one_scheduler()
+    start_batcher(shard, hot_batch_window_ms: 20)
+    attach_telemetry(shard)
+    rounds = 100
+
+    for _ <- 1..rounds do
+      alias = :erlang.alias([:reply])
+      tag = [:alias | alias]
+      assert Batcher.write_put_batch_async(shard, [{"k", "v", 0}], {self(), tag}) == :ok
+      assert_receive {^tag, {:ok, _replies}}, 20_000
+    end
+
+    reasons = for _ <- 1..rounds, do: next_reason()
+    assert Enum.count(reasons, &(&1 == :commit)) > 0.5 * rounds
+  end
+
   test "5.4 all callers that were answered at once write into the next batch", %{shard: shard} do
     one_scheduler()
     start_batcher(shard)

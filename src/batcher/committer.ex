@@ -298,7 +298,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   defp answered(_ref, _how, done), do: done
 
   # Until all replies have been sent that were handed over: mostly responders have done so by now. Each time on a time
-  # slice of its own, as above.
+  # slice of its own, as above, and between two of them those just answered run.
   defp finish(ref) do
     :erlang.yield()
     {progress, proxied} = Library.call(fn -> Native.finish(ref) end)

@@ -256,7 +256,7 @@ impl Answers {
         callers.all(|caller| caller.is_known() && seen.insert(caller.writer()))
     }
 
-    /// Sends what was handed over and has not been sent by now, one handover at a time. True: nothing is left. And, if
+    /// Sends what was handed over and has not been sent by now, one handover at a time. True: nothing was left. And, if
     /// something was sent, what the calling process has to send at once.
     pub(crate) fn finish<'a>(&mut self, sender: Env<'a>) -> (bool, Option<Vec<Term<'a>>>) {
         let mut sent = None;

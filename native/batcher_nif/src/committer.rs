@@ -66,19 +66,19 @@ impl Task {
         Ok(if left { atoms::handed_over() } else { atoms::done() }.encode(env))
     }
 
-    /// Sends what was handed over and has not been sent by now, one handover at a time. True: nothing is left. And, if
+    /// Sends what was handed over and has not been sent by now, one handover at a time. True: nothing was left. And, if
     /// something was sent, what the calling process has to send at once.
     pub(crate) fn finish<'a>(&mut self, env: Env<'a>) -> (bool, Option<Vec<Term<'a>>>) {
         while let Some(flight) = self.flights.get(self.finishing) {
             let (finished, sent) = flight.slot.contents.lock().answers.finish(env);
-            // What comes behind a part that is still being answered may be of that part.
-            if !finished || self.finishing >= self.answering {
-                return (finished, sent);
+            if !finished {
+                return (false, sent);
+            }
+            if self.finishing == self.answering {
+                // Its callers are still being answered.
+                break;
             }
             self.finishing += 1;
-            if sent.is_some() {
-                return (self.finishing == self.flights.len(), sent);
-            }
         }
         (true, None)
     }

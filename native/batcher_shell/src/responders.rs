@@ -17,19 +17,22 @@ use std::time::{Duration, Instant};
 pub type Handover<R> = Arc<Mutex<R>>;
 
 /// Sends what responders have left of a batch, the oldest handover first and no more than one of them; `send` says
-/// whether it has sent anything. True: no reply is left. Otherwise to be called again, later if a responder is at it.
+/// whether it has sent anything. True: no reply was left. Otherwise to be called again: when those who have been sent
+/// theirs had time to write again, or later if a responder is at it.
 pub fn finish<R>(
     handovers: &mut VecDeque<Handover<R>>,
     mut send: impl FnMut(&mut R) -> bool,
 ) -> bool {
-    let mut sent = false;
-    while let Some(handover) = handovers.front().filter(|_| !sent) {
+    while let Some(handover) = handovers.front() {
         let Some(mut replies) = handover.try_lock() else { return false };
-        sent = send(&mut replies);
+        let sent = send(&mut replies);
         drop(replies);
         handovers.pop_front();
+        if sent {
+            return false;
+        }
     }
-    handovers.is_empty()
+    true
 }
 
 /// Handovers that wait for one responder are so many at most: it may be kept from running.

@@ -34,6 +34,7 @@ fn what_responders_have_left_is_sent_in_order_handover_by_handover() {
     let mut sent = Vec::new();
     assert!(!finish(&mut handovers, send_to(&mut sent)));
     assert_eq!(sent, ["a"]);
-    assert!(finish(&mut handovers, send_to(&mut sent)));
+    assert!(!finish(&mut handovers, send_to(&mut sent)));
     assert_eq!(sent, ["a", "b", "c"]);
+    assert!(finish(&mut handovers, send_to(&mut sent)));
 }
