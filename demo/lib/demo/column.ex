@@ -54,10 +54,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Column do
       unknown?: fn _reason -> false end
     }
 
-  # The library has no pacing `:auto` yet; it ignores `:commit_scope`, as it does all options that it doesn't know.
-  defp batcher_options(%{pacing: :auto} = options),
-    do: batcher_options(%{options | pacing: :commit})
-
   defp batcher_options(options), do: [pacing: options.pacing, commit_scope: options.commit_scope]
 
   defp shards(%{shards: count}, place), do: (place * count)..((place + 1) * count - 1)

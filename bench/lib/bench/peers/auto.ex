@@ -8,9 +8,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Peers.Auto do
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.Peers.Batcher
 
-  # To be `[pacing: :auto, commit_scope: :shard]` as soon as the library has both. Until then the defaults stand in,
-  # and the line `options` of each run says so.
-  @options []
+  @options [pacing: :auto, commit_scope: :shard]
 
   @spec options() :: keyword
   def options, do: @options
