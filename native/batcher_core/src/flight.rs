@@ -89,7 +89,7 @@ impl<B: Default> Engine<B> {
     /// what is due of all lanes.
     pub fn wanted(&self) -> usize {
         let due = match self.config.commit_scope {
-            CommitScope::Lane => self.schedule.count(),
+            CommitScope::Lane => self.schedule.due.len(),
             // It shuts when nothing waits any more.
             CommitScope::Shard => usize::from(self.schedule.gate.open.is_some()),
         };
