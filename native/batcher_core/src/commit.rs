@@ -9,9 +9,11 @@ use std::time::Instant;
 /// What is remembered of the last commits of a channel.
 #[derive(Debug, Default)]
 pub(crate) struct CommitPace {
-    /// The commits in flight whose callers are being answered, by the lanes of their first parts, each with the first
-    /// ticket that came after that had begun.
-    answering: Vec<(LaneId, u64)>,
+    /// A commit in flight whose callers are being answered, by the lane of its first part, with the first ticket that
+    /// came after that had begun.
+    answering: Option<(LaneId, u64)>,
+    /// More of these, where several commits of a channel may be in flight.
+    answering_too: Vec<(LaneId, u64)>,
     /// Whom they, or else the last commit, have answered, as long as that matters.
     answered: Answered,
     /// Until when their writes still leave because a commit has ended.
@@ -29,15 +31,18 @@ impl CommitPace {
         if !self.is_answering() {
             self.answered.forget();
         }
-        if self.answering.iter().all(|&(other, _)| other != commit) {
-            self.answering.push((commit, next_ticket));
+        match self.answering {
+            None => self.answering = Some((commit, next_ticket)),
+            Some((first, _)) if first == commit => {}
+            Some(_) if self.answering_too.iter().any(|&(other, _)| other == commit) => {}
+            Some(_) => self.answering_too.push((commit, next_ticket)),
         }
         self.answered.add(writers);
     }
 
     /// Whether callers are being answered.
     pub(crate) fn is_answering(&self) -> bool {
-        !self.answering.is_empty()
+        self.answering.is_some()
     }
 
     /// Whether a write belongs to what a commit before it has begun: that has just answered its process.
@@ -59,7 +64,12 @@ impl CommitPace {
 
     /// A commit has ended that no longer is one of this channel's.
     pub(crate) fn forget(&mut self, commit: LaneId) -> Option<u64> {
-        let place = self.answering.iter().position(|&(other, _)| other == commit)?;
-        Some(self.answering.swap_remove(place).1)
+        let (first, from) = self.answering?;
+        if first == commit {
+            self.answering = self.answering_too.pop();
+            return Some(from);
+        }
+        let place = self.answering_too.iter().position(|&(other, _)| other == commit)?;
+        Some(self.answering_too.swap_remove(place).1)
     }
 }

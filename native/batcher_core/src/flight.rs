@@ -88,10 +88,10 @@ impl<B: Default> Engine<B> {
     /// How many commits [`poll_commit`](Self::poll_commit) would yield now; one, if there may be more, where each takes
     /// what is due of all lanes.
     pub fn wanted(&self) -> usize {
-        let due = self.schedule.count();
         let due = match self.config.commit_scope {
-            CommitScope::Lane => due,
-            CommitScope::Shard => usize::from(due > 0 && self.schedule.gate.open.is_some()),
+            CommitScope::Lane => self.schedule.due.len(),
+            // It shuts when nothing waits any more.
+            CommitScope::Shard => usize::from(self.schedule.gate.open.is_some()),
         };
         match self.phase {
             Phase::Running | Phase::Stopping => {

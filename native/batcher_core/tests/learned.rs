@@ -150,6 +150,20 @@ fn those_that_come_back_are_waited_for_and_no_longer() {
 }
 
 #[test]
+fn many_are_not_held_for_one() {
+    for config in scopes() {
+        let mut thinks = vec![ms(1); 50];
+        thinks.push(ms(20));
+        let mut host = Host::new(config, &thinks, LONG);
+        for commits in host.run().windows(2) {
+            let [(before, _), (at, parts)] = commits else { unreachable!("windows of two") };
+            let held = *at - (*before + COMMIT);
+            assert!(held < ms(10), "{} were held for {held:?}", groups(parts));
+        }
+    }
+}
+
+#[test]
 fn one_that_comes_late_is_alone() {
     for config in scopes() {
         let mut host = Host::new(config, &[ms(300)], LONG);
@@ -217,6 +231,9 @@ fn a_hold_ends_if_nobody_comes() {
         let mut host = Host::new(config, &four(), LONG);
         host.run_until_held();
         let (now, before) = (host.driver.now(), host.left.len());
+        // Another owner changes nothing of it.
+        host.driver.owner_down();
+        host.driver.open(host.config.clone());
         host.driver.advance(now + LONG);
         host.note();
         let (at, parts) = &host.left[before];
