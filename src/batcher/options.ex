@@ -24,7 +24,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
       doc: "the same for the generic, the put and the delete lane, in items"
     ],
     max_in_flight: [
-      type: {:or_nil, :positive},
+      type: :positive,
       default: nil,
       doc:
         "most commits of the shard in flight at once, each by a process of its own; what else is due waits, in the " <>
@@ -151,7 +151,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
   defp valid?(:window, window_ms), do: is_integer(window_ms) and window_ms <= @max_ms
   defp valid?(:any, _value), do: true
   defp valid?({:one_of, values}, value), do: value in values
-  defp valid?({:or_nil, type}, value), do: value == nil or valid?(type, value)
   defp valid?(:positive, number), do: is_integer(number) and number > 0
   defp valid?(:milliseconds, ms), do: is_integer(ms) and ms >= 0 and ms <= @max_ms
 

@@ -34,7 +34,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Tools.Histogram do
 
     for histogram <- histograms do
       for index <- 1..@buckets,
-          do: :atomics.add(merged.buckets, index, :atomics.get(histogram.buckets, index))
+          do: :counters.add(merged.buckets, index, :counters.get(histogram.buckets, index))
 
       raise_max(merged.max, max(histogram), max(merged))
     end
