@@ -75,14 +75,17 @@ fn a_shard_is_free_when_all_lanes_of_the_dead_are_answered() {
         let crew = Crew::join(shard, &[1, 2, 3]);
         let (callers, last) = (offer_two(shard, Caller::by_process()), Caller::new());
         let dead = crew.kill_with(shard, 2);
-        let burying = beside(shard, move |shard| explain(shard, dead));
+        let burying = {
+            let crew = Arc::clone(&crew);
+            beside(shard, move |shard| {
+                explain(shard, dead);
+                crew.finish(shard);
+            })
+        };
         last.offer(shard, AT_ONCE).unwrap();
-        while last.replies() == 0 {
-            if !crew.work(shard).is_empty() {
-                assert!(callers.iter().all(|caller| caller.replies() == 1));
-            }
-        }
+        crew.finish(shard);
         burying.join().unwrap();
+        crew.finish(shard);
         assert!(callers.iter().all(|caller| caller.replies() == 1));
         assert_eq!(last.replies(), 1);
     });

@@ -158,11 +158,6 @@ impl Crew {
         shard.join((), id, Arc::new(Committer { id, crew: Arc::clone(self) }));
     }
 
-    /// Whether none has been woken.
-    pub(crate) fn rests(&self) -> bool {
-        self.woken.lock().unwrap().is_empty()
-    }
-
     fn next_woken(&self) -> WorkerId {
         let mut woken = self.woken.lock().unwrap();
         loop {
@@ -176,7 +171,10 @@ impl Crew {
     /// Waits until a committer is woken, which works until nothing is left to take. Returns whose writes were
     /// committed.
     pub(crate) fn work(&self, shard: &'static Shard) -> Vec<Arc<Caller>> {
-        let id = self.next_woken();
+        self.work_as(self.next_woken(), shard)
+    }
+
+    fn work_as(&self, id: WorkerId, shard: &'static Shard) -> Vec<Arc<Caller>> {
         let mut committed = Vec::new();
         loop {
             match shard.take((), id) {
@@ -236,10 +234,11 @@ impl Crew {
         self.next_woken()
     }
 
-    /// Works until nothing is left to do.
+    /// Works until nothing is left to do, for none that another thread works for.
     pub(crate) fn finish(&self, shard: &'static Shard) {
-        while !self.rests() {
-            self.work(shard);
+        let next = || self.woken.lock().unwrap().pop_front();
+        while let Some(id) = next() {
+            self.work_as(id, shard);
         }
     }
 }
