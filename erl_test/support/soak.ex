@@ -27,8 +27,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Soak do
     receive do: (:go -> {:ok, Enum.map(commands, fn _ -> :ok end)})
   end
 
-  @doc "Does a kind of work `times` times, in rounds; tells the figures of each as `figures`."
-  def run(kind, times) do
+  @doc "Does a kind of work `times` times, in rounds, with batchers that commit in this `way`; tells the figures of each as `figures`."
+  def run(kind, times, way) do
+    VmLoad.commit_as(way)
     {:ok, _} = Application.ensure_all_started(:elixir)
     Application.put_env(@app, :waraft_backend_batcher_backend, Null)
     each = max(div(times, @rounds), 1)
@@ -60,7 +61,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Soak do
 
   defp prepare(:writes), do: start([])
 
-  defp start(options), do: {:ok, _owner} = Batcher.start_link(@shard, options)
+  defp start(options), do: {:ok, _owner} = Batcher.start_link(@shard, options ++ VmLoad.way())
 
   defp work(:writes, times), do: in_parallel(@writers, times, fn n -> write(rem(n, 8), n) end)
 
@@ -74,7 +75,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Soak do
 
   defp work(:cycles, times) do
     for n <- 1..times do
-      {:ok, _owner} = Batcher.start_link(rem(n, 8))
+      {:ok, _owner} = Batcher.start_link(rem(n, 8), VmLoad.way())
       {:ok, [:ok]} = Batcher.write_put_batch(rem(n, 8), [{"k", "v", n}])
       :ok = Batcher.stop(rem(n, 8))
     end

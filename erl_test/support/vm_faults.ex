@@ -13,6 +13,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmFaults do
   @purge_ms 10_000
   @writes 1_000
 
+  @doc "Plays a scenario with batchers that commit in this way."
+  def play(way, scenario, args) do
+    VmLoad.commit_as(way)
+    apply(__MODULE__, scenario, args)
+  end
+
   @doc "The end of the whole VM under load: `:init_stop`, `:halt` or `:abort`."
   def end_vm(how) do
     VmLoad.start(@writers)
