@@ -86,6 +86,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmTest do
     assert Enum.uniq(vm.values["reply"]) == [{:ok, [:ok]}]
   end
 
+  for steps <- [[], [:load]] do
+    test "the module of the library is lost while a process commits its own write: it gets its reply, #{inspect(steps)}" do
+      vm = ChildVM.run({VmFaults, :lose_library_alone, [unquote(steps)]}, 40_000)
+      assert {vm.status, vm.lines} == {0, []}
+      assert vm.values["deleted"] == [true]
+      assert vm.values["ended"] == [{:reply, :ok}]
+    end
+  end
+
   defp play(test, scenario, args, timeout_ms \\ 120_000) do
     way = Ways.of(test)
     vm = ChildVM.run({VmFaults, :play, [way, scenario, args]}, timeout_ms)

@@ -18,6 +18,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Soak do
   @writers 16
   # So many run out of time at once.
   @giving_up 500
+  @tries 40
   @app :ferricstore
   @shard 0
   @refused {:error, :batcher_overloaded}
@@ -110,12 +111,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Soak do
   defp refused(1), do: Batcher.write_batch(@shard, [{:set, 1}])
   defp refused(2), do: put("v")
 
-  # In the window or while the commit runs. A reply may just make it: then once more, in another way.
-  defp give_up(n) do
+  # In the window or while the commit runs. A reply may just make it: then once more, in another way; but not for
+  # ever, since a write that is alone is always answered (5.6).
+  defp give_up(n, tries \\ @tries)
+  defp give_up(_n, 0), do: :ok
+
+  defp give_up(n, tries) do
     case try_in_vain(rem(n, 4)) do
       :timeout -> :ok
       {:error, {:timeout, _}} -> :ok
-      _reply -> give_up(n + 1)
+      _reply -> give_up(n + 1, tries - 1)
     end
   end
 

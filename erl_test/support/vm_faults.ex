@@ -162,6 +162,29 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmFaults do
     System.halt(0)
   end
 
+  @doc "The module of the library is lost, or loaded again, while a process commits a write that is alone."
+  def lose_library_alone(steps) do
+    {:ok, _} = Application.ensure_all_started(:elixir)
+    Application.put_env(:ferricstore, :waraft_backend_batcher_backend, Batcher.Backend.Null)
+    Application.put_env(:ferricstore, :waraft_backend_batcher_call_hook, {:block, self()})
+    {:ok, _owner} = Batcher.start_link(0, pacing: :auto)
+    {_pid, monitor} = spawn_monitor(fn -> exit({:reply, Batcher.write(0, "p", {:a}, 1_000)}) end)
+    {ref, pid} = receive do: ({:waraft_backend_batcher_call, _, ref, pid} -> {ref, pid})
+    Application.delete_env(:ferricstore, :waraft_backend_batcher_call_hook)
+    paths = :code.get_path()
+    {:ok, first_paths} = :erl_prim_loader.get_path()
+    ebin = :filename.dirname(:code.which(Native))
+    for module <- [ChildVM | modules()], do: {:module, _} = :code.ensure_loaded(module)
+    find(paths -- [ebin], first_paths -- [ebin])
+    ChildVM.tell("deleted", :code.delete(Native))
+    if :load in steps, do: find(paths, first_paths)
+    if :load in steps, do: ChildVM.tell("loaded", :code.ensure_loaded(Native))
+    send(pid, {ref, :continue})
+    receive do: ({:DOWN, ^monitor, :process, _pid, reason} -> ChildVM.tell("ended", reason))
+    find(paths, first_paths)
+    System.halt(0)
+  end
+
   defp find(paths, first_paths) do
     true = :code.set_path(paths)
     :ok = :erl_prim_loader.set_path(first_paths)

@@ -16,7 +16,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
     telemetry? = Telemetry.loaded?()
     started = if telemetry?, do: System.monotonic_time(:microsecond)
     {how, reply, outcome} = Outcome.of(shard, proposal(lane, item), count)
-    bytes = Native.give_back(ticket)
+    bytes = give_back(ticket)
 
     if telemetry? do
       commit_us = System.monotonic_time(:microsecond) - started
@@ -26,6 +26,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
     end
 
     answer(how, lane, count, reply)
+  end
+
+  # What was committed is answered, also if the library has been lost or loaded again meanwhile: then the lane goes on
+  # when the ticket is no more.
+  defp give_back(ticket) do
+    Native.give_back(ticket)
+  rescue
+    _error -> 0
   end
 
   # 7.2
