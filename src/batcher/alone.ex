@@ -16,7 +16,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
     telemetry? = Telemetry.loaded?()
     started = if telemetry?, do: System.monotonic_time(:microsecond)
     {how, reply, outcome} = Outcome.of(shard, proposal(lane, item), count)
-    bytes = give_back(ticket)
+    bytes = give_back(ticket) || forget_ticket()
 
     if telemetry? do
       commit_us = System.monotonic_time(:microsecond) - started
@@ -28,12 +28,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
     answer(how, lane, count, reply)
   end
 
-  # What was committed is answered, also if the library has been lost or loaded again meanwhile: then the lane goes on
-  # when the ticket is no more.
+  # What was committed is answered, also if the library has been lost or loaded again meanwhile.
   defp give_back(ticket) do
     Native.give_back(ticket)
   rescue
-    _error -> 0
+    _error -> nil
+  end
+
+  # Then the lane goes on when the ticket is no more: this process may be about to wait for those who wait behind it,
+  # and would throw nothing away meanwhile.
+  defp forget_ticket do
+    :erlang.garbage_collect()
+    0
   end
 
   # 7.2
