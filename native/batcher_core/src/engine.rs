@@ -1,6 +1,6 @@
 //! The engine of one shard: all its lanes, what is due, what is in flight, who waits for a barrier.
 
-use crate::auto::Learned;
+use crate::auto::{Learned, Waiting};
 use crate::barrier::{BarrierId, Barriers};
 use crate::cause::Cause;
 use crate::config::{CommitScope, Config, Overflow, Pacing};
@@ -178,7 +178,13 @@ impl<B: Default> Engine<B> {
         slot.count(group);
         slot.sealed = max.is_some_and(|max| slot.weight >= max);
         self.queued += 1;
-        let waiting = if together { self.queued } else { slot.groups };
+        let waiting = match together {
+            true => {
+                let window = self.schedule.gate.window(slot.window);
+                Waiting { groups: self.queued, window }
+            }
+            false => Waiting { groups: slot.groups, window: slot.window },
+        };
         let pace = if together { &mut self.pace } else { &mut lane.pace };
         // Mostly the first to come back was one of those just answered, and the rest need not be asked.
         let leave = if slot.follows {
