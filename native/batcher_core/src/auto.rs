@@ -197,7 +197,9 @@ impl AutoPace {
         // are missing gain what is left of a commit.
         let loss = (waiting.groups as f64 + learned.others) * left;
         let gain = missing * (learned.commit - left);
-        (left >= 1.0 && gain > loss).then(|| now + Duration::from_nanos(left as u64))
+        // Less than a nanosecond is nothing.
+        let held = Duration::try_from_secs_f64(left / 1e9).ok().filter(|held| !held.is_zero())?;
+        (gain > loss).then(|| now + held)
     }
 }
 
