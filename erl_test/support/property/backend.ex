@@ -29,12 +29,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Backend do
   @doc "Commands of several shapes."
   def commands(shapes, mark, index), do: Enum.map_reduce(shapes, index, &command(&1, mark, &2))
 
-  @doc "Entries of the put lane."
+  @doc "Entries of the put lane; see `apart?/1`."
   def entries(n, mark, index \\ 0),
-    do: for(i <- index..(index + n - 1)//1, do: {mark.(i), value(i), 0})
+    do: for(i <- index..(index + n - 1)//1, do: {key(n, mark.(i)), value(i), 0})
 
-  @doc "Keys of the delete lane."
-  def keys(n, mark, index \\ 0), do: for(i <- index..(index + n - 1)//1, do: mark.(i))
+  @doc "Keys of the delete lane; see `apart?/1`."
+  def keys(n, mark, index \\ 0), do: for(i <- index..(index + n - 1)//1, do: key(n, mark.(i)))
+
+  @doc "Whether a list of so many has keys that are no binaries: it can't stand among commands (4.4)."
+  def apart?(n), do: rem(n, 3) == 2
+
+  defp key(n, mark), do: if(apart?(n), do: mark, else: binary(mark))
 
   def __commit_batch_direct__(shard, list),
     do: commit(shard, :batch, Enum.flat_map(list, &marks/1))
@@ -48,9 +53,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Backend do
   defp marks({:set, mark}), do: [mark]
   defp marks({:put, key, _value, 0}), do: [mark(key)]
   defp marks({:delete, key}), do: [mark(key)]
-  defp marks({:put_batch, list}) when is_list(list), do: Enum.map(list, fn {m, _v, 0} -> m end)
+
+  defp marks({:put_batch, list}) when is_list(list),
+    do: Enum.map(list, fn {key, _v, 0} -> mark(key) end)
+
   defp marks({:put_batch, mark}), do: [mark]
-  defp marks({:delete_batch, list}), do: list
+  defp marks({:delete_batch, list}), do: Enum.map(list, &mark/1)
   defp marks({:batch, list}), do: Enum.flat_map(list, &marks/1)
 
   defp commit(shard, function, marks) do

@@ -101,8 +101,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Client do
 
   defp plan(_no_write, _mark), do: %{kind: :other}
 
-  defp hot(:put, n, mark), do: %{lane: :put_batch, item: Backend.entries(n, mark), count: n}
-  defp hot(:delete, n, mark), do: %{lane: :delete_batch, item: Backend.keys(n, mark), count: n}
+  defp hot(:put, n, mark), do: hot(:put_batch, Backend.entries(n, mark), n)
+  defp hot(:delete, n, mark), do: hot(:delete_batch, Backend.keys(n, mark), n)
+
+  defp hot(lane, item, n) when is_list(item),
+    do: %{lane: lane, item: item, count: n, apart: Backend.apart?(n)}
 
   defp raw(:put_batch, n, mark), do: hot(:put, n, mark)
   defp raw(:delete_batch, n, mark), do: hot(:delete, n, mark)

@@ -3,7 +3,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Lanes do
   # Judges the commits of a program among themselves: each write at most once and in one piece, lanes
   # kept apart, order, sizes, one commit at a time, no more in flight than a shard may have.
   #
-  # Invariant: a commit in a calling process was direct, and belongs to no lane.
+  # Invariant: a commit in a calling process was direct, and belongs to no lane, unless it can only have been one of a
+  # write that was alone (5.6).
 
   @hot [:batch, :put_batch, :delete_batch]
   @default_max 10_000
@@ -43,8 +44,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Lanes do
       for commit <- context.commits, commit.marks != [] do
         groups = groups(commit, context.run)
         first = calls[groups |> hd() |> elem(0)]
-        direct? = first != nil and first.pid == commit.pid
-        Map.merge(commit, %{groups: groups, lane: first && first.lane, direct?: direct?})
+        own? = first != nil and first.pid == commit.pid
+        commit = Map.merge(commit, %{groups: groups, own?: own?})
+        lanes = groups |> Enum.map(&calls[elem(&1, 0)][:lane]) |> Enum.uniq()
+        Map.merge(commit, %{lanes: lanes, direct?: own? and not alone?(first, context.program)})
       end
 
     queued = Enum.reject(commits, & &1.direct?)
@@ -55,11 +58,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Lanes do
         do: {:committed_twice, {id, Enum.map(twice, &elem(&1, 0))}}
       ),
       for(commit <- context.commits, commit.ended == nil, do: {:never_ended, commit}),
-      Enum.map(commits, &pieces(&1, calls)),
+      Enum.map(commits, &pieces(&1, context.program, calls)),
       Enum.map(queued, &size(&1, context.program, calls)),
-      queued
-      |> Enum.group_by(&{&1.shard, &1.lane})
-      |> Enum.map(fn {_lane, commits} -> [serial(commits), ordered(commits, calls)] end),
+      for(commit <- queued, lane <- commit.lanes, do: {{commit.shard, lane}, commit})
+      |> Enum.group_by(&elem(&1, 0), &elem(&1, 1))
+      |> Enum.map(fn {{_shard, lane}, commits} ->
+        [serial(commits), ordered(commits, lane, calls)]
+      end),
       queued
       |> Enum.group_by(& &1.shard)
       |> Enum.map(fn {_shard, commits} -> crowded(commits, context.program, calls) end)
@@ -68,22 +73,35 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Lanes do
     |> Enum.reject(&is_nil/1)
   end
 
-  # Whole groups of one lane of one shard, by the function of that lane (7.2, 7.3).
-  defp pieces(commit, calls) do
+  # Whether a commit in its caller can only have been that of a write that was alone.
+  defp alone?(%{kind: :sync, step: step, lane: lane}, program) do
+    shard = elem(step, 1)
+    Program.alone?(program, shard) and not Program.direct?(program, shard, lane)
+  end
+
+  defp alone?(_call, _program), do: false
+
+  # Whole groups of one shard, of one lane by the function of that (7.2, 7.3), or of several (4.4).
+  defp pieces(commit, program, calls) do
     for {id, indices, _offset} <- commit.groups do
       case calls[id] do
         nil ->
           {:strange_commit, commit}
 
         call ->
+          together? = Program.together?(program, elem(call.step, 1))
+
           cond do
             indices != Enum.to_list(0..(call.count - 1)) ->
               {:torn, %{call: call, commit: commit}}
 
-            call.shard != commit.shard or call.lane != commit.lane ->
+            call.shard != commit.shard or (length(commit.lanes) > 1 and not together?) ->
               {:wrong_lane, %{call: call, commit: commit}}
 
-            not function?(commit, call) ->
+            together? and call[:apart] == true and length(commit.groups) > 1 ->
+              {:not_apart, %{call: call, commit: commit}}
+
+            not function?(commit, call, program) ->
               {:wrong_function, %{call: call, commit: commit}}
 
             true ->
@@ -93,27 +111,59 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Lanes do
     end
   end
 
-  defp function?(%{function: function, lane: lane}, _call) when lane in @hot, do: function == lane
-  defp function?(%{function: :batch}, _call), do: true
-  defp function?(%{direct?: true}, _call), do: false
-  defp function?(%{function: :put_batch}, call), do: match?({:write, _, _, :put, _}, call.step)
+  # Beside what stands for itself, entries and keys are commands. A group without any leaves no mark.
+  defp function?(%{own?: false, function: :batch} = commit, %{lane: lane} = call, program)
+       when lane in @hot do
+    lane == :batch or length(commit.lanes) > 1 or
+      (Program.together?(program, elem(call.step, 1)) and call[:apart] != true)
+  end
 
-  defp function?(%{function: :delete_batch}, call),
+  defp function?(%{function: function}, %{lane: lane}, _program) when lane in @hot,
+    do: function == lane
+
+  defp function?(%{function: :batch}, _call, _program), do: true
+
+  defp function?(%{own?: true} = commit, call, program) do
+    Program.alone?(program, elem(call.step, 1)) and
+      function?(%{commit | own?: false}, call, program)
+  end
+
+  defp function?(%{function: :put_batch}, call, _program),
+    do: match?({:write, _, _, :put, _}, call.step)
+
+  defp function?(%{function: :delete_batch}, call, _program),
     do: match?({:write, _, _, :delete, _}, call.step)
 
-  # 6.4
+  # 6.4, and of all lanes together 4.4
   defp size(commit, program, calls) do
-    {key, weight} =
-      if commit.lane in @hot,
-        do: {:hot_batch_max, length(commit.marks)},
-        else: {:namespace_batch_max, length(commit.groups)}
+    with %{} = options <- options(commit, program, calls) do
+      parts =
+        commit.groups
+        |> Enum.group_by(&calls[elem(&1, 0)][:lane])
+        |> Enum.map(fn {lane, groups} -> {lane, weight(lane, groups), length(groups)} end)
 
-    with %{} = options <- options(commit, program, calls),
-         max when is_integer(max) <- Map.get(options, key, @default_max),
-         true <- weight > max and length(commit.groups) > 1,
-         do: {:too_large, %{max: max, commit: commit}},
-         else: (_ -> nil)
+      total = parts |> Enum.map(&elem(&1, 1)) |> Enum.sum()
+      most = most(options, :hot_batch_max)
+      too_large? = length(parts) > 1 and is_integer(most) and total > most
+
+      [
+        for(part <- parts, too_large?(part, options), do: {:too_large, {part, commit}}),
+        if(too_large?, do: {:too_large, {total, commit}})
+      ]
+    end
   end
+
+  defp weight(lane, groups) when lane in @hot,
+    do: groups |> Enum.map(&length(elem(&1, 1))) |> Enum.sum()
+
+  defp weight(_prefix, groups), do: length(groups)
+
+  defp too_large?({lane, weight, groups}, options) do
+    max = most(options, if(lane in @hot, do: :hot_batch_max, else: :namespace_batch_max))
+    is_integer(max) and weight > max and groups > 1
+  end
+
+  defp most(options, key), do: Map.get(options, key, @default_max)
 
   # 4.2: the one before has ended, or its process was killed.
   defp serial(commits) do
@@ -126,7 +176,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Lanes do
   # is stopped, commits of the life before don't count (11.1): it is left out.
   defp crowded(commits, program, calls) do
     with [first | _] <- commits,
-         %{max_in_flight: max} <- options(first, program, calls),
+         %{} = options <- options(first, program, calls),
+         max when is_integer(max) <- max_in_flight(options),
          %{step: step} = calls[first.groups |> hd() |> elem(0)],
          true <- Program.steady?(program, elem(step, 1)) do
       for commit <- commits,
@@ -137,6 +188,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Lanes do
       _no_limit_that_counts -> []
     end
   end
+
+  defp max_in_flight(%{max_in_flight: max}), do: max
+  defp max_in_flight(%{commit_scope: :shard}), do: 1
+  defp max_in_flight(_options), do: nil
 
   defp in_flight_at?(commit, number),
     do: commit.number < number and (commit.ended == nil or commit.ended > number)
@@ -151,11 +206,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Lanes do
 
   # 4.3: what was accepted before another call began is committed before it. What goes through the owner's
   # mailbox is accepted later than it is sent.
-  defp ordered(commits, calls) do
+  defp ordered(commits, lane, calls) do
     calls =
       for commit <- commits,
           {id, _, _} <- commit.groups,
           call = calls[id],
+          call.lane == lane,
           call.kind in [:sync, :async],
           do: call
 

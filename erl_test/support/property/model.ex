@@ -111,7 +111,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Model do
         timed_out(call, commits, context)
 
       {outcome, [{%{pid: pid} = commit, _slice}]} when pid == call.pid ->
-        direct(call, outcome, commit, context)
+        own(call, outcome, commit, context)
 
       {{:returned, reply}, _commits} ->
         reply(call, reply, context)
@@ -250,6 +250,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Model do
   defp expected(_call, %{outcome: {kind, reason}}, _),
     do: {:error, {:backend_error, kind, reason}}
 
+  # Committed by its caller, because it was alone (5.6), or directly.
+  defp own(call, {:returned, reply} = outcome, commit, context) do
+    alone? = Program.alone?(context.program, elem(call.step, 1))
+
+    unless alone? and reply(call, reply, context) == nil,
+      do: direct(call, outcome, commit, context)
+  end
+
+  defp own(call, outcome, commit, context), do: direct(call, outcome, commit, context)
+
   # 10.1, 10.2
   defp direct(call, outcome, commit, context) do
     expected =
@@ -267,19 +277,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Model do
     end
   end
 
-  # 2.1, 2.3, 10.1
-  defp direct?(%{lane: lane, step: step}, %{program: program} = context) do
-    shard = elem(step, 1)
-
-    windowless? =
-      case lane do
-        :batch -> program.generic_ms <= 0 and not program.during_flush
-        prefix when is_binary(prefix) -> false
-        _hot -> (option(context, shard, :hot_batch_window_ms) || program.hot_ms) <= 0
-      end
-
-    windowless? or not lossless?(context, shard)
-  end
+  defp direct?(call, context),
+    do: Program.direct?(context.program, elem(call.step, 1), call.lane)
 
   # 3.7
   defp timed_out(call, commits, context) do
@@ -339,10 +338,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Model do
   defp killed?(call, context), do: is_map_key(context.killed, call.pid)
   defp lossless?(context, shard), do: Program.lossless?(context.program, shard)
 
-  defp option(context, shard, key) do
-    {_mode, options} = Enum.at(context.program.shards, shard)
-    options[key]
-  end
+  defp option(context, shard, key), do: Program.option(context.program, shard, key)
 
   defp snapshot?(nil), do: true
 

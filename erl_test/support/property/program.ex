@@ -11,7 +11,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Program do
   #   * `clients` - a list of steps each
   #   * `faults` - `{calls, fault}`: what goes wrong once that many calls have begun
   #
-  # Invariant: a program follows from its seed alone.
+  # Invariant: a program follows from its seed, and from what the environment fixes (see `Ways`).
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Ways
 
   @prefixes ["a", "b", ""]
   @hot [:batch, :put_batch, :delete_batch]
@@ -55,6 +57,30 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Program do
   def fault?(program, kind, shard),
     do: Enum.any?(program.faults, &match?({_, {^kind, ^shard}}, &1))
 
+  @doc "What a shard of a program was started with for an option, if that is not its default."
+  def option(program, shard, key) do
+    {_mode, options} = Enum.at(program.shards, shard)
+    options[key]
+  end
+
+  @doc "Whether a write to a lane may be committed directly in its caller (2.1, 2.3, 10.1)."
+  def direct?(program, shard, lane) do
+    windowless? =
+      case lane do
+        :batch -> program.generic_ms <= 0 and not program.during_flush
+        prefix when is_binary(prefix) -> false
+        _hot -> (option(program, shard, :hot_batch_window_ms) || program.hot_ms) <= 0
+      end
+
+    windowless? or not lossless?(program, shard)
+  end
+
+  @doc "Whether a synchronous write that is alone is committed by its caller (5.6)."
+  def alone?(program, shard), do: option(program, shard, :pacing) == :auto
+
+  @doc "Whether one commit takes what is due of all lanes (4.4)."
+  def together?(program, shard), do: option(program, shard, :commit_scope) == :shard
+
   defp stopped?(program, shard) do
     fault?(program, :stop, shard) or fault?(program, :shutdown, shard) or
       Enum.any?(program.clients, &({:stop, shard} in &1))
@@ -72,7 +98,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Program do
         hot_batch_max: maximum(),
         max_in_flight: pick([nil, nil, 1, 2, 3]),
         hot_batch_window_ms: pick([nil, nil, nil, nil, nil, 2, 0]),
-        pacing: pick([nil, nil, nil, :window]),
+        pacing: pick([nil, nil, :window, :auto, :auto]),
+        commit_scope: pick([nil, :shard]),
         overflow: pick([nil, nil, nil, :queue, :refuse]),
         max_queue_items: pick([nil, nil, nil, nil, nil, nil, 1, 4, 20]),
         # Nobody takes over a shard that stands alone, unless a fault starts a batcher.
@@ -81,6 +108,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Program do
         drain_timeout: if(patient, do: nil, else: pick([nil, 0, 20])),
         shutdown_timeout: if(patient, do: 30_000, else: pick([nil, 0, 20]))
       ]
+      |> Keyword.merge(Ways.fixed())
       |> Enum.reject(fn {_key, value} -> value == nil end)
 
     {mode, options}

@@ -3,9 +3,10 @@
 //! Invariant: what only records (replies, batches in flight) is none of loom's, so that it adds no
 //! orders to try.
 
-use batcher_core::{Config, Group, LaneRef, Refused};
+use batcher_core::{CommitScope, Config, Group, LaneRef, Pacing, Refused};
 use batcher_shell::{
-    Callers as AllCallers, Contents, Event, Expired, Failure, Flight, Notice, Taken, Vm, WorkerId,
+    Alone, Callers as AllCallers, Contents, Event, Expired, Failure, Flight, Notice, Taken, Vm,
+    WorkerId,
 };
 use loom::sync::{Condvar, Mutex};
 use loom::thread::JoinHandle;
@@ -69,7 +70,16 @@ impl Caller {
 
     /// The same, and waits no longer than this.
     pub(crate) fn wait(self: &Arc<Self>, shard: &'static Shard, window: Duration, wait: Duration) {
-        self.make(LaneRef::Put, shard, window, Some(wait)).unwrap();
+        assert!(self.make(LaneRef::Put, shard, window, Some(wait)).unwrap().is_none());
+    }
+
+    /// Writes to the put lane and would wait itself: if the write is alone, it is this caller's to commit.
+    pub(crate) fn offer_waiting(
+        self: &Arc<Self>,
+        shard: &'static Shard,
+        window: Duration,
+    ) -> Option<Alone> {
+        self.make(LaneRef::Put, shard, window, Some(LATE)).unwrap()
     }
 
     pub(crate) fn offer_to(
@@ -78,7 +88,7 @@ impl Caller {
         shard: &'static Shard,
         window: Duration,
     ) -> Result<(), Refused> {
-        self.make(lane, shard, window, None)
+        self.make(lane, shard, window, None).map(|alone| assert!(alone.is_none()))
     }
 
     fn make(
@@ -87,8 +97,9 @@ impl Caller {
         shard: &'static Shard,
         window: Duration,
         wait: Option<Duration>,
-    ) -> Result<(), Refused> {
-        let group = Group { weight: 1, bytes: 8, ..Group::default() };
+    ) -> Result<Option<Alone>, Refused> {
+        let waits = wait.is_some();
+        let group = Group { weight: 1, bytes: 8, waits, ..Group::default() };
         shard.offer((), lane, group, window, wait, |contents, until| {
             contents.writes.push(Arc::clone(self));
             contents.answers.add(Arc::clone(self), until);
@@ -115,11 +126,11 @@ fn answer(callers: &mut Callers) -> Vec<Arc<Caller>> {
 pub(crate) fn fail_to_fill(shard: &'static Shard) {
     let group = Group { weight: 1, bytes: 8, ..Group::default() };
     let fail = |_: &mut Contents<Model>, _| resume_unwind(Box::new("provoked"));
-    let offer = || shard.offer((), LaneRef::Put, group, LATE, None, fail);
+    let offer = || shard.offer((), LaneRef::Put, group, LATE, None, fail).map(|_| ());
     assert!(catch_unwind(AssertUnwindSafe(offer)).is_err());
 }
 
-/// A process that commits. All of a model commit for one lane.
+/// A process that commits. In a model one commit is in flight at a time.
 pub(crate) struct Committer {
     id: WorkerId,
     crew: Arc<Crew>,
@@ -147,11 +158,6 @@ impl Crew {
         shard.join((), id, Arc::new(Committer { id, crew: Arc::clone(self) }));
     }
 
-    /// Whether none has been woken.
-    pub(crate) fn rests(&self) -> bool {
-        self.woken.lock().unwrap().is_empty()
-    }
-
     fn next_woken(&self) -> WorkerId {
         let mut woken = self.woken.lock().unwrap();
         loop {
@@ -165,37 +171,61 @@ impl Crew {
     /// Waits until a committer is woken, which works until nothing is left to take. Returns whose writes were
     /// committed.
     pub(crate) fn work(&self, shard: &'static Shard) -> Vec<Arc<Caller>> {
-        let id = self.next_woken();
+        self.work_as(self.next_woken(), shard)
+    }
+
+    fn work_as(&self, id: WorkerId, shard: &'static Shard) -> Vec<Arc<Caller>> {
         let mut committed = Vec::new();
         loop {
             match shard.take((), id) {
-                Taken::Commit(flight) => {
-                    assert_eq!(self.in_flight.fetch_add(1, Relaxed), 0, "one in flight per lane");
-                    committed.extend(self.answer(flight));
+                Taken::Commit(flights) => {
+                    self.begin();
+                    committed.extend(self.answer(&flights));
                 }
-                Taken::Answer(flight, _reply) => drop(self.answer(flight)),
+                Taken::Answer(flights, _reply) => drop(self.answer(&flights)),
                 Taken::Send(callers) => callers.iter().for_each(|caller| caller.reply()),
                 Taken::Rest | Taken::Leave => return committed,
             }
         }
     }
 
+    fn begin(&self) {
+        assert_eq!(self.in_flight.fetch_add(1, Relaxed), 0, "one in flight");
+    }
+
+    /// A caller commits its own write, and the next commit may begin.
+    pub(crate) fn commit_alone(&self, shard: &'static Shard, caller: &Caller, alone: Alone) {
+        self.begin();
+        caller.reply();
+        self.in_flight.fetch_sub(1, Relaxed);
+        shard.give_back(Some(()), alone);
+    }
+
     /// Returns whose writes these were.
-    fn answer(&self, flight: Flight<Model>) -> Vec<Arc<Caller>> {
-        let batch = flight.slot.contents;
-        let writes = batch.take_writes();
-        let proxied = answer(&mut batch.lock().answers);
-        proxied.iter().for_each(|caller| caller.reply());
-        batch.lock().answers.clear();
+    fn answer(&self, flights: &[Flight<Model>]) -> Vec<Arc<Caller>> {
+        let mut writes = Vec::new();
+        for flight in flights {
+            let batch = &flight.slot.contents;
+            writes.extend(batch.take_writes());
+            let proxied = answer(&mut batch.lock().answers);
+            proxied.iter().for_each(|caller| caller.reply());
+            batch.lock().answers.clear();
+        }
         self.in_flight.fetch_sub(1, Relaxed);
         writes
     }
 
     /// A committer takes a batch, and dies before it has answered that.
     pub(crate) fn kill(&self, shard: &'static Shard) -> WorkerId {
+        self.kill_with(shard, 1)
+    }
+
+    /// The same with the batches of so many lanes.
+    pub(crate) fn kill_with(&self, shard: &'static Shard, lanes: usize) -> WorkerId {
         let id = self.next_woken();
-        assert!(matches!(shard.take((), id), Taken::Commit(..)));
-        self.in_flight.fetch_add(1, Relaxed);
+        let taken = shard.take((), id);
+        assert!(matches!(taken, Taken::Commit(flights) if flights.len() == lanes));
+        self.begin();
         id
     }
 
@@ -204,10 +234,11 @@ impl Crew {
         self.next_woken()
     }
 
-    /// Works until nothing is left to do.
+    /// Works until nothing is left to do, for none that another thread works for.
     pub(crate) fn finish(&self, shard: &'static Shard) {
-        while !self.rests() {
-            self.work(shard);
+        let next = || self.woken.lock().unwrap().pop_front();
+        while let Some(id) = next() {
+            self.work_as(id, shard);
         }
     }
 }
@@ -219,7 +250,7 @@ impl Vm for Model {
     type Responder = ();
     type Writes = Vec<Arc<Caller>>;
     type Answers = Callers;
-    type Waiter = ();
+    type Waiter = Arc<Caller>;
     type Terms = Vec<Arc<Caller>>;
 
     fn may_be_exiting(_sender: ()) -> bool {
@@ -231,7 +262,9 @@ impl Vm for Model {
         committer.crew.arrived.notify_one();
     }
 
-    fn tell(_waiter: (), _sender: Option<()>, _failure: Option<&Failure>) {}
+    fn tell(waiter: Arc<Caller>, _sender: Option<()>, _failure: Option<&Failure>) {
+        waiter.reply();
+    }
 
     fn notify(_owner: &(), _sender: Option<()>, _notice: Notice<'_>) {}
 
@@ -261,15 +294,33 @@ pub(crate) fn new_shard() -> &'static Shard {
 
 /// Opens the shard for its next owner. The thread of its timer, if one was needed.
 pub(crate) fn open(shard: &'static Shard, adoption_timeout: Duration) -> Option<JoinHandle<()>> {
+    open_with(shard, Config { adoption_timeout, ..Config::default() })
+}
+
+pub(crate) fn open_with(shard: &'static Shard, config: Config) -> Option<JoinHandle<()>> {
     let mut thread = None;
     let timer = TIMER.get().expect("it is in the thread of the model");
     let spawn = || {
         thread = Some(loom::thread::spawn(|| timer.run()));
         Ok(())
     };
-    let config = Config { adoption_timeout, ..Config::default() };
     shard.open((), config, None, || timer.start(shard, spawn), |_number| ()).unwrap();
     thread
+}
+
+/// Writes that are alone are committed by their callers.
+pub(crate) fn learning() -> Config {
+    Config { pacing: Pacing::Auto, adoption_timeout: LATE, ..Config::default() }
+}
+
+/// One commit takes what is due of all lanes.
+pub(crate) fn together() -> Config {
+    Config {
+        commit_scope: CommitScope::Shard,
+        max_in_flight: 1,
+        adoption_timeout: LATE,
+        ..Config::default()
+    }
 }
 
 /// The owner says that this committer has died.
@@ -284,5 +335,9 @@ pub(crate) fn owner_dies(shard: &'static Shard) {
 
 /// Opens the shard without a thread, for a model that has one of its own.
 pub(crate) fn open_without_thread(shard: &'static Shard) {
-    shard.open((), Config::default(), None, || Ok(()), |_number| ()).unwrap();
+    open_without_thread_with(shard, Config::default());
+}
+
+pub(crate) fn open_without_thread_with(shard: &'static Shard, config: Config) {
+    shard.open((), config, None, || Ok(()), |_number| ()).unwrap();
 }
