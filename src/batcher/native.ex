@@ -121,7 +121,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   Queues one call's writes: a command in a namespace lane, a list in a hot one. `count` is the
   number of replies expected (contract 6.2). Answers `:queued`, or why nothing was; `:large` asks
   for `offer_large/8`, `:measure` for `usage`: it is no shard for groups that were not measured.
-  `{:alone, ticket}`: the calling process is to commit it, and to call `give_back/1` then.
+  `{:alone, permit}`: the calling process is to commit it, and to call `give_back/1` then.
 
   `from` gets the reply. A bare reference stands for the calling process, which gets
   `{reference, reply}`, or `{reference}` once it has waited for `wait_ms`, and never both.
@@ -149,7 +149,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
 
   @doc """
   The calling process has committed what was left to it, whatever came of it. Answers how many bytes that were. Without
-  this call the lane goes on when the ticket is no more.
+  this call the lane goes on when the permit is no more.
   """
   @spec give_back(reference) :: non_neg_integer
   def give_back(_ticket), do: :erlang.nif_error(:not_loaded)
