@@ -1,6 +1,7 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
   @moduledoc false
-  # A write that is alone: committed by its own process, as a direct commit would be (contract 5.6).
+  # A write that is alone: committed by its own process, as a direct commit would be (contract 5.6). Nothing of it
+  # stays in the library, and its reply is what `commit/6` returns.
   #
   # Invariant: its lane is in flight from the offer until the permit is given back, or until this process is no more,
   # which the library learns from the permit as well.
