@@ -29,9 +29,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
       type: :positive,
       default: nil,
       doc:
-        "most commits of the shard in flight at once, each by a process of its own. More hide the time that a commit " <>
-          "takes, fewer let more writes gather. Without this option: 128 with `commit_scope: :lane`, where what else " <>
-          "is due leaves in the order in which it became so; 1 with `:shard`"
+        "most commits of the shard in flight at once, each by a process of its own. More hide the time that one " <>
+          "takes, fewer let more writes gather. Without this option: 128 with `commit_scope: :lane`, where what " <>
+          "else is due leaves in the order in which it became so; 1 with `:shard`"
     ],
     hot_batch_window_ms: [
       type: :window,
