@@ -1,9 +1,10 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
   @moduledoc false
-  # A write that is alone: committed by its own process, as a direct commit would be (contract 5.6).
+  # A write that is alone: committed by its own process, as a direct commit would be (contract 5.6). Nothing of it
+  # stays in the library, and its reply is what `commit/6` returns.
   #
-  # Invariant: its lane is in flight from the offer until the ticket is given back, or until this process is no more,
-  # which the library learns from the ticket as well.
+  # Invariant: its lane is in flight from the offer until the permit is given back, or until this process is no more,
+  # which the library learns from the permit as well.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{Commit, Native, Outcome, Proposal, Telemetry}
 
@@ -12,11 +13,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
   namespace lane, a list for a hot one.
   """
   @spec commit(integer, Native.lane(), term, non_neg_integer, non_neg_integer, reference) :: term
-  def commit(shard, lane, item, count, window_ms, ticket) do
+  def commit(shard, lane, item, count, window_ms, permit) do
     telemetry? = Telemetry.loaded?()
     started = if telemetry?, do: System.monotonic_time(:microsecond)
     {how, reply, outcome} = Outcome.of(shard, proposal(lane, item), count)
-    bytes = Native.give_back(ticket)
+    bytes = Native.give_back(permit)
 
     if telemetry? do
       commit_us = System.monotonic_time(:microsecond) - started

@@ -1,6 +1,7 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
   @moduledoc false
-  # The call of the backend, from a committer or straight from a caller (contract 7.1, 10.1, 14.1, 16.2).
+  # The call of the backend, from a committer, from a caller that is alone, or from one that commits directly
+  # (contract 5.6, 7.1, 10.1, 14.1, 16.2).
   #
   # Invariant: one call here is one call of the backend; nothing is tried again.
 

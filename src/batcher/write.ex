@@ -38,8 +38,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write do
           {^tag} -> :timeout
         end
 
-      {:alone, ticket} ->
-        {:reply, Alone.commit(shard, lane, item, count, window_ms, ticket)}
+      {:alone, permit} ->
+        {:reply, Alone.commit(shard, lane, item, count, window_ms, permit)}
 
       refused ->
         refused

@@ -9,7 +9,7 @@
 //! crates.
 //!
 //! A file imports only from those before it: `atoms`, `arena`, `beam`, `measure`, `caller`, `responder`,
-//! `writes`, `answers`, `committer`, `owner`, `ticket`, `offer`, `snapshot`, `vm`.
+//! `writes`, `answers`, `committer`, `owner`, `permit`, `offer`, `snapshot`, `vm`.
 
 #![deny(unsafe_code)]
 
@@ -22,9 +22,9 @@ mod committer;
 mod measure;
 mod offer;
 mod owner;
+mod permit;
 mod responder;
 mod snapshot;
-mod ticket;
 mod vm;
 mod writes;
 
@@ -33,10 +33,10 @@ use batcher_core::{BarrierId, CommitScope, Config, Overflow, Pacing};
 use beam::{Shard, Terms};
 use committer::Committer;
 use offer::{Numbers, Offer, usage};
+use permit::Permit;
 use responder::Responder;
 use rustler::{Atom, Decoder, Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 use std::time::Duration;
-use ticket::Ticket;
 use vm::Waiter;
 
 rustler::init!("Elixir.Ferricstore.Raft.WARaftBackend.Batcher.Native", load = load);
@@ -56,7 +56,7 @@ impl<'a> Decoder<'a> for Found {
     }
 }
 
-/// Options as the BEAM side has checked them; see `Options.native/1` there.
+/// Options as the BEAM side has checked them; see `Options.native/2` there.
 type Options = (
     (Option<u64>, Option<u64>, usize),
     Option<i64>,
@@ -154,8 +154,8 @@ fn offer_large<'a>(
 }
 
 #[rustler::nif]
-fn give_back(env: Env<'_>, ticket: ResourceArc<Ticket>) -> u64 {
-    ticket.give_back(env)
+fn give_back(env: Env<'_>, permit: ResourceArc<Permit>) -> u64 {
+    permit.give_back(env)
 }
 
 #[rustler::nif]

@@ -5,7 +5,7 @@
 use crate::arena::{Arena, Kept};
 use crate::beam::Shard;
 use crate::caller::Caller;
-use crate::ticket::Ticket;
+use crate::permit::Permit;
 use crate::writes::{Item, Shape};
 use crate::{atoms, measure};
 use batcher_core::{Group, LONG_PREFIX, LaneRef, LongPrefix, Usage};
@@ -102,7 +102,7 @@ impl<'a> Offer<'a> {
         });
         Ok(match queued {
             Ok(None) => atoms::queued().encode(env),
-            Ok(Some(alone)) => (atoms::alone(), Ticket::new(shard, alone, told_bytes)).encode(env),
+            Ok(Some(alone)) => (atoms::alone(), Permit::new(shard, alone, told_bytes)).encode(env),
             Err(refused) => atoms::refused(refused).encode(env),
         })
     }

@@ -9,7 +9,7 @@ use batcher_shell::{Batch, LaneLook};
 use rustler::{Encoder, Env, Term};
 
 /// `[{lane, [{items, froms, weight, window_ms, age_us, usage}], committer | nil}]`, `usage` as three numbers,
-/// `:not_running` for a closed shard.
+/// `:not_running` for a closed shard. A write that is alone has no committer: a new reference stands for one.
 pub(crate) fn lanes<'a>(env: Env<'a>, shard: &'static Shard) -> Term<'a> {
     let Some(lanes) = shard.lanes() else { return atoms::not_running().encode(env) };
     let look = |lane: LaneLook<Beam>| {
