@@ -3,21 +3,22 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
   # A write that is alone: committed by its own process, as a direct commit would be (contract 5.6). Nothing of it
   # stays in the library, and its reply is what `commit/6` returns.
   #
-  # Invariant: its lane is in flight from the offer until the permit is given back, or until this process is no more,
-  # which the library learns from the permit as well.
+  # Invariant: its lane is in flight from the offer until the permit is given back, or until this process is no more:
+  # the library watches it while anybody waits for the lane.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{Commit, Native, Outcome, Proposal, Telemetry}
 
   @doc """
   Commits what the library has left to the calling process, and returns the reply to it. `item`: a command for a
-  namespace lane, a list for a hot one.
+  namespace lane, a list for a hot one; with it how many replies it expects, and how many bytes it takes.
   """
-  @spec commit(integer, Native.lane(), term, non_neg_integer, non_neg_integer, reference) :: term
-  def commit(shard, lane, item, count, window_ms, permit) do
+  @spec commit(integer, Native.lane(), term, {replies, bytes}, non_neg_integer, permit) :: term
+        when replies: non_neg_integer, bytes: non_neg_integer, permit: non_neg_integer
+  def commit(shard, lane, item, {count, bytes}, window_ms, permit) do
     telemetry? = Telemetry.loaded?()
     started = if telemetry?, do: System.monotonic_time(:microsecond)
     {how, reply, outcome} = Outcome.of(shard, proposal(lane, item), count)
-    bytes = Native.give_back(permit)
+    Native.give_back(shard, permit)
 
     if telemetry? do
       commit_us = System.monotonic_time(:microsecond) - started

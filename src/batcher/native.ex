@@ -123,7 +123,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   Queues one call's writes: a command in a namespace lane, a list in a hot one. `count` is the
   number of replies expected (contract 6.2). Answers `:queued`, or why nothing was; `:large` asks
   for `offer_large/8`, `:measure` for `usage`: it is no shard for groups that were not measured.
-  `{:alone, permit}`: nothing was queued, the calling process is to commit it, and to call `give_back/1` then (5.6).
+  `{:alone, permit, bytes}`: nothing was queued, the calling process is to commit it, which takes so many bytes, and to
+  call `give_back/2` then (5.6).
 
   `from` gets the reply. A bare reference stands for the calling process, which gets
   `{reference, reply}`, or `{reference}` once it has waited for `wait_ms`, and never both.
@@ -133,7 +134,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
         when from: From.native() | reference,
              wait_ms: non_neg_integer | nil,
              usage: Budgets.usage() | nil,
-             offered: :queued | {:alone, reference} | :large | :measure | :not_running | refusal,
+             offered: :queued | {:alone, permit :: non_neg_integer, bytes :: non_neg_integer} | :large | :measure | :not_running | refusal,
              refusal: atom
   def offer(_shard, _lane, _item, _count, _window_ms, _from, _wait_ms, _usage),
     do: without_library(:not_running)
@@ -144,17 +145,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
         when from: From.native() | reference,
              wait_ms: non_neg_integer | nil,
              usage: Budgets.usage() | nil,
-             offered: :queued | {:alone, reference} | :not_running | refusal,
+             offered: :queued | {:alone, permit :: non_neg_integer, bytes :: non_neg_integer} | :not_running | refusal,
              refusal: atom
   def offer_large(_shard, _lane, _item, _count, _window_ms, _from, _wait_ms, _usage),
     do: without_library(:not_running)
 
   @doc """
-  The calling process has committed what was left to it, whatever came of it. Answers how many bytes that were. Without
-  this call the lane goes on when the permit is no more.
+  The calling process has committed what was left to it, whatever came of that. If it dies without this call, the lane
+  goes on as soon as anybody waits for it.
   """
-  @spec give_back(reference) :: non_neg_integer
-  def give_back(_ticket), do: :erlang.nif_error(:not_loaded)
+  @spec give_back(integer, permit :: non_neg_integer) :: :ok
+  def give_back(_shard, _permit), do: without_library(:ok)
 
   @doc "Starts a flush: `{tag, :ok}` comes when it is done. Answers a number to cancel it with."
   @spec flush(integer, reference) :: non_neg_integer | :not_running

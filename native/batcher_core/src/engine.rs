@@ -204,16 +204,15 @@ impl<B: Default> Engine<B> {
         let leaves = ready.is_some() || slot.sealed;
         let can_be_alone = is_first && group.waits && pacing == Pacing::Auto;
         let is_alone = can_be_alone && leaves && self.phase == Phase::Running && !self.is_busy();
-        let alone = is_alone.then_some(id);
-        if alone.is_some() {
+        if is_alone {
             self.depart(now, id, Reason::Alone, id);
         } else if opens || leaves || leave != Leave::Window {
             self.place(id, self.cause(now, ready, leave));
         }
         let lane = self.lanes.lane(id).expect("as above");
-        let slot = if alone.is_some() { lane.in_flight.as_mut() } else { lane.queue.back_mut() };
+        let slot = if is_alone { lane.in_flight.as_mut() } else { lane.queue.back_mut() };
         let contents = &mut slot.expect("it holds the group").contents;
-        Ok(Accepted { ticket, contents, alone })
+        Ok(Accepted { ticket, contents, lane: id, is_alone })
     }
 
     fn admit(&self, lane: LaneRef<'_>, group: Group) -> Result<(), Refused> {

@@ -9,7 +9,7 @@
 //! crates.
 //!
 //! A file imports only from those before it: `atoms`, `arena`, `beam`, `measure`, `caller`, `responder`,
-//! `writes`, `answers`, `committer`, `owner`, `permit`, `offer`, `snapshot`, `vm`.
+//! `writes`, `answers`, `committer`, `owner`, `watch`, `offer`, `snapshot`, `vm`.
 
 #![deny(unsafe_code)]
 
@@ -22,18 +22,18 @@ mod committer;
 mod measure;
 mod offer;
 mod owner;
-mod permit;
 mod responder;
 mod snapshot;
 mod vm;
+mod watch;
 mod writes;
 
 use answers::{Chunk, Progress};
 use batcher_core::{BarrierId, CommitScope, Config, Overflow, Pacing};
+use batcher_shell::Alone;
 use beam::{Shard, Terms};
 use committer::Committer;
 use offer::{Numbers, Offer, usage};
-use permit::Permit;
 use responder::Responder;
 use rustler::{Atom, Decoder, Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 use std::time::Duration;
@@ -154,8 +154,11 @@ fn offer_large<'a>(
 }
 
 #[rustler::nif]
-fn give_back(env: Env<'_>, permit: ResourceArc<Permit>) -> u64 {
-    permit.give_back(env)
+fn give_back(env: Env<'_>, shard: Found, permit: u64) -> Atom {
+    if let Some(shard) = shard.0 {
+        shard.give_back(Some(env), Alone(permit));
+    }
+    atoms::ok()
 }
 
 #[rustler::nif]

@@ -17,7 +17,7 @@ pub(crate) fn lanes<'a>(env: Env<'a>, shard: &'static Shard) -> Term<'a> {
         let slots: Vec<Term<'a>> = slots.collect();
         // Asked last: what has left the queue since is in flight, or answered.
         let committer = match shard.committer_of(lane.id) {
-            None if shard.is_alone(lane.id) => Some(env.make_ref().encode(env)),
+            None if shard.is_alone(env, lane.id) => Some(env.make_ref().encode(env)),
             committer => committer.map(|committer| committer.encode(env)),
         };
         (lane_term(env, &lane.lane), slots, committer).encode(env)

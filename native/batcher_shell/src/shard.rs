@@ -9,8 +9,8 @@ use crate::lock_times::held_since;
 use crate::responders::Responders;
 use crate::state::{Effects, Event, State, Taken};
 use crate::sync::{self, Lock, Sender};
-use crate::vm::{Failure, Notice, Vm, panic_text};
-use crate::workers::{Alone, Worker, WorkerId};
+use crate::vm::{Alone, Failure, Notice, Vm, panic_text};
+use crate::workers::{Worker, WorkerId};
 use batcher_core::{
     Accepted, BarrierId, CommitScope, Config, Engine, Group, LaneId, LaneRef, Refused,
 };
@@ -161,18 +161,21 @@ impl<V: Vm> Shard<V> {
     ) -> Result<Option<Alone>, Refused> {
         #[cfg(feature = "lock-times")]
         let mut taken = None;
+        let mut unwatched = Vec::new();
         let (accepted, effects) = self.change(Some(sender), |state, now| {
             #[cfg(feature = "lock-times")]
             taken.replace(sync::now());
-            let Accepted { ticket, contents, alone } =
-                state.engine.offer(now, lane, group, window)?;
-            if let Some(lane) = alone {
-                state.alone.push((Alone(ticket), lane));
+            let accepted = state.engine.offer(now, lane, group, window)?;
+            let Accepted { ticket, contents, lane, is_alone } = accepted;
+            if is_alone {
+                state.alone.add(Alone(ticket), lane, V::process(sender));
                 return Ok(Err(Alone(ticket)));
             }
             let reservation = contents.reserve();
             let until = wait.map(|wait| now + wait);
             state.expire_at(until);
+            let together = self.commits_together();
+            unwatched = state.alone.unwatched(|other| together || other == lane);
             Ok(Ok((reservation, until)))
         });
         #[cfg(feature = "lock-times")]
@@ -184,6 +187,7 @@ impl<V: Vm> Shard<V> {
         });
         // Whatever has become of this group: what follows may be for others, too.
         self.run_effects(Some(sender), effects);
+        self.watch(sender, unwatched);
         offered.map(|offered| offered.unwrap_or_else(|panic| resume_unwind(panic)))
     }
 
@@ -196,14 +200,17 @@ impl<V: Vm> Shard<V> {
         stops: bool,
     ) -> Option<BarrierId> {
         let raise = if stops { Engine::handle_stop } else { Engine::handle_flush };
-        self.with(Some(sender), |state, now| {
+        let raised = self.with(Some(sender), |state, now| {
             if state.is_closed() {
                 return None;
             }
             let barrier = raise(&mut state.engine, now);
             state.waiters.insert(barrier, waiter);
-            Some(barrier)
-        })
+            Some((barrier, state.alone.unwatched(|_lane| true)))
+        });
+        let (barrier, unwatched) = raised?;
+        self.watch(sender, unwatched);
+        Some(barrier)
     }
 
     /// The process that waits for a barrier gives up. False if it has been told.
@@ -231,11 +238,29 @@ impl<V: Vm> Shard<V> {
 
     /// A write that was alone has been committed by its process, or that is no more: its lane goes on.
     pub fn give_back(&'static self, sender: Option<V::Env<'_>>, alone: Alone) {
-        self.end(sender, |state, now| {
-            let place = state.alone.iter().position(|&(other, _)| other == alone);
-            let lane = place.map(|place| state.alone.swap_remove(place).1);
-            ((), state.commit_done(now, lane.as_slice()))
+        let watch = self.end(sender, |state, now| {
+            let (lane, watch) = state.alone.remove(alone).unzip();
+            (watch, state.commit_done(now, lane.as_slice()))
         });
+        drop(watch);
+    }
+
+    /// Has processes watched whose writes somebody waits for. The lock is free.
+    fn watch(&'static self, sender: V::Env<'_>, unwatched: Vec<(Alone, V::Process)>) {
+        for (alone, process) in unwatched {
+            match V::watch(sender, process, self.index, alone) {
+                Some(watch) => drop(self.locked(|state| state.alone.keep(alone, watch))),
+                None => self.notify(Event::AloneDown(alone)),
+            }
+        }
+    }
+
+    /// Whether what is in flight of this lane is committed by its own process, which is watched from now on.
+    pub fn is_alone(&'static self, sender: V::Env<'_>, lane: LaneId) -> bool {
+        let (is_alone, unwatched) = self
+            .locked(|state| (state.alone.has(lane), state.alone.unwatched(|other| other == lane)));
+        self.watch(sender, unwatched);
+        is_alone
     }
 
     /// Ends commits, and frees what their batches have left, outside the lock.

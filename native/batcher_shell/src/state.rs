@@ -5,9 +5,10 @@
 //! workers is reached; so it is taken by the next one that asks. A batch goes from the engine to that worker under one
 //! lock, so that it has never left, or is known to be that worker's.
 
+use crate::alone::AloneWrites;
 use crate::batch::Batch;
-use crate::vm::{Failure, Notice, Vm};
-use crate::workers::{Alone, WorkerId, Workers};
+use crate::vm::{Alone, Failure, Notice, Vm};
+use crate::workers::{WorkerId, Workers};
 use batcher_core::{BarrierId, Engine, LaneId, LaneKey, Phase, Reason, Slot};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -24,8 +25,7 @@ pub(crate) struct State<V: Vm> {
     /// How many owners there were.
     pub(crate) owners: u64,
     pub(crate) workers: Workers<V>,
-    /// Writes that their own processes commit, and their lanes.
-    pub(crate) alone: Vec<(Alone, LaneId)>,
+    pub(crate) alone: AloneWrites<V>,
     pub(crate) waiters: HashMap<BarrierId, V::Waiter>,
     /// Replies that need a process to send them, until a committer takes them.
     pub(crate) proxied: VecDeque<V::Terms>,
@@ -50,7 +50,7 @@ impl<V: Vm> Default for State<V> {
             owner: None,
             owners: 0,
             workers: Workers::default(),
-            alone: Vec::new(),
+            alone: AloneWrites::default(),
             waiters: HashMap::new(),
             proxied: VecDeque::new(),
             abandon_with: Failure::ShuttingDown,
