@@ -191,7 +191,7 @@ impl AutoPace {
         if missing < 0.5 {
             return None;
         }
-        let window = waiting.window.as_nanos() as f64;
+        let window = in_nanos(waiting.window);
         let left = ends.min(learned.longest()).min(window) - nanos(now, since);
         // Those that wait lose the time of the hold, and so do others that will wait for this commit to end; those that
         // are missing gain what is left of a commit.
@@ -213,5 +213,10 @@ pub(crate) struct Waiting {
 }
 
 fn nanos(to: Instant, from: Instant) -> f64 {
-    to.saturating_duration_since(from).as_nanos() as f64
+    in_nanos(to.saturating_duration_since(from))
+}
+
+/// As numbers of 128 bits these would take several times as long.
+fn in_nanos(duration: Duration) -> f64 {
+    duration.as_secs() as f64 * 1e9 + f64::from(duration.subsec_nanos())
 }
