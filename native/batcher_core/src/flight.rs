@@ -103,6 +103,11 @@ impl<B: Default> Engine<B> {
         }
     }
 
+    /// Whether something is due that can't leave because so many commits are in flight as may be.
+    pub fn is_held_up(&self) -> bool {
+        self.is_busy() && self.schedule.due.len() > 0
+    }
+
     /// Whether so many commits are in flight as may be.
     pub(crate) fn is_busy(&self) -> bool {
         self.flights.of_life >= self.config.max_in_flight

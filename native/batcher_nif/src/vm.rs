@@ -36,7 +36,7 @@ impl Vm for Beam {
     }
 
     fn watch(
-        sender: Env<'_>,
+        sender: Option<Env<'_>>,
         process: LocalPid,
         index: u64,
         alone: Alone,

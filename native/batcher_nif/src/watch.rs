@@ -22,12 +22,12 @@ impl Resource for Watch {
 impl Watch {
     /// `None`: the process is dead.
     pub(crate) fn new(
-        env: Env<'_>,
+        env: Option<Env<'_>>,
         pid: LocalPid,
         index: u64,
         alone: Alone,
     ) -> Option<ResourceArc<Self>> {
         let watch = ResourceArc::new(Watch { shard: beam::find(index)?, alone });
-        watch.monitor(Some(env), &pid).map(|_monitor| watch)
+        watch.monitor(env, &pid).map(|_monitor| watch)
     }
 }

@@ -161,7 +161,6 @@ impl<V: Vm> Shard<V> {
     ) -> Result<Option<Alone>, Refused> {
         #[cfg(feature = "lock-times")]
         let mut taken = None;
-        let mut unwatched = Vec::new();
         let (accepted, effects) = self.change(Some(sender), |state, now| {
             #[cfg(feature = "lock-times")]
             taken.replace(sync::now());
@@ -175,7 +174,7 @@ impl<V: Vm> Shard<V> {
             let until = wait.map(|wait| now + wait);
             state.expire_at(until);
             let together = self.commits_together();
-            unwatched = state.alone.unwatched(|other| together || other == lane);
+            state.alone.wait_for(|other| together || other == lane);
             Ok(Ok((reservation, until)))
         });
         #[cfg(feature = "lock-times")]
@@ -187,7 +186,6 @@ impl<V: Vm> Shard<V> {
         });
         // Whatever has become of this group: what follows may be for others, too.
         self.run_effects(Some(sender), effects);
-        self.watch(sender, unwatched);
         offered.map(|offered| offered.unwrap_or_else(|panic| resume_unwind(panic)))
     }
 
@@ -200,17 +198,15 @@ impl<V: Vm> Shard<V> {
         stops: bool,
     ) -> Option<BarrierId> {
         let raise = if stops { Engine::handle_stop } else { Engine::handle_flush };
-        let raised = self.with(Some(sender), |state, now| {
+        self.with(Some(sender), |state, now| {
             if state.is_closed() {
                 return None;
             }
             let barrier = raise(&mut state.engine, now);
             state.waiters.insert(barrier, waiter);
-            Some((barrier, state.alone.unwatched(|_lane| true)))
-        });
-        let (barrier, unwatched) = raised?;
-        self.watch(sender, unwatched);
-        Some(barrier)
+            state.alone.wait_for(|_lane| true);
+            Some(barrier)
+        })
     }
 
     /// The process that waits for a barrier gives up. False if it has been told.
@@ -245,22 +241,12 @@ impl<V: Vm> Shard<V> {
         drop(watch);
     }
 
-    /// Has processes watched whose writes somebody waits for. The lock is free.
-    fn watch(&'static self, sender: V::Env<'_>, unwatched: Vec<(Alone, V::Process)>) {
-        for (alone, process) in unwatched {
-            match V::watch(sender, process, self.index, alone) {
-                Some(watch) => drop(self.locked(|state| state.alone.keep(alone, watch))),
-                None => self.notify(Event::AloneDown(alone)),
-            }
-        }
-    }
-
-    /// Whether what is in flight of this lane is committed by its own process, which is watched from now on.
+    /// Whether what is in flight of this lane is committed by its own process. If so, somebody waits for it now.
     pub fn is_alone(&'static self, sender: V::Env<'_>, lane: LaneId) -> bool {
-        let (is_alone, unwatched) = self
-            .locked(|state| (state.alone.has(lane), state.alone.unwatched(|other| other == lane)));
-        self.watch(sender, unwatched);
-        is_alone
+        self.with(Some(sender), |state, _now| {
+            state.alone.wait_for(|other| other == lane);
+            state.alone.has(lane)
+        })
     }
 
     /// Ends commits, and frees what their batches have left, outside the lock.
@@ -364,10 +350,16 @@ impl<V: Vm> Shard<V> {
         sender: Option<V::Env<'_>>,
         effects: Option<Effects<V>>,
     ) {
-        let Some(effects) = effects else { return };
+        let Some(mut effects) = effects else { return };
         let run = self.guard(sender, || {
             if effects.wakes_timer {
                 self.notify(Event::Wake);
+            }
+            for (alone, process) in std::mem::take(&mut effects.to_watch) {
+                match V::watch(sender, process, self.index, alone) {
+                    Some(watch) => drop(self.locked(|state| state.alone.keep(alone, watch))),
+                    None => self.notify(Event::AloneDown(alone)),
+                }
             }
             match sender {
                 Some(sender) if V::may_be_exiting(sender) => self.notify(Event::Run(effects)),

@@ -94,6 +94,8 @@ pub struct Effects<V: Vm> {
     pub(crate) waiters: Vec<V::Waiter>,
     /// The owner, and how many more committers are wanted of it.
     pub(crate) wanted: Option<(V::Owner, usize)>,
+    /// Processes to be watched, each for its write.
+    pub(crate) to_watch: Vec<(Alone, V::Process)>,
 }
 
 impl<V: Vm> Effects<V> {
@@ -243,11 +245,16 @@ impl<V: Vm> State<V> {
     /// Collects what follows from the change just made; `None` if nothing does, as after most writes.
     pub(crate) fn collect(&mut self) -> Option<Effects<V>> {
         let wakes_timer = self.wakes_timer();
-        if !wakes_timer && self.wanted() == 0 && self.waiters.is_empty() {
+        if self.engine.is_held_up() {
+            self.alone.wait_for(|_lane| true);
+        }
+        let quiet = self.wanted() == 0 && self.waiters.is_empty() && !self.alone.has_to_watch();
+        if !wakes_timer && quiet {
             return None;
         }
         let (committers, waiters) = (Vec::new(), Vec::new());
-        let mut effects = Effects { wakes_timer, committers, waiters, wanted: None };
+        let to_watch = self.alone.take_to_watch();
+        let mut effects = Effects { wakes_timer, committers, waiters, wanted: None, to_watch };
         while self.wanted() > 0 {
             let Some(committer) = self.workers.wake() else {
                 let more = self.workers.ask_for(self.wanted());

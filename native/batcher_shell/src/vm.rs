@@ -43,7 +43,7 @@ pub trait Vm: Clone + Default + 'static {
     /// Has the death of a process told to the timer of the shard of this index, as
     /// [`Event::AloneDown`](crate::Event::AloneDown). `None`: it is dead.
     fn watch(
-        sender: Self::Env<'_>,
+        sender: Option<Self::Env<'_>>,
         process: Self::Process,
         index: u64,
         alone: Alone,

@@ -56,7 +56,7 @@ impl Vm for Failing {
 
     fn process(_sender: ()) {}
 
-    fn watch(_sender: (), _process: (), _index: u64, _alone: Alone) -> Option<()> {
+    fn watch(_sender: Option<()>, _process: (), _index: u64, _alone: Alone) -> Option<()> {
         Some(())
     }
 
