@@ -1,22 +1,24 @@
 # All public functions at once, from thousands of callers: each gets its own reply, and nothing is lost,
-# doubled or out of order. Runs for `LOAD_SECONDS` (default 2) a test.
+# doubled or out of order. Runs for `LOAD_SECONDS` (default 2) a test. How the shards commit that don't say: see `Ways`.
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.LoadTest do
   use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: false
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.LoadBackend
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{LoadBackend, Ways}
 
   @callers 2_000
   @prefixes for n <- 1..20, do: "namespace #{n}"
-  # One shard as it comes, the others with their own ways.
+  # One shard as it comes; the others in ways that are drawn, where they don't say.
   @options [
+    [pacing: :commit, commit_scope: :lane],
     [],
+    [max_in_flight: 2],
     [namespace_batch_max: 20, hot_batch_max: 15],
     [pacing: :window, hot_batch_window_ms: 3],
     [namespace_batch_max: 0, hot_batch_max: 1, hot_batch_window_ms: 2]
   ]
   @refused {:error, :shutting_down}
 
-  setup do
+  setup %{test: test} do
     seconds = String.to_integer(System.get_env("LOAD_SECONDS", "2"))
     LoadBackend.create_tables()
     put_env(:waraft_backend_batcher_backend, LoadBackend)
@@ -25,8 +27,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.LoadTest do
     supervisor = start_supervised!(%{id: :shards, type: :supervisor, start: start})
 
     shards =
-      for opts <- @options do
+      for {opts, place} <- Enum.with_index(@options) do
         shard = new_shard()
+        opts = {test, place} |> Ways.of() |> Keyword.merge(opts)
+        if opts[:commit_scope] == :shard, do: LoadBackend.commit_together(shard)
         {:ok, _owner} = Supervisor.start_child(supervisor, {Batcher, {shard, opts}})
         shard
       end

@@ -117,4 +117,43 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03DistributedTest do
     assert Process.whereis(Batcher.name(shard)) == owner
     assert Batcher.write(shard, "p", {:a}, 1) == {:done, {:a}}
   end
+
+  test "4.4 processes, aliases and names of another node in several lanes of one commit",
+       context do
+    %{shard: shard, node: node} = context
+    start_batcher(shard, commit_scope: :shard)
+    backend(shard, [:block, :reply])
+    server = {Batcher.name(shard), Node.self()}
+    first = call_async(fn -> Batcher.write(shard, "first", {:a}, 1) end)
+    busy = next_commit(shard)
+    tag = make_ref()
+    listener = TestPeer.listen(node, self(), tag)
+    named = TestPeer.listen(node, self(), tag)
+    name = :"listener_#{shard}"
+    true = :erpc.call(node, :erlang, :register, [name, named])
+    :ok = Batcher.write_put_batch_async(shard, [@put], {listener, tag})
+    :ok = Batcher.write_delete_batch_async(shard, ["k"], {{name, node}, tag})
+    # As one reaches this node as well.
+    :ok = Batcher.write_batch_async(shard, [{:here}], {self(), tag})
+
+    there =
+      call_async(fn -> :erpc.call(node, GenServer, :call, [server, {:write, "p", {:b}, 1}]) end)
+
+    wait_queued(shard, "p", 1)
+    here = call_async(fn -> Batcher.write(shard, "q", {:c}, 1) end)
+    wait_queued(shard, "q", 1)
+    release(busy)
+    assert next_commit(shard).list == [{:put, "k", "v", 0}, {:delete, "k"}, {:here}, {:b}, {:c}]
+    assert_receive {:there, {:ok, [{:done, {:put, "k", "v", 0}}]}}
+    assert_receive {:there, {:ok, [{:done, {:delete, "k"}}]}}
+    assert await_reply(tag) == {:ok, [{:done, {:here}}]}
+
+    assert Enum.map([first, there, here], &await/1) == [
+             {:done, {:a}},
+             {:done, {:b}},
+             {:done, {:c}}
+           ]
+
+    refute_commit(shard)
+  end
 end

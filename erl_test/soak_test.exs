@@ -1,10 +1,10 @@
 # Leaks: the same work in nine rounds, and what is held after each. The first three warm up; from the next
 # three to the last three nothing may grow. `SOAK_WRITES`, `SOAK_CYCLES`, `SOAK_TIMEOUTS` and
-# `SOAK_REFUSALS` are how much; with `SOAK_PRINT=1` the figures are printed.
+# `SOAK_REFUSALS` are how much; with `SOAK_PRINT=1` the figures are printed. How batchers commit: see `Ways`.
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.SoakTest do
   use ExUnit.Case, async: false
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{ChildVM, Soak}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{ChildVM, Soak, Ways}
 
   @moduletag timeout: :infinity
 
@@ -32,11 +32,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.SoakTest do
       ] do
     test "nothing grows with #{kind}" do
       times = String.to_integer(System.get_env(unquote(variable), "#{unquote(short)}"))
-      vm = ChildVM.run({Soak, :run, [unquote(kind), times]}, @hours_ms)
+      way = Ways.of(unquote(kind))
+      vm = ChildVM.run({Soak, :run, [unquote(kind), times, way]}, @hours_ms)
       rounds = vm.values["figures"] || []
-      if System.get_env("SOAK_PRINT"), do: print(unquote(kind), times, rounds)
+      if System.get_env("SOAK_PRINT"), do: print({unquote(kind), way}, times, rounds)
       assert {vm.status, vm.lines, length(rounds)} == {0, [], 9}
-      assert growth(rounds) == []
+      assert {way, growth(rounds)} == {way, []}
     end
   end
 
@@ -53,8 +54,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.SoakTest do
 
   defp least(rounds, figure), do: rounds |> Enum.map(& &1[figure]) |> Enum.min()
 
-  defp print(kind, times, rounds) do
-    IO.puts("\n#{times} #{kind}, after each of #{length(rounds)} rounds:")
+  defp print({kind, way}, times, rounds) do
+    IO.puts("\n#{times} #{kind}, #{inspect(way)}, after each of #{length(rounds)} rounds:")
 
     for figure <- [:ms | Map.keys(@slack)] do
       values = Enum.map_join(rounds, " ", &String.pad_leading("#{&1[figure]}", 11))

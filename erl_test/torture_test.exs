@@ -1,11 +1,12 @@
 # The leader's node killed again and again under load: nothing acknowledged is lost, nothing runs twice, and writes
 # flow again. `TORTURE_KILLS` (default 3) is how often, `TORTURE_BACKEND` (default "ra") one of the backends in
-# Torture.Faults, with which the test has to fail.
+# Torture.Faults, with which the test has to fail. How batchers commit: see `Ways`.
 # Invariant: what the survivors hold is compared with what every caller was told, also those whose node died.
 
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.TortureTest do
   use ExUnit.Case, async: false
 
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Ways
   alias Ferricstore.Raft.WARaftBackend.Batcher.Torture.{Cluster, Faults, Ledger, Load, Workload}
 
   # What is aimed at, and what a busy machine is granted.
@@ -22,7 +23,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.TortureTest do
   test "7.4, 9.1 the leader's node and the batcher's are killed under load" do
     kills = kills()
     backend = Faults.backend(System.get_env("TORTURE_BACKEND", "ra"))
-    cluster = Cluster.new(backend)
+    way = Ways.of(:torture)
+    log("batchers with #{inspect(way)}")
+    cluster = Cluster.new(backend, way)
     on_exit(fn -> Cluster.clean(cluster) end)
     :ok = Cluster.boot_all(cluster)
     for site <- Cluster.sites(cluster), do: :ok = Cluster.start_load(cluster, site)

@@ -1,9 +1,9 @@
 # The end of a VM, of an application or of a batcher, and new code, while many processes write: no crash,
-# no hang, no thread left. `VM_FAULTS` is how often each (default 3).
+# no hang, no thread left. `VM_FAULTS` is how often each (default 3). How batchers commit: see `Ways`.
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmTest do
   use ExUnit.Case, async: false
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{ChildVM, Native, VmFaults, VmLoad}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{ChildVM, Native, VmFaults, VmLoad, Ways}
 
   @moduletag timeout: :infinity
 
@@ -15,7 +15,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmTest do
     test "the VM ends under load: #{how}" do
       for n <- 1..@times do
         if rem(n, 10) == 0, do: IO.puts("\n#{unquote(how)}: #{n} of #{@times}")
-        vm = ChildVM.run({VmFaults, :end_vm, [unquote(how)]})
+        vm = play({:end_vm, n}, :end_vm, [unquote(how)])
         assert {vm.status, vm.lines} == {unquote(status), []}
         assert vm.values["faults"] == [[]]
         assert vm.down_ms < @hang_ms
@@ -69,7 +69,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmTest do
   end
 
   test "the module of the library is lost, everybody is told; it is found, and works" do
-    vm = ChildVM.run({VmFaults, :lose_library, []}, 40_000)
+    vm = play(:lose_library, :lose_library, [], 40_000)
     assert {vm.status, vm.lines} == {0, []}
     assert vm.values["deleted"] == [true]
     assert [[_ | _] = told] = vm.values["told"]
@@ -86,6 +86,22 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmTest do
     assert Enum.uniq(vm.values["reply"]) == [{:ok, [:ok]}]
   end
 
+  for steps <- [[], [:load]] do
+    test "the module of the library is lost while a process commits its own write: it gets its reply, #{inspect(steps)}" do
+      vm = ChildVM.run({VmFaults, :lose_library_alone, [unquote(steps)]}, 40_000)
+      assert {vm.status, vm.lines} == {0, []}
+      assert vm.values["deleted"] == [true]
+      assert vm.values["ended"] == [{:reply, :ok}]
+    end
+  end
+
+  defp play(test, scenario, args, timeout_ms \\ 120_000) do
+    way = Ways.of(test)
+    vm = ChildVM.run({VmFaults, :play, [way, scenario, args]}, timeout_ms)
+    # For whatever fails below.
+    Map.put(vm, :way, way)
+  end
+
   # A VM that ends by itself, after a report, and whose committers all lived.
   defp run(scenario, args) do
     vm = run_to_end(scenario, args)
@@ -94,7 +110,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmTest do
   end
 
   defp run_to_end(scenario, args) do
-    vm = ChildVM.run({VmFaults, scenario, args}, 60_000 + @times * 5_000)
+    vm = play({scenario, args}, scenario, args, 60_000 + @times * 5_000)
     assert {vm.status, vm.lines} == {0, []}
     assert vm.values["faults"] == [[]]
     assert [writes] = vm.values["writes"]

@@ -10,7 +10,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
   alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Null
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{ChildVM, FuzzTerms, Native, VmLoad}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{ChildVM, FuzzTerms, Native, VmLoad, Ways}
 
   # Shards of the public functions, and of those of the library, which may be left in any state.
   @shards [50, 51]
@@ -30,6 +30,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
     Application.put_env(:ferricstore, :waraft_backend_batcher_backend, Null)
     Application.put_env(:ferricstore, :waraft_backend_batcher_sync_gate, __MODULE__)
     :rand.seed(:exsss, seed)
+    ways = Map.new(@shards ++ @raw_shards, &{&1, Ways.draw()})
+    :persistent_term.put({__MODULE__, :ways}, ways)
+    ChildVM.tell("ways", Map.values(ways))
     Process.register(spawn_link(fn -> watch([]) end), @watch)
     start()
     calls(1, min(terms, 500), {0, 0, []})
@@ -68,7 +71,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
 
   # Fuzzing may have stopped it.
   defp ensure(shard) do
-    case Batcher.start_link(shard, adoption_timeout: 100, drain_timeout: 1_000) do
+    way = Map.fetch!(:persistent_term.get({__MODULE__, :ways}), shard)
+
+    case Batcher.start_link(shard, [adoption_timeout: 100, drain_timeout: 1_000] ++ way) do
       {:ok, owner} ->
         Process.unlink(owner)
         watched(owner)
@@ -170,12 +175,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
   end
 
   defp known(Native) do
-    options =
-      {{10, nil}, nil, {false, false}, {1_000, 1_000_000}, 100, Enum.random([nil, {9, 9, 9}])}
+    [pacing: pacing, commit_scope: scope] = Ways.draw()
+    limits = {10, nil, Enum.random([1, 128])}
+    how = {pacing, scope, Enum.random([:queue, :refuse])}
+    options = {limits, nil, how, {1_000, 1_000_000}, 100, Enum.random([nil, {9, 9, 9}])}
 
     from = Enum.random([{self(), make_ref()}, {:erlang.alias(), :tag}, {:other, :name, :tag}])
     dead = :persistent_term.get({__MODULE__, :dead})
-    [dead, options, from, {1, 0, 2}, :batch, :single, "p", 1 | @raw_shards]
+    [dead, ticket(), options, from, {1, 0, 2}, :batch, :single, "p", 1 | @raw_shards]
   end
 
   defp known(_public),
@@ -188,6 +195,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
       "p",
       1 | @shards
     ]
+
+  # Of a write that was alone, as long as nobody has given it back; the last one otherwise.
+  defp ticket do
+    shard = Enum.random(@raw_shards)
+
+    case Native.offer(shard, "ticket", {:a}, 1, 0, make_ref(), 1_000, nil) do
+      {:alone, ticket} -> Process.put(:ticket, ticket)
+      _queued_or_refused -> :ok
+    end
+
+    Process.get(:ticket)
+  end
 
   @doc "Sends the owner of a shard a request as `GenServer.call` does."
   def call(request, from), do: send_owner({:"$gen_call", from, request})
@@ -242,7 +261,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
   defp held, do: Enum.min(for _ <- 1..@samples, do: sample())
 
   defp sample do
-    Process.delete(:big)
+    for key <- [:big, :ticket], do: Process.delete(key)
     # What owners were sent is worked off when they answer.
     for shard <- @shards, do: {:ok, _owner} = ensure(shard)
     for shard <- @shards, do: :ok = Batcher.flush(shard)

@@ -22,7 +22,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules.Lanes do
   defp round(scenario, items) do
     Backend.answer_with(:ok)
     others = Process.list()
-    owner = start_batcher(adoption_timeout: if(scenario == :abandon, do: 0, else: @event_ms))
+    owner = start_batcher(options(scenario))
     counter = start_counter(self())
     actor = start_actor(scenario, items, counter, owner)
     receive do: ({^actor, :ready} -> :ok)
@@ -41,6 +41,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules.Lanes do
       {Map.get(named, pid, :batcher), info[:timeout], info[:in], info[:out]}
     end
   end
+
+  defp options(:abandon), do: [adoption_timeout: 0]
+  # All of them are one commit.
+  defp options(:together), do: [commit_scope: :shard, hot_batch_max: :infinity]
+  defp options(_scenario), do: [adoption_timeout: @event_ms]
 
   # Its end is not the end of this process.
   defp start_batcher(options) do
@@ -89,7 +94,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules.Lanes do
     end
   end
 
-  defp act(:flush, _items, _counter, _owner), do: :ok = Batcher.flush(@shard, @event_ms)
+  defp act(flush, _items, _counter, _owner) when flush in [:flush, :together],
+    do: :ok = Batcher.flush(@shard, @event_ms)
+
   defp act(:stop, _items, _counter, _owner), do: :ok = Batcher.stop(@shard)
   defp act(:abandon, _items, _counter, owner), do: Process.exit(owner, :kill)
 

@@ -18,6 +18,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Soak do
   @writers 16
   # So many run out of time at once.
   @giving_up 500
+  @tries 40
   @app :ferricstore
   @shard 0
   @refused {:error, :batcher_overloaded}
@@ -27,8 +28,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Soak do
     receive do: (:go -> {:ok, Enum.map(commands, fn _ -> :ok end)})
   end
 
-  @doc "Does a kind of work `times` times, in rounds; tells the figures of each as `figures`."
-  def run(kind, times) do
+  @doc "Does a kind of work `times` times, in rounds, with batchers that commit in this `way`; tells the figures of each as `figures`."
+  def run(kind, times, way) do
+    VmLoad.commit_as(way)
     {:ok, _} = Application.ensure_all_started(:elixir)
     Application.put_env(@app, :waraft_backend_batcher_backend, Null)
     each = max(div(times, @rounds), 1)
@@ -60,7 +62,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Soak do
 
   defp prepare(:writes), do: start([])
 
-  defp start(options), do: {:ok, _owner} = Batcher.start_link(@shard, options)
+  defp start(options), do: {:ok, _owner} = Batcher.start_link(@shard, options ++ VmLoad.way())
 
   defp work(:writes, times), do: in_parallel(@writers, times, fn n -> write(rem(n, 8), n) end)
 
@@ -74,7 +76,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Soak do
 
   defp work(:cycles, times) do
     for n <- 1..times do
-      {:ok, _owner} = Batcher.start_link(rem(n, 8))
+      {:ok, _owner} = Batcher.start_link(rem(n, 8), VmLoad.way())
       {:ok, [:ok]} = Batcher.write_put_batch(rem(n, 8), [{"k", "v", n}])
       :ok = Batcher.stop(rem(n, 8))
     end
@@ -109,12 +111,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Soak do
   defp refused(1), do: Batcher.write_batch(@shard, [{:set, 1}])
   defp refused(2), do: put("v")
 
-  # In the window or while the commit runs. A reply may just make it: then once more, in another way.
-  defp give_up(n) do
+  # In the window or while the commit runs. A reply may just make it: then once more, in another way; but not for
+  # ever, since a write that is alone is always answered (5.6).
+  defp give_up(n, tries \\ @tries)
+  defp give_up(_n, 0), do: :ok
+
+  defp give_up(n, tries) do
     case try_in_vain(rem(n, 4)) do
       :timeout -> :ok
       {:error, {:timeout, _}} -> :ok
-      _reply -> give_up(n + 1)
+      _reply -> give_up(n + 1, tries - 1)
     end
   end
 

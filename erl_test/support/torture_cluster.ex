@@ -20,13 +20,22 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Torture.Cluster do
   @type site :: :host | :a | :b | :c
   @type t :: pid
 
-  @doc "Makes a directory and nothing else yet. `backend` is what the batchers commit with."
-  @spec new(module) :: t
-  def new(backend) do
+  @doc "Makes a directory and nothing else yet. `backend` is what the batchers commit with, `way` how (see `Ways`)."
+  @spec new(module, keyword) :: t
+  def new(backend, way) do
     id = "torture_#{System.pid()}_#{System.unique_integer([:positive])}"
     dir = Path.join(System.tmp_dir!(), id)
     File.mkdir_p!(Path.join(dir, "ledger"))
-    state = %{id: id, dir: dir, backend: backend, epmd: start_epmd(), nodes: %{}, lives: %{}}
+
+    state = %{
+      id: id,
+      dir: dir,
+      backend: backend,
+      way: way,
+      epmd: start_epmd(),
+      nodes: %{},
+      lives: %{}
+    }
 
     # Linked to nothing: it outlives the test.
     {:ok, cluster} =
@@ -123,7 +132,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Torture.Cluster do
         life: life,
         callers: @callers[site],
         ledger: Path.join(state.dir, "ledger"),
-        backend: state.backend
+        backend: state.backend,
+        way: state.way
       }
     ])
   end

@@ -23,7 +23,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Torture.Load do
           life: pos_integer,
           callers: pos_integer,
           ledger: Path.t(),
-          backend: module
+          backend: module,
+          way: keyword
         }
 
   @doc "Starts it all, linked to nothing."
@@ -57,7 +58,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Torture.Load do
 
   @impl GenServer
   def init(config) do
-    {:ok, _} = Supervisor.start_link([{Batcher, @shard}], strategy: :one_for_one)
+    {:ok, _} = Supervisor.start_link([{Batcher, {@shard, config.way}}], strategy: :one_for_one)
     acks = :counters.new(1, [:write_concurrency])
 
     callers =

@@ -13,6 +13,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmFaults do
   @purge_ms 10_000
   @writes 1_000
 
+  @doc "Plays a scenario with batchers that commit in this way."
+  def play(way, scenario, args) do
+    VmLoad.commit_as(way)
+    apply(__MODULE__, scenario, args)
+  end
+
   @doc "The end of the whole VM under load: `:init_stop`, `:halt` or `:abort`."
   def end_vm(how) do
     VmLoad.start(@writers)
@@ -153,6 +159,29 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmFaults do
     ChildVM.tell("loaded", :code.ensure_loaded(Native))
     for _ <- 1..4, do: ChildVM.tell("reply", Batcher.write_delete_batch(0, ["key"]))
     :ok = Batcher.stop(0)
+    System.halt(0)
+  end
+
+  @doc "The module of the library is lost, or loaded again, while a process commits a write that is alone."
+  def lose_library_alone(steps) do
+    {:ok, _} = Application.ensure_all_started(:elixir)
+    Application.put_env(:ferricstore, :waraft_backend_batcher_backend, Batcher.Backend.Null)
+    Application.put_env(:ferricstore, :waraft_backend_batcher_call_hook, {:block, self()})
+    {:ok, _owner} = Batcher.start_link(0, pacing: :auto)
+    {_pid, monitor} = spawn_monitor(fn -> exit({:reply, Batcher.write(0, "p", {:a}, 1_000)}) end)
+    {ref, pid} = receive do: ({:waraft_backend_batcher_call, _, ref, pid} -> {ref, pid})
+    Application.delete_env(:ferricstore, :waraft_backend_batcher_call_hook)
+    paths = :code.get_path()
+    {:ok, first_paths} = :erl_prim_loader.get_path()
+    ebin = :filename.dirname(:code.which(Native))
+    for module <- [ChildVM | modules()], do: {:module, _} = :code.ensure_loaded(module)
+    find(paths -- [ebin], first_paths -- [ebin])
+    ChildVM.tell("deleted", :code.delete(Native))
+    if :load in steps, do: find(paths, first_paths)
+    if :load in steps, do: ChildVM.tell("loaded", :code.ensure_loaded(Native))
+    send(pid, {ref, :continue})
+    receive do: ({:DOWN, ^monitor, :process, _pid, reason} -> ChildVM.tell("ended", reason))
+    find(paths, first_paths)
     System.halt(0)
   end
 

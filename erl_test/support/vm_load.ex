@@ -15,12 +15,19 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmLoad do
   @host :batcher_host
   @shards [0, 1, 2, 5_000]
   @counters {__MODULE__, :counters}
+  @way {__MODULE__, :way}
   @event_ms 5_000
   # Longer than what the library copies on a scheduler.
   @long 3_000
 
   @doc "The shards that are written to."
   def shards, do: @shards
+
+  @doc "Batchers are started with these options from now on."
+  def commit_as(way), do: :persistent_term.put(@way, way)
+
+  @doc "These options."
+  def way, do: :persistent_term.get(@way, [])
 
   @doc """
   Loads the application, starts it, and as many writers; answers those when every kind of write was
@@ -53,7 +60,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmLoad do
 
   @impl Application
   def start(_type, _args) do
-    children = for shard <- @shards, do: {Batcher, shard}
+    children = for shard <- @shards, do: {Batcher, {shard, way()}}
     options = [strategy: :one_for_one, max_restarts: 1_000_000, name: __MODULE__]
     Supervisor.start_link(children, options)
   end

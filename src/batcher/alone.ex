@@ -8,6 +8,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{Commit, Native, Outcome, Proposal, Telemetry}
 
+  # Between two attempts to reach a library that was lost.
+  @retry_ms 100
+
   @doc """
   Commits what the library has left to the calling process, and returns the reply to it. `item`: a command for a
   namespace lane, a list for a hot one; with it how many replies it expects, and how many bytes it takes.
@@ -18,7 +21,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
     telemetry? = Telemetry.loaded?()
     started = if telemetry?, do: System.monotonic_time(:microsecond)
     {how, reply, outcome} = Outcome.of(shard, proposal(lane, item), count)
-    Native.give_back(shard, permit)
+    give_back(shard, permit)
 
     if telemetry? do
       commit_us = System.monotonic_time(:microsecond) - started
@@ -28,6 +31,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
     end
 
     answer(how, lane, count, reply)
+  end
+
+  # What was committed is answered, even if the library has been lost meanwhile: the lane goes on when it is back.
+  defp give_back(shard, permit) do
+    Native.give_back(shard, permit)
+  rescue
+    UndefinedFunctionError -> spawn(fn -> give_back_later(shard, permit) end)
+  end
+
+  defp give_back_later(shard, permit) do
+    Process.sleep(@retry_ms)
+    give_back(shard, permit)
   end
 
   # 7.2
