@@ -6,7 +6,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
   # Invariant: its lane is in flight from the offer until the permit is given back, or until this process is no more:
   # the library watches it while anybody waits for the lane.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Commit, Native, Outcome, Proposal, Telemetry}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Commit, Native, Proposal, Telemetry}
 
   # Between two attempts to reach a library that was lost.
   @retry_ms 100
@@ -20,7 +20,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
   def commit(shard, lane, item, {count, bytes}, window_ms, permit) do
     telemetry? = Telemetry.loaded?()
     started = if telemetry?, do: System.monotonic_time(:microsecond)
-    {how, reply, outcome} = Outcome.of(shard, proposal(lane, item), count)
+    {how, reply, outcome} = Commit.outcome(shard, proposal(lane, item), count)
     give_back(shard, permit)
 
     if telemetry? do

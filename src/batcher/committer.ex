@@ -23,11 +23,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   # And from its own timer `{committer, :look}`, to see whether it rests.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{
+    Commit,
     From,
     Library,
     Name,
     Native,
-    Outcome,
     Proposal,
     Telemetry
   }
@@ -211,7 +211,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     started = System.monotonic_time(:microsecond)
     {expected, items, groups} = counts(batches)
     proposal = Proposal.of(Enum.map(batches, &elem(&1, 1)), items)
-    outcome = Outcome.of(state.shard, single(state, batches, proposal), expected)
+    outcome = Commit.outcome(state.shard, single(state, batches, proposal), expected)
     commit_us = System.monotonic_time(:microsecond) - started
     {how, reply, result} = outcome
     awaited = if commit_us >= @long_commit_us, do: callers_to_await(state.ref, groups)

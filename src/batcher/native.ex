@@ -134,7 +134,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
         when from: From.native() | reference,
              wait_ms: non_neg_integer | nil,
              usage: Budgets.usage() | nil,
-             offered: :queued | {:alone, permit :: non_neg_integer, bytes :: non_neg_integer} | :large | :measure | :not_running | refusal,
+             offered:
+               :queued
+               | {:alone, permit :: non_neg_integer, bytes :: non_neg_integer}
+               | :large
+               | :measure
+               | :not_running
+               | refusal,
              refusal: atom
   def offer(_shard, _lane, _item, _count, _window_ms, _from, _wait_ms, _usage),
     do: without_library(:not_running)
@@ -145,7 +151,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
         when from: From.native() | reference,
              wait_ms: non_neg_integer | nil,
              usage: Budgets.usage() | nil,
-             offered: :queued | {:alone, permit :: non_neg_integer, bytes :: non_neg_integer} | :not_running | refusal,
+             offered:
+               :queued
+               | {:alone, permit :: non_neg_integer, bytes :: non_neg_integer}
+               | :not_running
+               | refusal,
              refusal: atom
   def offer_large(_shard, _lane, _item, _count, _window_ms, _from, _wait_ms, _usage),
     do: without_library(:not_running)
