@@ -1,5 +1,6 @@
 # Terms of all types in all positions of all functions: each call ends with an answer or an exception, the VM
-# lives, and memory comes back. `FUZZ_TERMS` calls (default 1500), from the seed `FUZZ_SEED`.
+# lives, and memory comes back. `FUZZ_TERMS` calls (default 1500), from the seed `FUZZ_SEED`, which also says how
+# batchers commit (see `Ways`).
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.FuzzTest do
   use ExUnit.Case, async: false
 

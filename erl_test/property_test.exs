@@ -3,6 +3,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.PropertyTest do
   #
   #   * `PROPERTY_CALLS` - how many calls at least (default 20 000)
   #   * `PROPERTY_SEED` - the first program's seed; it is then run many times, since a race may need that
+  #   * `BATCHER_PACING`, `BATCHER_SCOPE` - how all shards commit (see `Ways`)
   #   * `PROPERTY_SHRINK_MS` - how long a failing program is made smaller (default 30 000)
   #
   # Invariant: whatever fails can be run again from its seed.

@@ -86,6 +86,30 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section05AloneTest do
         assert Enum.sort(written) == Enum.to_list(1..@at_any_moment)
       end
 
+      test "5.6 killed while its long list is looked at: the lane goes on", %{shard: shard} do
+        backend(shard, {:run, fn _function, list -> {:ok, list} end})
+        keys = for n <- 1..20_000, do: {n, "key"}
+
+        for _ <- 1..100 do
+          caller = spawn(fn -> Batcher.write_delete_batch(shard, keys) end)
+          for _ <- 1..:rand.uniform(400), do: :erlang.yield()
+          Process.exit(caller, :kill)
+          await_death(caller)
+          assert Batcher.flush(shard, 4_000) == :ok
+        end
+
+        wait_idle(shard)
+      end
+
+      test "9.4 there is no such backend: it is told, and the lane goes on", %{shard: shard} do
+        for backend <- [:no_such_backend, "no module"], lane <- lanes() do
+          put_env(:waraft_backend_batcher_backend, backend)
+          assert {:error, {:backend_error, :error, _reason}} = write(shard, lane, item(lane), 5)
+          put_env(:waraft_backend_batcher_backend, TestBackend)
+          assert elem(write(shard, lane, item(lane), 5), 0) in [:ok, :done]
+        end
+      end
+
       test "9.4 its backend exits: it is told, and writes again", %{shard: shard} do
         backend(shard, [{:exit, :gone}, {:run, fn _, _ -> exit(:normal) end}, :reply])
         assert Batcher.write(shard, "p", {:a}, 5) == {:error, {:backend_exit, :gone}}

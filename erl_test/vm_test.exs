@@ -87,7 +87,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmTest do
   end
 
   for steps <- [[], [:load]] do
-    test "the module of the library is lost while a process commits its own write: it gets its reply, #{inspect(steps)}" do
+    test "the module of the library is lost while a process commits its own write, #{inspect(steps)}" do
       vm = ChildVM.run({VmFaults, :lose_library_alone, [unquote(steps)]}, 40_000)
       assert {vm.status, vm.lines} == {0, []}
       assert vm.values["deleted"] == [true]

@@ -28,7 +28,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Soak do
     receive do: (:go -> {:ok, Enum.map(commands, fn _ -> :ok end)})
   end
 
-  @doc "Does a kind of work `times` times, in rounds, with batchers that commit in this `way`; tells the figures of each as `figures`."
+  @doc """
+  Does a kind of work `times` times, in rounds, with batchers that commit in this `way`; tells the figures of each round
+  as `figures`.
+  """
   def run(kind, times, way) do
     VmLoad.commit_as(way)
     {:ok, _} = Application.ensure_all_started(:elixir)

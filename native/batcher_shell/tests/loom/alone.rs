@@ -1,5 +1,5 @@
-//! A write that is alone is committed by its own process (5.6): its lane is in flight until that gives it back, or is no
-//! more.
+//! A write that is alone is committed by its own process (5.6): its lane is in flight until that gives it back, or is
+//! no more.
 
 use crate::vm::*;
 use crate::{beside, model};
