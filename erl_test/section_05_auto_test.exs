@@ -194,6 +194,21 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section05AutoTest do
     end
   end
 
+  test "4.2 dead processes of other lanes take no room from a lane for ever", %{shard: shard} do
+    start_batcher(shard, pacing: :auto, max_in_flight: 2)
+    backend(shard, [:block, :block, :reply])
+
+    for lane <- ["a", "b"] do
+      pid = spawn(fn -> Batcher.write(shard, lane, {:set, lane}, long_ms()) end)
+      assert next_commit(shard).pid == pid
+      Process.exit(pid, :kill)
+    end
+
+    assert Batcher.write(shard, "c", {:set, "c"}, 1) == {:done, {:set, "c"}}
+    assert next_commit(shard).list == [{:set, "c"}]
+    wait_idle(shard)
+  end
+
   test "4.4 with commit_scope: :shard a write of another lane queues behind it", %{shard: shard} do
     start_batcher(shard, pacing: :auto, commit_scope: :shard)
     backend(shard, [:block, :reply])

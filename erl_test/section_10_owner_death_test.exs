@@ -2,6 +2,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section10OwnerDeathTest do
   # Contract 10.4 and 10.5: the owner dies, the library fails.
   use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: true
 
+  import Ferricstore.Raft.WARaftBackend.Batcher.Writes
+
   alias Ferricstore.Raft.WARaftBackend.Batcher.Native
 
   defp put(i), do: {:put, "k#{i}", "v", 0}
@@ -154,6 +156,34 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section10OwnerDeathTest do
     release(commit)
     release(second)
     assert await(next) == {:done, {"k3", "v", 0}}
+  end
+
+  test "10.5 who is only queued is told as well, behind a commit that goes on", c do
+    start_alone(c.shard)
+    backend(c.shard, :block)
+    flying = call_async(fn -> Batcher.write(c.shard, "a", put(1), 1) end)
+    commit = next_commit(c.shard)
+    behind = queue(c.shard, "a", put(2))
+    beside = queue(c.shard, "b", put(3))
+    Native.panic_thread(c.shard)
+    crash = {:error, {:batcher_crashed, "provoked"}}
+    for task <- [behind, beside, flying], do: assert(await(task) == crash)
+    release(commit)
+  end
+
+  test "10.5 the shards beside it, whose time the same thread keeps, go on", c do
+    # As many shards as there may be timers, and one more: two at least share one.
+    shards = [c.shard | for(_ <- 1..System.schedulers_online(), do: new_shard())]
+    owners = for shard <- shards, do: {shard, start_alone(shard)}
+
+    tasks =
+      for shard <- tl(shards), do: call_async(fn -> Batcher.write(shard, "a", put(1), 50) end)
+
+    Native.panic_thread(c.shard)
+    for task <- tasks, do: assert(await(task) == {:done, {"k1", "v", 0}})
+    {_, owner} = hd(owners)
+    await_death(owner)
+    for {_shard, owner} <- tl(owners), do: assert(Process.alive?(owner))
   end
 
   defp in_flight(shard, lane), do: Map.has_key?(Batcher.snapshot(shard).in_flight, lane)

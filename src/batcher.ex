@@ -1,7 +1,7 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   @moduledoc """
-  Coalesces writes: those that arrive for one namespace of one shard within a window become one
-  commit, and each caller gets its own reply.
+  Coalesces writes: those that arrive for one namespace of one shard within a window, or for all lanes of a shard
+  together, become one commit, and each caller gets its own reply.
 
   A *shard* is one Raft group, with an index. Writes to it go through *lanes*, serial commit
   channels: one for each namespace prefix (`write/4`) and three hot ones, for lists of commands
@@ -10,6 +10,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   is full, or when the commit before it ends. One lane has at most one commit in flight, a shard at
   most `:max_in_flight`; but for that lanes do not wait for each other. Within a lane the order of
   arrival is kept, across lanes there is none.
+
+  With `commit_scope: :shard` one commit takes what is due of all lanes of the shard. With `pacing: :auto` the window
+  is the longest that a slot is held, and a call that is *alone*, with nothing queued or in flight and nobody expected,
+  is committed by the calling process itself, as without a batcher.
 
   `docs/contract.md` has every promise, clause by clause.
 
@@ -41,9 +45,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
     * `{:error, :shutting_down}` - the batcher is being stopped; not committed
     * `{:error, :batcher_down}` - its owner was killed and nobody took over; not committed
 
+  With `commit_scope: :shard` what is said of a whole batch is said to the callers of all lanes in it.
+
   A call waits for 30 s and its window, then exits `{:timeout, {#{inspect(__MODULE__)}, function,
-  args}}`; the write is committed all the same. Without a batcher every function commits in the
-  caller.
+  args}}`; the write is committed all the same. A call that is alone takes as long as the backend. Without a batcher
+  every function commits in the caller.
   """
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{
@@ -99,7 +105,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
           created_mono: integer
         }
 
-  @typedoc "What a shard holds now."
+  @typedoc """
+  What a shard holds now. Lanes of one commit in flight have the same reference; a write that is alone has one of its
+  own, another one at each look.
+  """
   @type snapshot :: %{
           slots: %{binary => slot},
           batch_slot: hot_slot | nil,
@@ -158,7 +167,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   Writes one command through the lane of its namespace and returns the reply to it: bare, or
   `{:ok, replies}` for a command that counts other than 1 (6.2).
 
-  `window_ms` is how long it may wait for company, if it is the first.
+  `window_ms` is how long it may wait for company, in ms, if it is the first; with `pacing: :auto` the longest that it
+  does.
   """
   @spec write(shard, prefix :: binary, command :: tuple, window_ms :: pos_integer) :: term
   def write(shard, prefix, command, window_ms)

@@ -182,7 +182,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
 
     from = Enum.random([{self(), make_ref()}, {:erlang.alias(), :tag}, {:other, :name, :tag}])
     dead = :persistent_term.get({__MODULE__, :dead})
-    [dead, ticket(), options, from, {1, 0, 2}, :batch, :single, "p", 1 | @raw_shards]
+    [dead, permit(), options, from, {1, 0, 2}, :batch, :single, "p", 1 | @raw_shards]
   end
 
   defp known(_public),
@@ -196,16 +196,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
       1 | @shards
     ]
 
-  # Of a write that was alone, as long as nobody has given it back; the last one otherwise.
-  defp ticket do
+  # Of a write that was alone, and may have been given back since.
+  defp permit do
     shard = Enum.random(@raw_shards)
 
-    case Native.offer(shard, "ticket", {:a}, 1, 0, make_ref(), 1_000, nil) do
-      {:alone, ticket} -> Process.put(:ticket, ticket)
+    case Native.offer(shard, "permit", {:a}, 1, 0, make_ref(), 1_000, nil) do
+      {:alone, permit} -> Process.put(:permit, permit)
       _queued_or_refused -> :ok
     end
 
-    Process.get(:ticket)
+    Process.get(:permit)
   end
 
   @doc "Sends the owner of a shard a request as `GenServer.call` does."
@@ -261,7 +261,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
   defp held, do: Enum.min(for _ <- 1..@samples, do: sample())
 
   defp sample do
-    for key <- [:big, :ticket], do: Process.delete(key)
+    Process.delete(:big)
     # What owners were sent is worked off when they answer.
     for shard <- @shards, do: {:ok, _owner} = ensure(shard)
     for shard <- @shards, do: :ok = Batcher.flush(shard)

@@ -1,22 +1,27 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
   @moduledoc false
-  # A write that is alone: committed by its own process, as a direct commit would be (contract 5.6).
+  # A write that is alone: committed by its own process, as a direct commit would be (contract 5.6). Nothing of it
+  # stays in the library, and its reply is what `commit/6` returns.
   #
-  # Invariant: its lane is in flight from the offer until the ticket is given back, or until this process is no more,
-  # which the library learns from the ticket as well.
+  # Invariant: its lane is in flight from the offer until the permit is given back, or until this process is no more:
+  # the library watches it while anybody waits for the lane.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Commit, Native, Outcome, Proposal, Telemetry}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Commit, Native, Proposal, Telemetry}
+
+  # Between two attempts to reach a library that was lost.
+  @retry_ms 100
 
   @doc """
   Commits what the library has left to the calling process, and returns the reply to it. `item`: a command for a
-  namespace lane, a list for a hot one.
+  namespace lane, a list for a hot one; with it how many replies it expects, and how many bytes it takes.
   """
-  @spec commit(integer, Native.lane(), term, non_neg_integer, non_neg_integer, reference) :: term
-  def commit(shard, lane, item, count, window_ms, ticket) do
+  @spec commit(integer, Native.lane(), term, {replies, bytes}, non_neg_integer, permit) :: term
+        when replies: non_neg_integer, bytes: non_neg_integer, permit: non_neg_integer
+  def commit(shard, lane, item, {count, bytes}, window_ms, permit) do
     telemetry? = Telemetry.loaded?()
     started = if telemetry?, do: System.monotonic_time(:microsecond)
-    {how, reply, outcome} = Outcome.of(shard, proposal(lane, item), count)
-    bytes = give_back(ticket) || forget_ticket()
+    {how, reply, outcome} = Commit.outcome(shard, proposal(lane, item), count)
+    give_back(shard, permit)
 
     if telemetry? do
       commit_us = System.monotonic_time(:microsecond) - started
@@ -28,18 +33,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
     answer(how, lane, count, reply)
   end
 
-  # What was committed is answered, also if the library has been lost or loaded again meanwhile.
-  defp give_back(ticket) do
-    Native.give_back(ticket)
+  # What was committed is answered, even if the library has been lost meanwhile: the lane goes on when it is back.
+  defp give_back(shard, permit) do
+    Native.give_back(shard, permit)
   rescue
-    _error -> nil
+    UndefinedFunctionError -> spawn(fn -> give_back_later(shard, permit) end)
   end
 
-  # Then the lane goes on when the ticket is no more: this process may be about to wait for those who wait behind it,
-  # and would throw nothing away meanwhile.
-  defp forget_ticket do
-    :erlang.garbage_collect()
-    0
+  defp give_back_later(shard, permit) do
+    Process.sleep(@retry_ms)
+    give_back(shard, permit)
   end
 
   # 7.2

@@ -5,8 +5,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend do
   @moduledoc """
   What the batcher needs of a Raft backend: three functions that commit a batch (contract 7.1).
 
-  Each is called once per commit, in a process of the batcher's or, without one, in the caller; it returns
-  when the outcome is known:
+  Each is called once per commit, in a process of the batcher's or, without one or for a write that is alone
+  (contract 5.6), in the caller; it returns when the outcome is known:
 
     * `{:ok, replies}`: committed. `replies` is a flat list in the order of the batch, one per command as
       `reply_count/1` counts (contract 6.2, 9.1). An error of one command is its element of the list, such
@@ -21,7 +21,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend do
 
   Each function must hand its batch to Raft itself, once, and must not go through the public write
   functions of the backend: those come back into the batcher and its gate, and wait there for the very
-  lane that is calling. Nor may it retry what Raft may have accepted: the batcher promises that a command
+  lane, or shard, that is calling. Nor may it retry what Raft may have accepted: the batcher promises that a command
   is handed over at most once (contract 7.4).
   """
 
@@ -37,7 +37,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend do
   @type result :: {:ok, [reply :: term()]} | {:error, reason :: term()} | term()
 
   @doc """
-  Commits `commands` of the generic lane, or mixed ones of a namespace lane, in this order (contract 7.2, 7.3).
+  Commits `commands` of the generic lane, mixed ones of a namespace lane, or those of several lanes, in this order
+  (contract 4.4, 7.2, 7.3).
   """
   @callback __commit_batch_direct__(shard :: non_neg_integer(), commands :: [command()]) ::
               result()

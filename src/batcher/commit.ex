@@ -1,10 +1,11 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
   @moduledoc false
-  # The call of the backend, from a committer or straight from a caller (contract 7.1, 10.1, 14.1, 16.2).
+  # The call of the backend, from a committer, from a caller that is alone, or from one that commits directly
+  # (contract 5.6, 7.1, 10.1, 14.1, 16.2).
   #
   # Invariant: one call here is one call of the backend; nothing is tried again.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Settings
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Count, Settings}
 
   @type function_name ::
           :__commit_batch_direct__
@@ -13,7 +14,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
           | :__commit_single_batch_direct__
           | :__commit_single_direct__
 
+  @typedoc """
+  How callers are answered, each with its slice of the replies or all with the same, with what, and what telemetry is
+  told.
+  """
+  @type outcome :: {:slices, replies :: list, term} | {:each, reply :: term, term}
+
   @hook_timeout_ms 30_000
+  # The replies of so many are counted at a stretch.
+  @short 10_000
 
   @doc "Calls the backend. What it raises, throws or exits with goes on to the caller."
   @spec run(integer, function_name, list | tuple) :: term
@@ -25,6 +34,58 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
 
     apply(Settings.backend(), function, [shard, writes])
   end
+
+  @doc "Calls the backend, which is to give so many replies, and says what became of that, whatever it does (9)."
+  @spec outcome(integer, {function_name, list | tuple}, non_neg_integer) :: outcome
+  def outcome(shard, {function, writes}, expected),
+    do: verdict(function, attempt(shard, function, writes), expected)
+
+  # 9.4
+  defp attempt(shard, function, writes) do
+    run(shard, function, writes)
+  catch
+    :exit, reason -> {:error, {:backend_exit, reason}}
+    kind, reason -> {:error, {:backend_error, kind, reason}}
+  end
+
+  # The backend may have put all replies of a command that counts other than 1 into its one result. Such a command
+  # has the batch to itself, so that any other result is a result of this command.
+  defp verdict(:__commit_single_batch_direct__, result, expected) when expected != 1 do
+    replies =
+      case result do
+        {:ok, [{:ok, replies}]} when is_list(replies) -> replies
+        {:ok, [replies]} when is_list(replies) -> replies
+        {:ok, replies} when is_list(replies) -> replies
+        _other -> nil
+      end
+
+    if is_list(replies) and count(replies, expected) == expected,
+      do: {:slices, replies, result},
+      else: {:each, result, result}
+  end
+
+  # 9.1 to 9.3
+  defp verdict(_function, {:ok, list} = result, expected) when is_list(list) do
+    case count(list, expected) do
+      ^expected ->
+        {:slices, list, result}
+
+      :improper ->
+        {:each, result, :other}
+
+      actual ->
+        mismatch = {:error, {:batch_result_mismatch, expected, actual}}
+        {:each, mismatch, mismatch}
+    end
+  end
+
+  defp verdict(_function, result, _expected), do: {:each, result, result}
+
+  # Mostly the backend has given as many replies as it should.
+  defp count(list, expected) when expected <= @short,
+    do: if(Count.exactly?(list, expected), do: expected, else: Count.items(list))
+
+  defp count(list, _expected), do: Count.items(list)
 
   @doc """
   Commits one command straight from the caller: the reply to the command, bare, or what else the backend says (10.1,

@@ -4,7 +4,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   # shard, not to the owner that started it: a committer outlives its owner.
   #
   # Invariant: between two batches its mailbox holds nothing that it will not throw away, and each
-  # batch that it takes is handed to the backend once and answered, whatever the backend does.
+  # batch that it takes, with those of other lanes or by itself, is handed to the backend once and answered, whatever
+  # the backend does.
   #
   # Messages, `committer` being what `Native.join/1` returned. From whatever makes a lane due:
   #
@@ -14,18 +15,19 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   #
   #   * `{committer, :part, entries, bytes}`: entries of the batch that follows, and what they take
   #   * `{{committer, :with, lane, function}, entries, info}`: a batch that is committed with the one that follows
-  #   * `{{committer, :commit, lane, function}, entries, info}`: the batch; for `info` see `Telemetry`
-  #   * `{committer, :answer, [reply]}`: the batch of a committer that has died; its callers get this
+  #   * `{{committer, :commit, lane, function}, entries, info}`: the batch, or the last one of a commit of several; for
+  #     `info` see `Telemetry`
+  #   * `{committer, :answer, [reply]}`: the batches of a committer that has died; their callers get this
   #   * `{committer, :deliver, [{to, message}]}`: replies that only a process can send
   #
   # And from its own timer `{committer, :look}`, to see whether it rests.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{
+    Commit,
     From,
     Library,
     Name,
     Native,
-    Outcome,
     Proposal,
     Telemetry
   }
@@ -209,7 +211,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     started = System.monotonic_time(:microsecond)
     {expected, items, groups} = counts(batches)
     proposal = Proposal.of(Enum.map(batches, &elem(&1, 1)), items)
-    outcome = Outcome.of(state.shard, single(state, batches, proposal), expected)
+    outcome = Commit.outcome(state.shard, single(state, batches, proposal), expected)
     commit_us = System.monotonic_time(:microsecond) - started
     {how, reply, result} = outcome
     awaited = if commit_us >= @long_commit_us, do: callers_to_await(state.ref, groups)

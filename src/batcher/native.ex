@@ -44,6 +44,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   """
   @type answered ::
           :done | :handed_over | {:more | :large, rest :: term} | {:own, proxied, rest :: term}
+  @typedoc "What one lane brings to a commit; `info`: see `Telemetry`."
+  @type small_batch :: {lane, function :: atom, entries :: list, info :: tuple}
   @typedoc "A slot, seen from outside: items, froms, weight, window in ms, age in us, usage."
   @type slot ::
           {[term], [GenServer.from()], non_neg_integer, non_neg_integer, non_neg_integer,
@@ -121,7 +123,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   Queues one call's writes: a command in a namespace lane, a list in a hot one. `count` is the
   number of replies expected (contract 6.2). Answers `:queued`, or why nothing was; `:large` asks
   for `offer_large/8`, `:measure` for `usage`: it is no shard for groups that were not measured.
-  `{:alone, ticket}`: the calling process is to commit it, and to call `give_back/1` then.
+  `{:alone, permit, bytes}`: nothing was queued, the calling process is to commit it, which takes so many bytes, and to
+  call `give_back/2` then (5.6).
 
   `from` gets the reply. A bare reference stands for the calling process, which gets
   `{reference, reply}`, or `{reference}` once it has waited for `wait_ms`, and never both.
@@ -131,7 +134,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
         when from: From.native() | reference,
              wait_ms: non_neg_integer | nil,
              usage: Budgets.usage() | nil,
-             offered: :queued | {:alone, reference} | :large | :measure | :not_running | refusal,
+             offered:
+               :queued
+               | {:alone, permit :: non_neg_integer, bytes :: non_neg_integer}
+               | :large
+               | :measure
+               | :not_running
+               | refusal,
              refusal: atom
   def offer(_shard, _lane, _item, _count, _window_ms, _from, _wait_ms, _usage),
     do: without_library(:not_running)
@@ -142,17 +151,21 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
         when from: From.native() | reference,
              wait_ms: non_neg_integer | nil,
              usage: Budgets.usage() | nil,
-             offered: :queued | {:alone, reference} | :not_running | refusal,
+             offered:
+               :queued
+               | {:alone, permit :: non_neg_integer, bytes :: non_neg_integer}
+               | :not_running
+               | refusal,
              refusal: atom
   def offer_large(_shard, _lane, _item, _count, _window_ms, _from, _wait_ms, _usage),
     do: without_library(:not_running)
 
   @doc """
-  The calling process has committed what was left to it, whatever came of it. Answers how many bytes that were. Without
-  this call the lane goes on when the ticket is no more.
+  The calling process has committed what was left to it, whatever came of that. If it dies without this call, the lane
+  goes on as soon as anybody waits for it.
   """
-  @spec give_back(reference) :: non_neg_integer
-  def give_back(_ticket), do: :erlang.nif_error(:not_loaded)
+  @spec give_back(integer, permit :: non_neg_integer) :: :ok
+  def give_back(_shard, _permit), do: without_library(:ok)
 
   @doc "Starts a flush: `{tag, :ok}` comes when it is done. Answers a number to cancel it with."
   @spec flush(integer, reference) :: non_neg_integer | :not_running
@@ -171,24 +184,23 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   def join(_shard), do: :erlang.nif_error(:not_loaded)
 
   @doc """
-  The committer has answered the callers of the batch that it had, if it had one, and takes what is next: a small batch,
-  with what comes as a message otherwise; `:sent`, it has been sent messages; `:large`, `take_large/1` sends them;
-  `:rest`, nothing until `{reference, :work}` comes; `:leave`, it is to end.
+  The committer has answered the callers of what it had, if it had anything, and takes what is next: small batches that
+  are committed together, mostly one, each with what comes as a message otherwise; `:sent`, it has been sent messages;
+  `:large`, `take_large/1` sends them; `:rest`, nothing until `{reference, :work}` comes; `:leave`, it is to end.
   """
   @spec take(reference) ::
-          {:commit, lane, function :: atom, entries :: list, info :: tuple}
+          {:commit, [small_batch, ...]}
           | :sent
           | :large
           | :rest
           | :leave
   def take(_committer), do: :erlang.nif_error(:not_loaded)
 
-  @doc "The same for the large batch that the committer has taken, on a dirty scheduler."
-  @spec take_large(reference) ::
-          {:commit, lane, function :: atom, entries :: list, info :: tuple} | :sent
+  @doc "The same for what the committer has taken, if that is large, on a dirty scheduler."
+  @spec take_large(reference) :: {:commit, [small_batch, ...]} | :sent
   def take_large(_committer), do: :erlang.nif_error(:not_loaded)
 
-  @doc "Answers callers of the committer's batch: with slices of a list of replies, or each with the same term."
+  @doc "Answers callers of what the committer has taken: with slices of a list of replies, or each with the same term."
   @spec answer(reference, :slices | :each, term) :: answered
   def answer(_committer, _how, _replies), do: :erlang.nif_error(:not_loaded)
 
@@ -222,7 +234,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @spec respond(reference) :: {boolean, [proxied]}
   def respond(_responder), do: :erlang.nif_error(:not_loaded)
 
-  @doc "How many calls leave together when the committer's batch is done; `nil` if no more can join them."
+  @doc """
+  How many calls leave together when the committer's commit is done; `nil` if no more can join them, or nobody need wait
+  for them: with `pacing: :auto` the library does.
+  """
   @spec gathered(reference) :: non_neg_integer | nil
   def gathered(_committer), do: :erlang.nif_error(:not_loaded)
 
@@ -246,7 +261,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
         when ns: non_neg_integer, count: pos_integer
   def lock_times, do: :erlang.nif_error(:not_built_for_benchmarks)
 
-  @doc "Every lane: its name, its slots, the committer of the batch in flight."
+  @doc "Every lane: its name, its slots, the committer of what is in flight, a new reference if that is alone."
   @spec lanes(integer) :: [{lane, [slot], reference | nil}] | :not_running
   def lanes(_shard), do: without_library(:not_running)
 

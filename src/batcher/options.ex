@@ -16,25 +16,28 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
       default: 10_000,
       doc:
         "most commands in one commit of a namespace lane. More share a sync among more writes and " <>
-          "hold the log longer. `0` commits each write alone, `:infinity` or `nil` has no limit"
+          "hold the log longer. `0` commits each write by itself, `:infinity` or `nil` has no limit"
     ],
     hot_batch_max: [
       type: :limit,
       default: 10_000,
-      doc: "the same for the generic, the put and the delete lane, in items"
+      doc:
+        "the same for the generic, the put and the delete lane, in items, and with `commit_scope: :shard` for a " <>
+          "whole commit, in what its lanes count (6.1)"
     ],
     max_in_flight: [
       type: :positive,
       default: nil,
       doc:
-        "most commits of the shard in flight at once, each by a process of its own; what else is due waits, in the " <>
-          "order in which it became so. Without this option: 128 with `commit_scope: :lane`, 1 with `:shard`"
+        "most commits of the shard in flight at once, each by a process of its own. More hide the time that one " <>
+          "takes, fewer let more writes gather. Without this option: 128 with `commit_scope: :lane`, where what " <>
+          "else is due leaves in the order in which it became so; 1 with `:shard`"
     ],
     hot_batch_window_ms: [
       type: :window,
       default: nil,
       doc:
-        "window of the put and delete lanes of this shard, instead of `:waraft_hot_batch_window_ms` " <>
+        "window in ms of the put and delete lanes of this shard, instead of `:waraft_hot_batch_window_ms` " <>
           "of the application environment. `<= 0` commits directly in the caller"
     ],
     pacing: [
@@ -42,17 +45,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
       default: :commit,
       doc:
         "when writes that have gathered leave: `:commit`, as soon as the commit before them ends, or their window " <>
-          "does; `:window`, when their own window has passed (fewer commits); `:auto`, as soon as it is not worth " <>
-          "while to wait for more, which is learned: the window is the longest that they wait, and a write that is " <>
-          "alone is committed by its own process"
+          "does; `:window`, when their own window has passed (fewer commits, later replies); `:auto`, as soon as it " <>
+          "is not worth while to wait for more, which is learned: the window is the longest that they are held, and " <>
+          "a call that is alone is committed by its own process, in which the backend then runs"
     ],
     commit_scope: [
       type: {:one_of, [:lane, :shard]},
       default: :lane,
       doc:
         "what one commit takes: `:lane`, what is due of one lane; `:shard`, what is due of all lanes of the shard, " <>
-          "at most `:hot_batch_max` items. Where a commit costs the same for one lane and for all, as in a Raft " <>
-          "group, that is less work; a result of a whole batch, such as an error, is that of all lanes in it"
+          "at most `:hot_batch_max`. Where a commit costs the same for one lane and for all, as in a Raft group, " <>
+          "that is less work; a result of a whole batch, such as an error, is that of all lanes in it"
     ],
     overflow: [
       type: {:one_of, [:queue, :refuse]},
@@ -81,7 +84,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
     max_queue_bytes: [
       type: :positive,
       default: 1_073_741_824,
-      doc: "the same in bytes, binaries included"
+      doc: "the same in bytes: commands with their binaries, prefixes, tags of callers"
     ],
     adoption_timeout: [
       type: :milliseconds,

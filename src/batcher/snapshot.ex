@@ -12,7 +12,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Snapshot do
   def empty,
     do: %{slots: %{}, batch_slot: nil, put_slot: nil, delete_slot: nil, in_flight: %{}}
 
-  @doc "What `:sys` may show of a snapshot: how many lanes, items, callers and commits are in it, and no payload."
+  @doc """
+  What `:sys` may show of a snapshot: how many lanes with something queued, items,
+  callers and lanes in flight are in it, and no payload.
+  """
   @spec counts(Batcher.snapshot()) :: %{atom => non_neg_integer}
   def counts(snapshot) do
     hot = Enum.reject([snapshot.batch_slot, snapshot.put_slot, snapshot.delete_slot], &is_nil/1)

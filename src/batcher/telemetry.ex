@@ -2,7 +2,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Telemetry do
   @moduledoc false
   # The events of one commit (contract 13), through `:telemetry` if the host has it.
   #
-  # Invariant: a commit is told of once, and no handler can do harm to the committer.
+  # Invariant: each lane of a commit is told of once, and no handler can do harm to the process that has committed.
 
   @doc "Whether events are emitted: asked when a batcher starts, not when this is compiled."
   @spec available?() :: boolean

@@ -1,6 +1,7 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write do
   @moduledoc false
-  # The path of a write: from the calling process into the library, and of a synchronous one its wait for the reply.
+  # The path of a write: from the calling process into the library, and of a synchronous one its wait for the reply, or
+  # its commit if it is alone.
   #
   # Invariant: a call that has ended will get no message any more, whether it was answered, waited too
   # long or gave up.
@@ -20,8 +21,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write do
     do: offer(shard, lane, item, count, window_ms, from, nil)
 
   @doc """
-  Queues a write and waits for its reply: `{:reply, reply}`, or `:timeout` after the window and
-  30 s.
+  Queues a write and waits for its reply, `{:reply, reply}`, or `:timeout` after the window and 30 s. One that is alone is
+  committed instead (5.6).
   """
   @spec call(integer, Native.lane(), term, Count.count(), non_neg_integer) ::
           {:reply, term} | :timeout | :not_running | error
@@ -38,8 +39,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write do
           {^tag} -> :timeout
         end
 
-      {:alone, ticket} ->
-        {:reply, Alone.commit(shard, lane, item, count, window_ms, ticket)}
+      {:alone, permit, bytes} ->
+        {:reply, Alone.commit(shard, lane, item, {count, bytes}, window_ms, permit)}
 
       refused ->
         refused
@@ -71,7 +72,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write do
   defp offer_large(shard, lane, item, count, window_ms, from, wait_ms, usage),
     do: offered(Native.offer_large(shard, lane, item, count, window_ms, from, wait_ms, usage))
 
-  defp offered({:alone, _ticket} = alone), do: alone
+  defp offered({:alone, _permit, _bytes} = alone), do: alone
   defp offered(accepted) when accepted in [:queued, :not_running], do: accepted
   defp offered(reason), do: {:error, reason}
 

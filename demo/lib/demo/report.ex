@@ -57,7 +57,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Report do
   defp waiting(%{via: :batched, shards: shards}) do
     {queued, in_flight} =
       for shard <- shards, state = Batcher.snapshot(shard), reduce: {0, 0} do
-        {queued, in_flight} -> {queued + queued(state), in_flight + map_size(state.in_flight)}
+        {queued, in_flight} -> {queued + queued(state), in_flight + commits(state)}
       end
 
     ", #{queued} queued, #{in_flight} commits in flight"
@@ -167,4 +167,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Report do
 
   @spec error(String.t()) :: :ok
   def error(message), do: IO.puts(:stderr, "batcher.demo: " <> message)
+
+  # Lanes that are committed together have the same reference.
+  defp commits(state), do: state.in_flight |> Map.values() |> Enum.uniq() |> length()
 end

@@ -17,7 +17,7 @@ const DEVIATION_GAIN: f64 = 1.0 / 4.0;
 /// The longest hold, as a part of a commit.
 const LONGEST: f64 = 1.0 / 4.0;
 
-/// What a shard has learned. Times are in seconds.
+/// What a shard has learned. Times are in nanoseconds.
 #[derive(Debug)]
 pub(crate) struct Learned {
     /// How long a commit takes.
@@ -64,18 +64,16 @@ fn smooth(old: f64, new: f64, gain: f64) -> f64 {
 /// What is expected of a channel.
 #[derive(Debug, Default)]
 pub(crate) struct AutoPace {
-    /// When what is in flight has left.
-    left: Option<Instant>,
-    /// How many callers wait for it.
+    /// How many callers wait for what is in flight.
     callers: u64,
-    watch: Option<Watch>,
-    /// How many writes nobody watched for have come behind what is in flight.
+    gathering: Option<Gathering>,
+    /// How many writes that were not expected have come behind what is in flight.
     others: u64,
 }
 
-/// Who comes within the longest hold behind an event.
+/// What comes within the longest hold behind an event.
 #[derive(Debug)]
-struct Watch {
+struct Gathering {
     since: Instant,
     event: Event,
     /// How many writes have come since.
@@ -94,8 +92,8 @@ enum Event {
 
 impl AutoPace {
     /// A batch leaves that so many callers wait for.
-    pub(crate) fn begin(&mut self, now: Instant, callers: u64) {
-        (self.left, self.callers) = (Some(now), callers);
+    pub(crate) fn begin(&mut self, callers: u64) {
+        self.callers = callers;
     }
 
     /// A part of the same commit, with more callers.
@@ -105,25 +103,27 @@ impl AutoPace {
 
     /// The callers are about to be answered, and may write from now on.
     pub(crate) fn answering(&mut self, now: Instant, learned: &mut Learned) {
-        if self.left.is_some() && self.callers > 0 {
-            self.watch(now, Event::Answers(self.callers), learned);
-            self.callers = 0;
+        let callers = std::mem::take(&mut self.callers);
+        if callers > 0 {
+            self.gather(now, Event::Answers(callers), learned);
         }
     }
 
-    /// They have been answered. Answers until when what has gathered meanwhile, so many writes, is held.
+    /// They have been answered; the commit had left at the given time, if it is one to learn from. Answers until when
+    /// what has gathered meanwhile is held.
     pub(crate) fn end(
         &mut self,
         now: Instant,
-        waiting: u64,
+        left: Option<Instant>,
+        waiting: Waiting,
         learned: &mut Learned,
     ) -> Option<Instant> {
         self.answering(now, learned);
-        if let Some(left) = self.left.take() {
-            learned.commit_took(now.saturating_duration_since(left).as_secs_f64());
+        if let Some(left) = left {
+            learned.commit_took(nanos(now, left));
             learned.others = smooth(learned.others, std::mem::take(&mut self.others) as f64, GAIN);
         }
-        if let Some(Watch { since, event: Event::Answers(_), .. }) = &mut self.watch {
+        if let Some(Gathering { since, event: Event::Answers(_), .. }) = &mut self.gathering {
             *since = now;
         }
         self.hold(now, waiting, learned)
@@ -134,16 +134,15 @@ impl AutoPace {
         &mut self,
         now: Instant,
         is_first: bool,
-        waiting: u64,
+        waiting: Waiting,
         learned: &mut Learned,
     ) -> Option<Instant> {
-        let over = self.watch.as_ref().is_none_or(|watch| watch.is_over(now, learned));
-        match &mut self.watch {
-            Some(watch) if !over => {
-                watch.seen += 1;
-                watch.last = now;
+        match &mut self.gathering {
+            Some(gathering) if nanos(now, gathering.since) <= learned.longest() => {
+                gathering.seen += 1;
+                gathering.last = now;
             }
-            _ if is_first => self.watch(now, Event::FirstWrite, learned),
+            _ if is_first => self.gather(now, Event::FirstWrite, learned),
             _ => {
                 self.others += 1;
                 self.conclude(learned);
@@ -152,61 +151,72 @@ impl AutoPace {
         self.hold(now, waiting, learned)
     }
 
-    fn watch(&mut self, now: Instant, event: Event, learned: &mut Learned) {
+    fn gather(&mut self, now: Instant, event: Event, learned: &mut Learned) {
         self.conclude(learned);
-        self.watch = Some(Watch { since: now, event, seen: 0, last: now });
+        self.gathering = Some(Gathering { since: now, event, seen: 0, last: now });
     }
 
-    /// Learns of what was watched.
+    /// Learns of what has come.
     fn conclude(&mut self, learned: &mut Learned) {
-        let Some(watch) = self.watch.take() else { return };
-        let seen = watch.seen as f64;
-        match watch.event {
+        let Some(Gathering { since, event, seen, last }) = self.gathering.take() else { return };
+        match event {
             Event::Answers(callers) => {
-                let part = (seen / callers as f64).min(1.0);
+                let part = (seen as f64 / callers as f64).min(1.0);
                 learned.returning = smooth(learned.returning, part, GAIN);
-                if watch.seen > 0 {
-                    let gap = watch.last.saturating_duration_since(watch.since).as_secs_f64();
+                if seen > 0 {
+                    let gap = nanos(last, since);
                     let off = (gap - learned.gap).abs();
                     learned.gap = smooth(learned.gap, gap, GAIN);
                     learned.deviation = smooth(learned.deviation, off, DEVIATION_GAIN);
                 }
             }
-            Event::FirstWrite => learned.followers = smooth(learned.followers, seen, GAIN),
+            Event::FirstWrite => learned.followers = smooth(learned.followers, seen as f64, GAIN),
         }
     }
 
-    /// Until when so many writes that wait are held, if they are.
-    fn hold(&self, now: Instant, waiting: u64, learned: &Learned) -> Option<Instant> {
-        let watch = self.watch.as_ref()?;
-        let longest = learned.longest();
-        let (expected, next) = match watch.event {
+    /// Until when what waits is held, if it is.
+    fn hold(&self, now: Instant, waiting: Waiting, learned: &Learned) -> Option<Instant> {
+        let Gathering { since, event, seen, last } = *self.gathering.as_ref()?;
+        let (expected, ends) = match event {
             Event::Answers(callers) => {
-                let last = learned.gap + 2.0 * learned.deviation;
-                (learned.returning * callers as f64, watch.since + seconds(last.min(longest)))
+                let all_back = learned.gap + 2.0 * learned.deviation;
+                (learned.returning * callers as f64, all_back)
             }
             Event::FirstWrite => {
-                let apart = longest / learned.followers.max(1.0);
-                let end = watch.since + seconds(longest);
-                (learned.followers, end.min(watch.last + seconds(apart)))
+                let apart = learned.longest() / learned.followers.max(1.0);
+                (learned.followers, nanos(last, since) + apart)
             }
         };
-        let missing = expected - watch.seen as f64;
-        let held = next.checked_duration_since(now).filter(|held| !held.is_zero())?.as_secs_f64();
+        let missing = expected - seen as f64;
+        if missing < 0.5 {
+            return None;
+        }
+        let window = in_nanos(waiting.window);
+        let left = ends.min(learned.longest()).min(window) - nanos(now, since);
         // Those that wait lose the time of the hold, and so do others that will wait for this commit to end; those that
         // are missing gain what is left of a commit.
-        let loss = (waiting as f64 + learned.others) * held;
-        let gain = missing * (learned.commit - held);
-        (missing >= 0.5 && gain > loss).then_some(next)
+        let loss = (waiting.groups as f64 + learned.others) * left;
+        let gain = missing * (learned.commit - left);
+        // Less than a nanosecond is nothing.
+        let held = Duration::try_from_secs_f64(left / 1e9).ok().filter(|held| !held.is_zero())?;
+        (gain > loss).then(|| now + held)
     }
 }
 
-impl Watch {
-    fn is_over(&self, now: Instant, learned: &Learned) -> bool {
-        now.saturating_duration_since(self.since).as_secs_f64() > learned.longest()
-    }
+/// What waits in a channel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting {
+    /// How many calls.
+    pub(crate) groups: u64,
+    /// The window of its first slot: how long it may be held from the event on.
+    pub(crate) window: Duration,
 }
 
-fn seconds(count: f64) -> Duration {
-    Duration::try_from_secs_f64(count).unwrap_or_default()
+fn nanos(to: Instant, from: Instant) -> f64 {
+    in_nanos(to.saturating_duration_since(from))
+}
+
+/// As numbers of 128 bits these would take several times as long.
+fn in_nanos(duration: Duration) -> f64 {
+    duration.as_secs() as f64 * 1e9 + f64::from(duration.subsec_nanos())
 }

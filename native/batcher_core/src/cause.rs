@@ -9,7 +9,7 @@ pub(crate) struct Cause {
     pub(crate) now: Instant,
     /// A reason to leave now, if there is one beside those that the slot itself carries.
     pub(crate) ready: Option<Reason>,
-    /// Leaves then, if its window does not end before.
+    /// It is held until then, whatever its window: that counts from when it could leave.
     pub(crate) held_until: Option<Instant>,
     /// Slots of earlier ones are flushed.
     pub(crate) epoch: u64,
@@ -36,7 +36,7 @@ pub(crate) fn why_now(front: Front, cause: Cause) -> Option<Reason> {
         _ if front.flushed => Some(Reason::Flush),
         Some(Reason::Commit) => cause.ready,
         _ if front.sealed => Some(Reason::Size),
-        None if front.deadline <= cause.now => Some(Reason::Window),
+        None if cause.held_until.is_none() && front.deadline <= cause.now => Some(Reason::Window),
         ready => ready,
     }
 }

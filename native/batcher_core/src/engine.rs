@@ -1,6 +1,6 @@
 //! The engine of one shard: all its lanes, what is due, what is in flight, who waits for a barrier.
 
-use crate::auto::Learned;
+use crate::auto::{Learned, Waiting};
 use crate::barrier::{BarrierId, Barriers};
 use crate::cause::Cause;
 use crate::config::{CommitScope, Config, Overflow, Pacing};
@@ -178,7 +178,13 @@ impl<B: Default> Engine<B> {
         slot.count(group);
         slot.sealed = max.is_some_and(|max| slot.weight >= max);
         self.queued += 1;
-        let waiting = if together { self.queued } else { slot.groups };
+        let waiting = match together {
+            true => {
+                let window = self.schedule.gate.window(slot.window);
+                Waiting { groups: self.queued, window }
+            }
+            false => Waiting { groups: slot.groups, window: slot.window },
+        };
         let pace = if together { &mut self.pace } else { &mut lane.pace };
         // Mostly the first to come back was one of those just answered, and the rest need not be asked.
         let leave = if slot.follows {
@@ -198,16 +204,15 @@ impl<B: Default> Engine<B> {
         let leaves = ready.is_some() || slot.sealed;
         let can_be_alone = is_first && group.waits && pacing == Pacing::Auto;
         let is_alone = can_be_alone && leaves && self.phase == Phase::Running && !self.is_busy();
-        let alone = is_alone.then_some(id);
-        if alone.is_some() {
+        if is_alone {
             self.depart(now, id, Reason::Alone, id);
         } else if opens || leaves || leave != Leave::Window {
             self.place(id, self.cause(now, ready, leave));
         }
         let lane = self.lanes.lane(id).expect("as above");
-        let slot = if alone.is_some() { lane.in_flight.as_mut() } else { lane.queue.back_mut() };
+        let slot = if is_alone { lane.in_flight.as_mut() } else { lane.queue.back_mut() };
         let contents = &mut slot.expect("it holds the group").contents;
-        Ok(Accepted { ticket, contents, alone })
+        Ok(Accepted { ticket, contents, lane: id, is_alone })
     }
 
     fn admit(&self, lane: LaneRef<'_>, group: Group) -> Result<(), Refused> {

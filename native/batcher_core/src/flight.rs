@@ -3,14 +3,15 @@
 //! Invariant: a lane has one batch in flight at most; a commit counts from when its first part leaves until that comes
 //! back, which it does last.
 
+use crate::auto::Waiting;
 use crate::config::{CommitScope, Pacing};
 use crate::engine::Engine;
 use crate::lane::State;
 use crate::name::LaneId;
 use crate::pace::{Ended, Leave, Queued};
 use crate::phase::Phase;
-use crate::slot::{Commit, Reason};
-use std::time::Instant;
+use crate::slot::{Commit, Reason, Slot};
+use std::time::{Duration, Instant};
 
 impl<B: Default> Engine<B> {
     /// The next batch to commit; its lane is busy from here on. Nothing while no owner is there.
@@ -66,7 +67,8 @@ impl<B: Default> Engine<B> {
         let pace = if together { &mut self.pace } else { &mut lane.pace };
         if leads {
             slot.paced = reason == Reason::Commit;
-            pace.begin(self.config.pacing, now, slot.callers);
+            slot.left = Some(now);
+            pace.begin(self.config.pacing, slot.callers);
         } else {
             pace.join(slot.callers);
         }
@@ -99,6 +101,11 @@ impl<B: Default> Engine<B> {
             }
             Phase::Closed | Phase::Orphaned(_) => 0,
         }
+    }
+
+    /// Whether something is due that can't leave because so many commits are in flight as may be.
+    pub fn is_held_up(&self) -> bool {
+        self.is_busy() && self.schedule.due.len() > 0
     }
 
     /// Whether so many commits are in flight as may be.
@@ -159,11 +166,9 @@ impl<B: Default> Engine<B> {
         self.bytes -= slot.bytes;
         self.barriers.answered(slot.epoch);
         let leave = match self.config.commit_scope {
-            CommitScope::Shard if of_life => self.part_ended(now, id, slot.paced),
+            CommitScope::Shard if of_life => self.part_ended(now, id, &slot),
             // One of a closed life keeps only its lane waiting.
-            CommitScope::Shard | CommitScope::Lane => {
-                Some(self.lane_commit_ended(now, id, slot.paced))
-            }
+            CommitScope::Shard | CommitScope::Lane => Some(self.lane_commit_ended(now, id, &slot)),
         };
         if let Some(leave) = leave {
             let ready = (leave == Leave::Now).then_some(Reason::Commit);
@@ -174,20 +179,24 @@ impl<B: Default> Engine<B> {
     }
 
     /// What becomes of what waits in the same lane.
-    fn lane_commit_ended(&mut self, now: Instant, id: LaneId, paced: bool) -> Leave {
+    fn lane_commit_ended(&mut self, now: Instant, id: LaneId, ended: &Slot<B>) -> Leave {
         let lane = self.lanes.lane(id).expect("it had a commit in flight");
         let first = lane.queue.front();
-        let queue = first.map_or(Queued::default(), |slot| Queued {
-            groups: slot.groups,
-            first_ticket: Some(slot.first_ticket),
-            follows: slot.follows,
-        });
+        let (groups, window) =
+            first.map_or_else(Default::default, |slot| (slot.groups, slot.window));
+        let queue = Queued {
+            waiting: Waiting { groups, window },
+            first_ticket: first.map(|slot| slot.first_ticket),
+            follows: first.is_some_and(|slot| slot.follows),
+        };
         self.pace.forget(id);
-        lane.pace.end(&self.config, now, Ended { head: id, paced }, queue, &mut self.learned)
+        let left = ended.left.filter(|_| ended.epoch >= self.epochs.life_from);
+        let commit = Ended { head: id, paced: ended.paced, left };
+        lane.pace.end(&self.config, now, commit, queue, &mut self.learned)
     }
 
     /// What becomes of what waits in all lanes that are not in flight, if the commit has ended: its first part has.
-    fn part_ended(&mut self, now: Instant, id: LaneId, paced: bool) -> Option<Leave> {
+    fn part_ended(&mut self, now: Instant, id: LaneId, ended: &Slot<B>) -> Option<Leave> {
         let lane = self.lanes.lane(id).expect("it had a commit in flight");
         lane.pace.forget(id);
         self.schedule.join(id, lane, self.epochs.now);
@@ -195,11 +204,14 @@ impl<B: Default> Engine<B> {
             return None;
         }
         let queue = Queued {
-            groups: self.queued,
+            waiting: Waiting {
+                groups: self.queued,
+                window: self.schedule.gate.window(Duration::MAX),
+            },
             first_ticket: self.schedule.waiting.first().map(|&(ticket, _)| ticket),
             follows: self.schedule.gate.follows,
         };
-        let commit = Ended { head: id, paced };
+        let commit = Ended { head: id, paced: ended.paced, left: ended.left };
         Some(self.pace.end(&self.config, now, commit, queue, &mut self.learned))
     }
 

@@ -8,7 +8,7 @@ use crate::cause::{Cause, Front, why_now};
 use crate::name::LaneId;
 use crate::offer::Usage;
 use crate::slot::{Reason, Slot};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
@@ -16,7 +16,9 @@ pub(crate) struct Gate {
     pub(crate) open: Option<Reason>,
     /// The first window to end.
     deadline: Option<Instant>,
-    /// The end of a hold, if there is one.
+    /// The shortest window.
+    window: Option<Duration>,
+    /// The end of a hold, if there is one: instead of windows.
     held_until: Option<Instant>,
     /// Some of it leaves when the commit in flight ends, though it came while the callers of that were being answered.
     pub(crate) follows: bool,
@@ -44,6 +46,7 @@ impl Gate {
     pub(crate) fn add<B>(&mut self, slot: &Slot<B>, flushed: bool) {
         let deadline = slot.deadline();
         self.deadline = Some(self.deadline.map_or(deadline, |first| first.min(deadline)));
+        self.window = Some(self.window.map_or(slot.window, |first| first.min(slot.window)));
         self.follows |= slot.follows;
         self.sealed |= slot.sealed;
         self.flushed |= flushed;
@@ -53,9 +56,10 @@ impl Gate {
     pub(crate) fn look(&mut self, cause: Cause) {
         let deadline = self.deadline.unwrap_or(cause.now);
         let front = Front { flushed: self.flushed, sealed: self.sealed, deadline };
-        self.open = self.open.or_else(|| why_now(front, cause));
         // Without a decision on what is held, the last one stands.
         self.held_until = cause.held_until.or(self.held_until);
+        let cause = Cause { held_until: self.held_until, ..cause };
+        self.open = self.open.or_else(|| why_now(front, cause));
     }
 
     /// When it is to be looked at again.
@@ -63,8 +67,12 @@ impl Gate {
         if self.open.is_some() {
             return None;
         }
-        let times = [self.deadline, self.held_until];
-        times.into_iter().flatten().min()
+        self.held_until.or(self.deadline)
+    }
+
+    /// The shortest window of what waits here, and of one more.
+    pub(crate) fn window(&self, other: Duration) -> Duration {
+        self.window.map_or(other, |window| window.min(other))
     }
 
     /// A slot leaves as the first part of a commit.

@@ -16,7 +16,7 @@ pub(crate) enum State {
     Idle,
     /// Its first slot leaves at this time, or is due if it is of an earlier epoch.
     Waiting(Instant),
-    /// Its first slot leaves as soon as somebody can commit it.
+    /// Its first slot leaves as soon as somebody can commit it, or waits for the gate before that.
     Due,
     /// A commit is in flight.
     Busy,

@@ -61,9 +61,11 @@ pub struct Accepted<'a, B> {
     pub ticket: u64,
     /// The slot that it joined: the driver puts the writes in here.
     pub contents: &'a mut B,
-    /// The group is alone: its process commits it at once, and the driver names this lane when that has ended. It is in
+    /// Its lane.
+    pub lane: LaneId,
+    /// The group is alone: its process commits it at once, and the driver names the lane when that has ended. It is in
     /// flight from here on, and nothing need be put in.
-    pub alone: Option<LaneId>,
+    pub is_alone: bool,
 }
 
 /// Why an offer was refused. Nothing was queued.

@@ -7,7 +7,7 @@
 //! Invariant: the policy of the shard hears of each commit that begins, answers and ends, and of each write, but for
 //! those that join a slot which follows a commit anyway.
 
-use crate::auto::{AutoPace, Learned};
+use crate::auto::{AutoPace, Learned, Waiting};
 use crate::commit::CommitPace;
 use crate::config::{Config, Pacing};
 use crate::name::LaneId;
@@ -26,8 +26,8 @@ pub(crate) struct Arrival {
     pub(crate) writer: u64,
     /// Nothing else is queued or in flight in the channel.
     pub(crate) is_first: bool,
-    /// How many wait with it, itself among them.
-    pub(crate) waiting: u64,
+    /// What waits, itself among it.
+    pub(crate) waiting: Waiting,
 }
 
 /// What becomes of what has gathered, other reasons to leave aside.
@@ -43,9 +43,9 @@ pub(crate) enum Leave {
 
 impl Pace {
     /// A batch leaves that so many callers wait for.
-    pub(crate) fn begin(&mut self, pacing: Pacing, now: Instant, callers: u64) {
+    pub(crate) fn begin(&mut self, pacing: Pacing, callers: u64) {
         if pacing == Pacing::Auto {
-            self.auto.begin(now, callers);
+            self.auto.begin(callers);
         }
     }
 
@@ -104,7 +104,7 @@ impl Pace {
         let lingers_until = (paces && commit.paced).then(|| now + config.linger);
         let answering_from = self.commit.end(commit.head, lingers_until);
         if config.pacing == Pacing::Auto {
-            return learned_leave(self.auto.end(now, queue.groups, learned));
+            return learned_leave(self.auto.end(now, commit.left, queue.waiting, learned));
         }
         let came_before = |ticket| answering_from.is_none_or(|from| ticket < from);
         let follows = queue.follows || queue.first_ticket.is_some_and(came_before);
@@ -125,13 +125,14 @@ pub(crate) struct Ended {
     pub(crate) head: LaneId,
     /// It had left because the one before it had ended.
     pub(crate) paced: bool,
+    /// When it had left, if it is one of this life.
+    pub(crate) left: Option<Instant>,
 }
 
 /// What has gathered behind a commit.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Queued {
-    /// Calls that wait.
-    pub(crate) groups: u64,
+    pub(crate) waiting: Waiting,
     /// The ticket of the first that could leave now.
     pub(crate) first_ticket: Option<u64>,
     /// Some of it was written by callers that the commit had just answered, or with window 0: all of it leaves.

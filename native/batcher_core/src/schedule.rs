@@ -32,8 +32,7 @@ impl Schedule {
             return;
         };
         let reason = why_now(Front::of(first, cause.epoch), cause);
-        let deadline =
-            cause.held_until.map_or(first.deadline(), |until| until.min(first.deadline()));
+        let deadline = cause.held_until.unwrap_or_else(|| first.deadline());
         let before = lane.state;
         lane.state = if reason.is_some() { State::Due } else { State::Waiting(deadline) };
         if lane.state == before {

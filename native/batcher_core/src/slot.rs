@@ -1,4 +1,4 @@
-//! A slot: groups that will be one commit.
+//! A slot: groups of a lane that leave together, as one commit or as a part of one.
 //!
 //! Invariant: `weight` and `usage` are the sums of those of the groups, and never above the maximum of
 //! the lane or the budgets unless the slot holds a single group.
@@ -26,7 +26,7 @@ pub enum Reason {
     Stop,
 }
 
-/// Queued writes that will be committed together. What each write changes comes first, on one
+/// Queued writes of one lane that will be committed together. What each write changes comes first, on one
 /// cache line.
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
@@ -54,6 +54,8 @@ pub struct Slot<B> {
     /// Leaves when the commit in flight ends, though it was opened while that one's callers were
     /// being answered: one of them has written again (5.4).
     pub(crate) follows: bool,
+    /// When it left, if its commit is one to learn from.
+    pub(crate) left: Option<Instant>,
     /// The window of the write that opened it.
     pub window: Duration,
     /// When it was opened.
@@ -64,7 +66,7 @@ pub struct Slot<B> {
     pub usage: Usage,
 }
 
-/// A batch that is to be committed now.
+/// A batch that is to be committed now, by itself or with those of other lanes.
 #[derive(Debug)]
 pub struct Commit<'a, B> {
     /// Its lane, to be named when the commit has ended.
@@ -91,6 +93,7 @@ impl<B> Slot<B> {
             weight: 0,
             groups: 0,
             callers: 0,
+            left: None,
             window,
             opened: now,
             first_ticket,

@@ -182,9 +182,9 @@ fn nothing_is_held_longer_than_its_window() {
             let mut host = Host::new(config.clone(), &four(), ms(window));
             for commits in host.run().windows(2) {
                 let [(before, _), (at, parts)] = commits else { unreachable!("windows of two") };
-                // Behind a commit it waits for the end of that as well.
+                // Behind a commit the window counts from the end of that.
                 let opened = parts.iter().map(|part| part.opened).min().expect("one at least");
-                let end = (opened + ms(window)).max(*before + COMMIT);
+                let end = opened.max(*before + COMMIT) + ms(window);
                 assert!(*at <= end, "{parts:?} left at {at:?}, not until {end:?}");
             }
         }

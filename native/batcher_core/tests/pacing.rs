@@ -10,7 +10,7 @@ mod simulation;
 use batcher_core::Pacing;
 use simulation::load::Load;
 use simulation::policy::{Fixed, Learning, Policy};
-use simulation::{Case, Nanos, mean_latency};
+use simulation::{Case, Nanos, mean_latency, whole};
 
 const COMMITS: [Nanos; 3] = [200_000, 1_000_000, 5_000_000];
 
@@ -42,7 +42,7 @@ const HOLDS: [f64; 9] =
 
 fn writes(load: Load) -> u64 {
     match load {
-        Load::Poisson(rate) => (2_000.0 * rate).clamp(2_000.0, 20_000.0) as u64,
+        Load::Poisson(rate) => whole((2_000.0 * rate).clamp(2_000.0, 20_000.0)),
         Load::Bursts(size, _) => 1_000 * size,
         Load::Closed(callers, _) => (1_000 * callers).min(20_000),
     }
@@ -69,7 +69,7 @@ fn holds_as_the_best_fixed_hold_in_hindsight() {
     for (commit, load) in COMMITS.iter().flat_map(|&commit| LOADS.map(|load| (commit, load))) {
         let case = Case { load, commit };
         let fixed = HOLDS.map(|hold| {
-            let nanos = (hold * commit as f64) as Nanos;
+            let nanos = whole(hold * commit as f64);
             (latency(case, || Box::new(Fixed::new(nanos))), hold)
         });
         let (best, hold) = fixed.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)).expect("some");

@@ -61,6 +61,8 @@ struct Run {
     commits: Vec<Commit>,
     /// The first ticket behind the last flush.
     flushed: u64,
+    /// When the last commit has ended.
+    last_done: Duration,
     /// By barrier, the tickets that it waits for.
     barriers: BTreeMap<u64, Vec<u64>>,
 }
@@ -70,7 +72,18 @@ impl Run {
         let config = configs[0].clone();
         let (engine, groups, commits) = (Driver::default(), Vec::new(), Vec::new());
         let (lanes, barriers) = (lanes(), BTreeMap::new());
-        Run { lanes, configs, config, engine, life: 0, groups, commits, flushed: 0, barriers }
+        Run {
+            lanes,
+            configs,
+            config,
+            engine,
+            life: 0,
+            groups,
+            commits,
+            flushed: 0,
+            last_done: Duration::ZERO,
+            barriers,
+        }
     }
 
     fn apply(&mut self, op: &Op) -> Checked {
@@ -87,6 +100,7 @@ impl Run {
             }
             Op::CommitDone(nth) => {
                 if let Some(lane) = self.busy(nth) {
+                    self.last_done = self.engine.now();
                     self.done(lane)?;
                 }
             }
@@ -207,7 +221,9 @@ impl Run {
             prop_assert!(first >= self.flushed, "{slot:?} was flushed");
             prop_assert!(view.queue().len() == 1, "{slot:?} is followed by another");
             prop_assert!(max.is_none_or(|max| slot.weight < max), "{slot:?} is full");
-            let end = self.engine.since_start(slot.opened) + slot.window;
+            // Behind a commit the window counts from the end of that.
+            let since = self.engine.since_start(slot.opened).max(self.last_done);
+            let end = since + slot.window;
             prop_assert!(deadline.is_some_and(|at| at <= end), "{slot:?} until {deadline:?}");
         }
         Ok(())

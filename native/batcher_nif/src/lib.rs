@@ -9,7 +9,7 @@
 //! crates.
 //!
 //! A file imports only from those before it: `atoms`, `arena`, `beam`, `measure`, `caller`, `responder`,
-//! `writes`, `answers`, `committer`, `owner`, `ticket`, `offer`, `snapshot`, `vm`.
+//! `writes`, `answers`, `committer`, `owner`, `watch`, `offer`, `snapshot`, `vm`.
 
 #![deny(unsafe_code)]
 
@@ -24,19 +24,19 @@ mod offer;
 mod owner;
 mod responder;
 mod snapshot;
-mod ticket;
 mod vm;
+mod watch;
 mod writes;
 
 use answers::{Chunk, Progress};
 use batcher_core::{BarrierId, CommitScope, Config, Overflow, Pacing};
+use batcher_shell::Alone;
 use beam::{Shard, Terms};
 use committer::Committer;
 use offer::{Numbers, Offer, usage};
 use responder::Responder;
 use rustler::{Atom, Decoder, Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 use std::time::Duration;
-use ticket::Ticket;
 use vm::Waiter;
 
 rustler::init!("Elixir.Ferricstore.Raft.WARaftBackend.Batcher.Native", load = load);
@@ -56,7 +56,7 @@ impl<'a> Decoder<'a> for Found {
     }
 }
 
-/// Options as the BEAM side has checked them; see `Options.native/1` there.
+/// Options as the BEAM side has checked them; see `Options.native/2` there.
 type Options = (
     (Option<u64>, Option<u64>, usize),
     Option<i64>,
@@ -154,8 +154,11 @@ fn offer_large<'a>(
 }
 
 #[rustler::nif]
-fn give_back(env: Env<'_>, ticket: ResourceArc<Ticket>) -> u64 {
-    ticket.give_back(env)
+fn give_back(env: Env<'_>, shard: Found, permit: u64) -> Atom {
+    if let Some(shard) = shard.0 {
+        shard.give_back(Some(env), Alone(permit));
+    }
+    atoms::ok()
 }
 
 #[rustler::nif]

@@ -5,10 +5,10 @@
 use crate::arena::{Arena, Kept};
 use crate::beam::Shard;
 use crate::caller::Caller;
-use crate::ticket::Ticket;
 use crate::writes::{Item, Shape};
 use crate::{atoms, measure};
 use batcher_core::{Group, LONG_PREFIX, LaneRef, LongPrefix, Usage};
+use batcher_shell::Alone;
 use rustler::{Atom, Binary, Encoder, Env, NifResult, Term};
 use std::time::Duration;
 
@@ -102,7 +102,7 @@ impl<'a> Offer<'a> {
         });
         Ok(match queued {
             Ok(None) => atoms::queued().encode(env),
-            Ok(Some(alone)) => (atoms::alone(), Ticket::new(shard, alone, told_bytes)).encode(env),
+            Ok(Some(Alone(permit))) => (atoms::alone(), permit, told_bytes).encode(env),
             Err(refused) => atoms::refused(refused).encode(env),
         })
     }

@@ -9,7 +9,7 @@ use batcher_shell::{Batch, LaneLook};
 use rustler::{Encoder, Env, Term};
 
 /// `[{lane, [{items, froms, weight, window_ms, age_us, usage}], committer | nil}]`, `usage` as three numbers,
-/// `:not_running` for a closed shard.
+/// `:not_running` for a closed shard. A write that is alone has no committer: a new reference stands for one.
 pub(crate) fn lanes<'a>(env: Env<'a>, shard: &'static Shard) -> Term<'a> {
     let Some(lanes) = shard.lanes() else { return atoms::not_running().encode(env) };
     let look = |lane: LaneLook<Beam>| {
@@ -17,7 +17,7 @@ pub(crate) fn lanes<'a>(env: Env<'a>, shard: &'static Shard) -> Term<'a> {
         let slots: Vec<Term<'a>> = slots.collect();
         // Asked last: what has left the queue since is in flight, or answered.
         let committer = match shard.committer_of(lane.id) {
-            None if shard.is_alone(lane.id) => Some(env.make_ref().encode(env)),
+            None if shard.is_alone(env, lane.id) => Some(env.make_ref().encode(env)),
             committer => committer.map(|committer| committer.encode(env)),
         };
         (lane_term(env, &lane.lane), slots, committer).encode(env)

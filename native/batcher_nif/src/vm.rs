@@ -9,8 +9,9 @@ use crate::beam::{Beam, Terms};
 use crate::committer::Committer;
 use crate::owner::Owner;
 use crate::responder::Responder;
+use crate::watch::Watch;
 use crate::writes::Writes;
-use batcher_shell::{Expired, Failure, Notice, Vm};
+use batcher_shell::{Alone, Expired, Failure, Notice, Vm};
 use rustler::{Encoder, Env, LocalPid, ResourceArc, Term};
 use std::time::Instant;
 
@@ -22,10 +23,25 @@ impl Vm for Beam {
     type Writes = Writes;
     type Answers = Answers;
     type Waiter = Waiter;
+    type Process = LocalPid;
+    type Watch = ResourceArc<Watch>;
     type Terms = Terms;
 
     fn may_be_exiting(_sender: Env<'_>) -> bool {
         arena::on_dirty_scheduler()
+    }
+
+    fn process(sender: Env<'_>) -> LocalPid {
+        sender.pid()
+    }
+
+    fn watch(
+        sender: Option<Env<'_>>,
+        process: LocalPid,
+        index: u64,
+        alone: Alone,
+    ) -> Option<ResourceArc<Watch>> {
+        Watch::new(sender, process, index, alone)
     }
 
     /// Sends `{committer, :work}`.

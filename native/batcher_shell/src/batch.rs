@@ -58,7 +58,8 @@ impl<V: Vm> Batch<V> {
         self.lock().writes = emptied;
     }
 
-    /// Made ready for another slot, when its committer has taken the writes and emptied what held the answers. False if
+    /// Made ready for another slot, when its committer has taken the writes and emptied what held the answers, or if
+    /// nothing was ever put in, since it was that of a write that is alone. False if
     /// writes are left in it, or if another handle still keeps it, whose holder may take the next callers for those of
     /// this batch.
     ///
@@ -67,8 +68,8 @@ impl<V: Vm> Batch<V> {
         let Some(locked) = Arc::get_mut(&mut self.contents) else { return false };
         let mut contents = sync::lock(locked);
         contents.filled = 0;
-        self.accepted = 0;
-        std::mem::take(&mut contents.taken)
+        let was_empty = std::mem::take(&mut self.accepted) == 0;
+        std::mem::take(&mut contents.taken) || was_empty
     }
 }
 

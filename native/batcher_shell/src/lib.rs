@@ -8,11 +8,12 @@
 //! Start with [`Shard`], then [`Timer`]. Clause numbers refer to `docs/contract.md`; `docs/glossary.md` has the words,
 //! `docs/tour.md` follows one write through all crates.
 //!
-//! A file imports only from those before it: `callers`, `vm`, `sync`, `batch`, `workers`, `responders`, `lock_times`,
-//! `state`, `shard`, `look`, `turn`, `timer`.
+//! A file imports only from those before it: `callers`, `vm`, `alone`, `sync`, `batch`, `workers`, `responders`,
+//! `lock_times`, `state`, `shard`, `look`, `turn`, `timer`.
 
 #![forbid(unsafe_code)]
 
+mod alone;
 mod batch;
 mod callers;
 #[cfg(feature = "lock-times")]
@@ -36,5 +37,5 @@ pub use responders::{Handover, Handovers, Responders, finish};
 pub use shard::{Happened, Shard};
 pub use state::{Effects, Event, Flight, Taken};
 pub use timer::Timer;
-pub use vm::{Failure, Notice, Vm};
-pub use workers::{Alone, WorkerId};
+pub use vm::{Alone, Failure, Notice, Vm};
+pub use workers::WorkerId;

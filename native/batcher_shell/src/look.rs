@@ -39,11 +39,6 @@ impl<V: Vm> Shard<V> {
         })
     }
 
-    /// Whether what is in flight of this lane is committed by its own process.
-    pub fn is_alone(&self, lane: LaneId) -> bool {
-        self.locked(|state| state.alone.iter().any(|&(_, other)| other == lane))
-    }
-
     /// The batches of all lanes, queued and in flight.
     pub(crate) fn batches(&self) -> Vec<Batch<V>> {
         let mut batches = Vec::new();

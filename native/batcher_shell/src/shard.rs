@@ -9,8 +9,8 @@ use crate::lock_times::held_since;
 use crate::responders::Responders;
 use crate::state::{Effects, Event, State, Taken};
 use crate::sync::{self, Lock, Sender};
-use crate::vm::{Failure, Notice, Vm, panic_text};
-use crate::workers::{Alone, Worker, WorkerId};
+use crate::vm::{Alone, Failure, Notice, Vm, panic_text};
+use crate::workers::{Worker, WorkerId};
 use batcher_core::{
     Accepted, BarrierId, CommitScope, Config, Engine, Group, LaneId, LaneRef, Refused,
 };
@@ -164,15 +164,17 @@ impl<V: Vm> Shard<V> {
         let (accepted, effects) = self.change(Some(sender), |state, now| {
             #[cfg(feature = "lock-times")]
             taken.replace(sync::now());
-            let Accepted { ticket, contents, alone } =
-                state.engine.offer(now, lane, group, window)?;
-            if let Some(lane) = alone {
-                state.alone.push((Alone(ticket), lane));
+            let accepted = state.engine.offer(now, lane, group, window)?;
+            let Accepted { ticket, contents, lane, is_alone } = accepted;
+            if is_alone {
+                state.alone.add(Alone(ticket), lane, V::process(sender));
                 return Ok(Err(Alone(ticket)));
             }
             let reservation = contents.reserve();
             let until = wait.map(|wait| now + wait);
             state.expire_at(until);
+            let together = self.commits_together();
+            state.alone.wait_for(|other| together || other == lane);
             Ok(Ok((reservation, until)))
         });
         #[cfg(feature = "lock-times")]
@@ -202,6 +204,7 @@ impl<V: Vm> Shard<V> {
             }
             let barrier = raise(&mut state.engine, now);
             state.waiters.insert(barrier, waiter);
+            state.alone.wait_for(|_lane| true);
             Some(barrier)
         })
     }
@@ -231,11 +234,19 @@ impl<V: Vm> Shard<V> {
 
     /// A write that was alone has been committed by its process, or that is no more: its lane goes on.
     pub fn give_back(&'static self, sender: Option<V::Env<'_>>, alone: Alone) {
-        self.end(sender, |state, now| {
-            let place = state.alone.iter().position(|&(other, _)| other == alone);
-            let lane = place.map(|place| state.alone.swap_remove(place).1);
-            ((), state.commit_done(now, lane.as_slice()))
+        let watch = self.end(sender, |state, now| {
+            let (lane, watch) = state.alone.remove(alone).unzip();
+            (watch, state.commit_done(now, lane.as_slice()))
         });
+        drop(watch);
+    }
+
+    /// Whether what is in flight of this lane is committed by its own process. If so, somebody waits for it now.
+    pub fn is_alone(&'static self, sender: V::Env<'_>, lane: LaneId) -> bool {
+        self.with(Some(sender), |state, _now| {
+            state.alone.wait_for(|other| other == lane);
+            state.alone.has(lane)
+        })
     }
 
     /// Ends commits, and frees what their batches have left, outside the lock.
@@ -339,10 +350,16 @@ impl<V: Vm> Shard<V> {
         sender: Option<V::Env<'_>>,
         effects: Option<Effects<V>>,
     ) {
-        let Some(effects) = effects else { return };
+        let Some(mut effects) = effects else { return };
         let run = self.guard(sender, || {
             if effects.wakes_timer {
                 self.notify(Event::Wake);
+            }
+            for (alone, process) in std::mem::take(&mut effects.to_watch) {
+                match V::watch(sender, process, self.index, alone) {
+                    Some(watch) => drop(self.locked(|state| state.alone.keep(alone, watch))),
+                    None => self.notify(Event::AloneDown(alone)),
+                }
             }
             match sender {
                 Some(sender) if V::may_be_exiting(sender) => self.notify(Event::Run(effects)),

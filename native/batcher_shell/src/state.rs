@@ -5,9 +5,10 @@
 //! workers is reached; so it is taken by the next one that asks. A batch goes from the engine to that worker under one
 //! lock, so that it has never left, or is known to be that worker's.
 
+use crate::alone::AloneWrites;
 use crate::batch::Batch;
-use crate::vm::{Failure, Notice, Vm};
-use crate::workers::{Alone, WorkerId, Workers};
+use crate::vm::{Alone, Failure, Notice, Vm};
+use crate::workers::{WorkerId, Workers};
 use batcher_core::{BarrierId, Engine, LaneId, LaneKey, Phase, Reason, Slot};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -24,8 +25,7 @@ pub(crate) struct State<V: Vm> {
     /// How many owners there were.
     pub(crate) owners: u64,
     pub(crate) workers: Workers<V>,
-    /// Writes that their own processes commit, and their lanes.
-    pub(crate) alone: Vec<(Alone, LaneId)>,
+    pub(crate) alone: AloneWrites<V>,
     pub(crate) waiters: HashMap<BarrierId, V::Waiter>,
     /// Replies that need a process to send them, until a committer takes them.
     pub(crate) proxied: VecDeque<V::Terms>,
@@ -50,7 +50,7 @@ impl<V: Vm> Default for State<V> {
             owner: None,
             owners: 0,
             workers: Workers::default(),
-            alone: Vec::new(),
+            alone: AloneWrites::default(),
             waiters: HashMap::new(),
             proxied: VecDeque::new(),
             abandon_with: Failure::ShuttingDown,
@@ -94,6 +94,8 @@ pub struct Effects<V: Vm> {
     pub(crate) waiters: Vec<V::Waiter>,
     /// The owner, and how many more committers are wanted of it.
     pub(crate) wanted: Option<(V::Owner, usize)>,
+    /// Processes to be watched, each for its write.
+    pub(crate) to_watch: Vec<(Alone, V::Process)>,
 }
 
 impl<V: Vm> Effects<V> {
@@ -243,11 +245,16 @@ impl<V: Vm> State<V> {
     /// Collects what follows from the change just made; `None` if nothing does, as after most writes.
     pub(crate) fn collect(&mut self) -> Option<Effects<V>> {
         let wakes_timer = self.wakes_timer();
-        if !wakes_timer && self.wanted() == 0 && self.waiters.is_empty() {
+        if self.engine.is_held_up() {
+            self.alone.wait_for(|_lane| true);
+        }
+        let quiet = self.wanted() == 0 && self.waiters.is_empty() && !self.alone.has_to_watch();
+        if !wakes_timer && quiet {
             return None;
         }
         let (committers, waiters) = (Vec::new(), Vec::new());
-        let mut effects = Effects { wakes_timer, committers, waiters, wanted: None };
+        let to_watch = self.alone.take_to_watch();
+        let mut effects = Effects { wakes_timer, committers, waiters, wanted: None, to_watch };
         while self.wanted() > 0 {
             let Some(committer) = self.workers.wake() else {
                 let more = self.workers.ask_for(self.wanted());

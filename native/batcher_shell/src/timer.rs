@@ -95,6 +95,8 @@ impl<V: Vm> Timer<V> {
         if let Err(panic) = served {
             // Should even this fail, the next turn finds the shard as it is left.
             let _ = sync::catch(|| shard.crash(panic_text(&*panic)));
+            // What was queued is abandoned now, and no event will say so.
+            let _ = sync::catch(|| shard.turn());
         }
         let next = sync::catch(|| shard.next_look());
         self.state.lock().set(shard, next.unwrap_or_else(|_| Some(sync::now() + LATER)));

@@ -2,6 +2,7 @@
 //!
 //! Invariant: everybody that waits here and has no process left to hear from is told, whatever fails.
 
+use crate::alone::AloneWrites;
 use crate::batch::Batch;
 use crate::shard::Shard;
 use crate::state::Event;
@@ -139,7 +140,7 @@ impl<V: Vm> Shard<V> {
             }));
             let batches = closed.unwrap_or_else(|_| {
                 // What is alone is of the engine that has failed.
-                state.alone.clear();
+                state.alone = AloneWrites::default();
                 std::mem::take(&mut state.engine).into_contents().collect()
             });
             (owner, std::mem::take(&mut state.waiters), batches)

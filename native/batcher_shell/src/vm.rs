@@ -25,6 +25,10 @@ pub trait Vm: Clone + Default + 'static {
     type Answers: Default + Send;
     /// The process that waits for a barrier.
     type Waiter;
+    /// A process that commits a write of its own.
+    type Process: Clone;
+    /// What watches it, as long as it is kept.
+    type Watch;
     /// What belongs to no process yet: what the callers of a dead committer's batch are told, or replies that only a
     /// process can send.
     type Terms;
@@ -32,6 +36,18 @@ pub trait Vm: Clone + Default + 'static {
     /// Whether the calling process may be exiting while its call still runs, so that nothing that it sends arrives.
     /// The timer sends instead.
     fn may_be_exiting(sender: Self::Env<'_>) -> bool;
+
+    /// The calling process.
+    fn process(sender: Self::Env<'_>) -> Self::Process;
+
+    /// Has the death of a process told to the timer of the shard of this index, as
+    /// [`Event::AloneDown`](crate::Event::AloneDown). `None`: it is dead.
+    fn watch(
+        sender: Option<Self::Env<'_>>,
+        process: Self::Process,
+        index: u64,
+        alone: Alone,
+    ) -> Option<Self::Watch>;
 
     /// Tells a committer that there is work to [take](crate::Shard::take).
     fn wake(committer: &Self::Committer, sender: Option<Self::Env<'_>>);
@@ -50,6 +66,10 @@ pub trait Vm: Clone + Default + 'static {
     /// the thread of a timer.
     fn expire(answers: &mut Self::Answers, now: Instant, from: usize) -> Expired;
 }
+
+/// Names a write that its own process commits (5.6). None has the number of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Alone(pub u64);
 
 /// What an owner hears from its shard.
 pub enum Notice<'a> {

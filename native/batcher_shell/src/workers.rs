@@ -16,10 +16,6 @@ const SILENCE: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WorkerId(pub u64);
 
-/// Names a write that its own process commits (5.6). None has the number of another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Alone(pub u64);
-
 /// What a committer does.
 pub(crate) enum Worker<V: Vm> {
     /// Sleeps until it is woken.

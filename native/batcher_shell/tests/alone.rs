@@ -20,14 +20,14 @@ fn a_lane_says_that_its_own_process_commits() {
     let id = join(shard, 1);
     let alone = offer_waiting(shard).unwrap();
     let lane = put_lane(shard);
-    assert!(shard.is_alone(lane));
+    assert!(shard.is_alone((), lane));
     assert!(shard.committer_of(lane).is_none());
     let behind = offer(shard, AT_ONCE);
-    assert!(shard.is_alone(lane));
+    assert!(shard.is_alone((), lane));
     shard.give_back(Some(()), alone);
-    assert!(!shard.is_alone(lane));
+    assert!(!shard.is_alone((), lane));
     let flights = commit(shard, id);
-    assert!(!shard.is_alone(lane));
+    assert!(!shard.is_alone((), lane));
     assert!(shard.committer_of(lane).is_some());
     answer(flights);
     assert!(matches!(shard.take((), id), Taken::Rest));
@@ -45,7 +45,7 @@ fn what_was_given_back_twice_ends_nothing_else() {
     shard.give_back(Some(()), first);
     shard.notify(Event::AloneDown(first));
     rounds(timer, shard, 2);
-    assert!(shard.is_alone(put_lane(shard)));
+    assert!(shard.is_alone((), put_lane(shard)));
     assert!(offer_waiting(shard).is_none());
     shard.give_back(Some(()), second);
     assert_eq!(commit(shard, WorkerId(1)).len(), 1);
@@ -80,7 +80,7 @@ fn whoever_waits_behind_is_told_when_the_library_fails() {
     // It is still in flight: the next owner's writes wait for it, and nobody is told twice.
     open_with(timer, shard, learning());
     let later = offer(shard, AT_ONCE);
-    assert!(shard.is_alone(put_lane(shard)));
+    assert!(shard.is_alone((), put_lane(shard)));
     shard.give_back(Some(()), alone);
     answer(commit(shard, WorkerId(1)));
     assert_eq!(told([&behind, &flush, &later]), [1, 1, 1]);

@@ -157,7 +157,8 @@ impl Driver {
         let offered = self.shard.offer(now, lane, group, window);
         let ticket = offered.map(|accepted| {
             let Group { weight, writer, .. } = group;
-            let Accepted { ticket, contents, alone } = accepted;
+            let Accepted { ticket, contents, lane, is_alone } = accepted;
+            let alone = is_alone.then_some(lane);
             contents.push(Write { ticket, weight, writer });
             (ticket, alone)
         });

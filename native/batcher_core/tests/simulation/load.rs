@@ -2,7 +2,7 @@
 //!
 //! Invariant: it is the same for the same seed; only callers of a closed loop wait for answers.
 
-use super::{Case, Nanos, Write};
+use super::{Case, Nanos, Write, whole};
 
 /// A load. Times are in commits.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,18 +56,18 @@ impl Source {
         match self.case.load {
             Load::Poisson(rate) => {
                 let gap = self.random.exponential() * commit / rate;
-                Some(Write { came: write.came + gap as Nanos, writer })
+                Some(Write { came: write.came + whole(gap), writer })
             }
             Load::Bursts(size, every) => {
                 if self.left == 0 {
                     self.left = size;
-                    self.burst += (commit * every) as Nanos;
+                    self.burst += whole(commit * every);
                     self.left -= 1;
                     return Some(Write { came: self.burst, writer });
                 }
                 self.left -= 1;
                 let gap = self.random.exponential() * commit / 50.0 / size as f64;
-                Some(Write { came: write.came + gap as Nanos, writer })
+                Some(Write { came: write.came + whole(gap), writer })
             }
             Load::Closed(..) => None,
         }
@@ -81,7 +81,7 @@ impl Source {
 
     fn think(&mut self) -> Nanos {
         let Load::Closed(_, think) = self.case.load else { unreachable!("a closed loop") };
-        (BACK + self.random.exponential() * think * self.case.commit as f64) as Nanos
+        whole(BACK + self.random.exponential() * think * self.case.commit as f64)
     }
 }
 

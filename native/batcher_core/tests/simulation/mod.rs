@@ -14,6 +14,15 @@ use std::collections::BinaryHeap;
 /// Nanoseconds since the start.
 pub(crate) type Nanos = u64;
 
+/// Whole ones of so many, as far as a run goes.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "runs are short, and a part of one does not matter"
+)]
+pub(crate) fn whole(count: f64) -> u64 {
+    count as u64
+}
+
 /// What is run: a load, and how long a commit takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {

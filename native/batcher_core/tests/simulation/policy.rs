@@ -91,9 +91,9 @@ impl Policy for Learning {
         let group =
             Group { weight: 1, bytes: 1, writer: write.writer, waits: true, ..Group::default() };
         let accepted = self.engine.offer(at, LANE, group, WINDOW).expect("there is room");
-        match accepted.alone {
-            Some(lane) => (self.alone, self.lane) = (Some(vec![write]), Some(lane)),
-            None => accepted.contents.push(write),
+        match accepted.is_alone {
+            true => (self.alone, self.lane) = (Some(vec![write]), Some(accepted.lane)),
+            false => accepted.contents.push(write),
         }
     }
 

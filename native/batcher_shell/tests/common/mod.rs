@@ -50,7 +50,15 @@ impl Vm for Failing {
     type Writes = Writes;
     type Answers = Callers<Caller>;
     type Waiter = Caller;
+    type Process = ();
+    type Watch = ();
     type Terms = ();
+
+    fn process(_sender: ()) {}
+
+    fn watch(_sender: Option<()>, _process: (), _index: u64, _alone: Alone) -> Option<()> {
+        Some(())
+    }
 
     fn may_be_exiting(_sender: ()) -> bool {
         false

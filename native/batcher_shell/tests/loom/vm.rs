@@ -251,7 +251,15 @@ impl Vm for Model {
     type Writes = Vec<Arc<Caller>>;
     type Answers = Callers;
     type Waiter = Arc<Caller>;
+    type Process = ();
+    type Watch = ();
     type Terms = Vec<Arc<Caller>>;
+
+    fn process(_sender: ()) {}
+
+    fn watch(_sender: Option<()>, _process: (), _index: u64, _alone: Alone) -> Option<()> {
+        Some(())
+    }
 
     fn may_be_exiting(_sender: ()) -> bool {
         false
