@@ -201,7 +201,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
     shard = Enum.random(@raw_shards)
 
     case Native.offer(shard, "permit", {:a}, 1, 0, make_ref(), 1_000, nil) do
-      {:alone, permit} -> Process.put(:permit, permit)
+      {:alone, permit, _bytes} -> Process.put(:permit, permit)
       _queued_or_refused -> :ok
     end
 
