@@ -47,6 +47,43 @@ fn what_queues_behind_a_process_that_dies_leaves_after_it() {
     });
 }
 
+/// Death against whoever comes to wait behind: it has the process watched, be that dead by then or not.
+#[test]
+fn a_process_that_dies_holds_up_nobody_who_comes_to_wait() {
+    model(|shard| {
+        let thread = open_with(shard, learning()).unwrap();
+        let crew = Crew::join(shard, &[1]);
+        let (process, second) = (Arc::new(Process::default()), Caller::new());
+        process.offer(shard);
+        let dying = beside(shard, move |shard| process.die(shard));
+        second.offer(shard, AT_ONCE).unwrap();
+        crew.work(shard);
+        assert_eq!(second.replies(), 1);
+        dying.join().unwrap();
+        shard.close(());
+        thread.join().unwrap();
+    });
+}
+
+/// The same with a flush.
+#[test]
+fn a_process_that_dies_holds_up_no_flush() {
+    model(|shard| {
+        let thread = open_with(shard, learning()).unwrap();
+        let (process, waiter) = (Arc::new(Process::default()), Caller::new());
+        process.offer(shard);
+        let dying = beside(shard, move |shard| process.die(shard));
+        shard.flush((), Arc::clone(&waiter), false);
+        dying.join().unwrap();
+        while waiter.replies() == 0 {
+            loom::thread::yield_now();
+        }
+        shard.close(());
+        thread.join().unwrap();
+        assert_eq!(waiter.replies(), 1);
+    });
+}
+
 /// Death against close: the thread ends, although nobody gives anything back.
 #[test]
 fn the_thread_ends_after_a_process_that_dies_with_its_write() {

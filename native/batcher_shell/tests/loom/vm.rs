@@ -107,6 +107,35 @@ impl Caller {
     }
 }
 
+/// A process that commits its own write and may die meanwhile.
+#[derive(Default)]
+pub(crate) struct Process {
+    life: Mutex<Life>,
+}
+
+#[derive(Default)]
+struct Life {
+    is_dead: bool,
+    watched_for: Vec<Alone>,
+}
+
+impl Process {
+    /// Writes to the put lane, where nobody else is.
+    pub(crate) fn offer(self: &Arc<Self>, shard: &'static Shard) {
+        CALLING.set(Some(Arc::clone(self)));
+        assert!(Caller::new().offer_waiting(shard, AT_ONCE).is_some());
+    }
+
+    /// It dies, and whoever watches it is told.
+    pub(crate) fn die(&self, shard: &'static Shard) {
+        let mut life = self.life.lock().unwrap();
+        life.is_dead = true;
+        let watched_for = std::mem::take(&mut life.watched_for);
+        drop(life);
+        watched_for.into_iter().for_each(|alone| shard.notify(Event::AloneDown(alone)));
+    }
+}
+
 type Callers = AllCallers<Arc<Caller>>;
 
 /// Replies to all who are left; returns those that only a process reaches.
@@ -251,14 +280,25 @@ impl Vm for Model {
     type Writes = Vec<Arc<Caller>>;
     type Answers = Callers;
     type Waiter = Arc<Caller>;
-    type Process = ();
+    type Process = Option<Arc<Process>>;
     type Watch = ();
     type Terms = Vec<Arc<Caller>>;
 
-    fn process(_sender: ()) {}
+    fn process(_sender: ()) -> Option<Arc<Process>> {
+        CALLING.take()
+    }
 
-    fn watch(_sender: Option<()>, _process: (), _index: u64, _alone: Alone) -> Option<()> {
-        Some(())
+    fn watch(
+        _sender: Option<()>,
+        process: Option<Arc<Process>>,
+        _index: u64,
+        alone: Alone,
+    ) -> Option<()> {
+        // One that can't die needs no watch.
+        let Some(process) = process else { return Some(()) };
+        let mut life = process.life.lock().unwrap();
+        life.watched_for.push(alone);
+        (!life.is_dead).then_some(())
     }
 
     fn may_be_exiting(_sender: ()) -> bool {
@@ -289,6 +329,8 @@ impl Vm for Model {
 }
 
 std::thread_local! {
+    /// The process whose write is about to be alone; `None`: one that does not die.
+    static CALLING: Cell<Option<Arc<Process>>> = const { Cell::new(None) };
     /// Of the shard of this model.
     static TIMER: Cell<Option<&'static Timer>> = const { Cell::new(None) };
 }
