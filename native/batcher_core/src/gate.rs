@@ -10,6 +10,9 @@ use crate::offer::Usage;
 use crate::slot::{Reason, Slot};
 use std::time::{Duration, Instant};
 
+/// Most lanes in one commit: to take them and to give them back takes a microsecond each, in one piece.
+const MOST_LANES: usize = 500;
+
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     /// Why what waits leaves, if it does.
@@ -36,6 +39,7 @@ struct Load {
     /// The lane that it began with.
     head: LaneId,
     reason: Reason,
+    lanes: usize,
     weight: u64,
     usage: Usage,
     apart: bool,
@@ -78,7 +82,7 @@ impl Gate {
     /// A slot leaves as the first part of a commit.
     pub(crate) fn begin<B>(&mut self, head: LaneId, slot: &Slot<B>, reason: Reason) {
         let Slot { weight, usage, apart, .. } = *slot;
-        self.load = Some(Load { head, reason, weight, usage, apart });
+        self.load = Some(Load { head, reason, lanes: 1, weight, usage, apart });
     }
 
     /// Whether a slot may leave in the same commit: the lane of its first part and the reason, if so.
@@ -91,12 +95,13 @@ impl Gate {
         let load = self.load.as_mut()?;
         let (weight, usage) = (load.weight.saturating_add(slot.weight), load.usage.and(slot.usage));
         // A maximum of 0 commits each write.
-        let fits = max.is_none_or(|max| max > 0 && weight <= max)
+        let fits = load.lanes < MOST_LANES
+            && max.is_none_or(|max| max > 0 && weight <= max)
             && budgets.is_none_or(|budgets| usage.above(budgets).is_none());
         if load.apart || slot.apart || !fits {
             return None;
         }
-        (load.weight, load.usage) = (weight, usage);
+        (load.weight, load.usage, load.lanes) = (weight, usage, load.lanes + 1);
         Some((load.head, load.reason))
     }
 
