@@ -117,10 +117,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
   @spec loaded_single_backend() :: module | nil
   def loaded_single_backend do
     backend = Settings.backend()
-
-    # Whatever is configured: what is wrong with it is to be seen when it is called (9.4).
-    if is_atom(backend) and function_exported?(backend, :__commit_single_batch_direct__, 2),
-      do: backend
+    if function_exported?(backend, :__commit_single_batch_direct__, 2), do: backend
+  rescue
+    # What is configured is no module: that is to be seen when it is called (9.4).
+    ArgumentError -> nil
   end
 
   @doc "The commit function of a hot lane (7.3)."

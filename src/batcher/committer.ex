@@ -149,7 +149,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   defp taken(%{ref: ref} = state, taken) do
     case taken do
       {:commit, small} ->
-        commit(state, Enum.map(small, &batch(state, &1)))
+        commit(state, for(it <- small, do: batch(state, it)))
         # Messages first: of one that never rests there would be more and more.
         __MODULE__.loop(worked(state), 0)
 
@@ -210,7 +210,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   defp commit(state, batches) do
     started = System.monotonic_time(:microsecond)
     {expected, items, groups} = counts(batches)
-    proposal = Proposal.of(Enum.map(batches, &elem(&1, 1)), items)
+    proposal = Proposal.of(parts(batches), items)
     outcome = Commit.outcome(state.shard, single(state, batches, proposal), expected)
     commit_us = System.monotonic_time(:microsecond) - started
     {how, reply, result} = outcome
@@ -230,6 +230,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     if awaited,
       do: gather(state.ref, awaited, System.monotonic_time(:microsecond) + patience(commit_us))
   end
+
+  defp parts([{_lane, part, _info}]), do: [part]
+  defp parts(batches), do: Enum.map(batches, &elem(&1, 1))
 
   # Replies, items and calls.
   defp counts([{_lane, _part, {{replies, weight, groups, _bytes}, _, _, _}}]),
