@@ -100,6 +100,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section08RespondersTest do
   test "8 telemetry comes when all callers of the batch have been sent their replies", c do
     start_batcher(c.shard)
     write_from_all(c.shard)
+    # The last of its commits are told of when their callers have gone on already.
+    wait_idle(c.shard)
     drop_commits(c.shard)
     attach_telemetry(c.shard)
     backend(c.shard, :block)
