@@ -51,7 +51,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
 
     send(@watch, {:tell, self()})
     receive do: ({@watch, crashed} -> ChildVM.tell("crashed", Enum.take(crashed, 5)))
-    # What is queued there may wait for ever.
+    # What is queued there may wait for ever, behind permits that this process was given.
+    for shard <- @raw_shards,
+        permit <- Process.get(:permits, []),
+        do: Native.give_back(shard, permit)
+
     for shard <- @raw_shards, do: {Batcher.stop(shard), Native.close(shard)}
     ChildVM.tell("kept", held() - before)
     for shard <- @shards, do: Batcher.stop(shard)
@@ -201,8 +205,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
     shard = Enum.random(@raw_shards)
 
     case Native.offer(shard, "permit", {:a}, 1, 0, make_ref(), 1_000, nil) do
-      {:alone, permit, _bytes} -> Process.put(:permit, permit)
-      _queued_or_refused -> :ok
+      {:alone, permit, _bytes} ->
+        Process.put(:permit, permit)
+        Process.put(:permits, [permit | Process.get(:permits, [])])
+
+      _queued_or_refused ->
+        :ok
     end
 
     Process.get(:permit)
