@@ -157,7 +157,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section04TogetherTest do
          end}
       )
 
-      killer = spawn_link(fn -> kill_committers(owner, 0) end)
+      killer = start_killing(owner)
 
       callers =
         for n <- 1..30 do
@@ -171,9 +171,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section04TogetherTest do
         end
 
       outcomes = callers |> Task.await_many(60_000) |> Enum.concat()
-      send(killer, {:stop, self()})
-      assert_receive {:killed, killed}
-      assert killed > 0
+      assert stop_killing(killer) > 0
       assert Batcher.flush(shard) == :ok
       runs = ran([])
       assert runs == Enum.uniq(runs)
@@ -218,19 +216,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section04TogetherTest do
   defp id_of({:put, id, _value, _at}), do: id
   defp id_of({id, _value, _at}), do: id
   defp id_of(id) when is_binary(id), do: id
-
-  # Until it is told to stop; a moment passes in between, so that something is done at all.
-  defp kill_committers(owner, killed) do
-    victims = committers(owner)
-    if victims != [], do: victims |> Enum.random() |> Process.exit(:kill)
-    killed = killed + min(length(victims), 1)
-
-    receive do
-      {:stop, test} -> send(test, {:killed, killed})
-    after
-      :rand.uniform(2) - 1 -> kill_committers(owner, killed)
-    end
-  end
 
   defp ran(ids) do
     receive do

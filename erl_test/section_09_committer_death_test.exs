@@ -161,7 +161,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section09CommitterDeathTest do
          end}
       )
 
-      killer = spawn_link(fn -> kill_committers(owner, 0) end)
+      killer = start_killing(owner)
 
       callers =
         for n <- 1..30,
@@ -170,9 +170,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section09CommitterDeathTest do
       {results, later} = callers |> Task.await_many(60_000) |> Enum.unzip()
       # Nobody has got more than one.
       assert Enum.concat(later) == []
-      send(killer, {:stop, self()})
-      assert_receive {:killed, killed}, 5_000
-      assert killed > 0
+      assert stop_killing(killer) > 0
       assert Batcher.flush(shard) == :ok
       runs = ran([])
       assert runs == Enum.uniq(runs)
@@ -232,26 +230,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section09CommitterDeathTest do
   defp by_tag({_to, tag} = from, write) do
     :ok = write.(from)
     await_reply(tag)
-  end
-
-  # Until it is told to stop; a moment passes in between, so that something is done at all.
-  defp kill_committers(owner, killed) do
-    case committers(owner) do
-      [] ->
-        kill_after_a_moment(owner, killed)
-
-      committers ->
-        committers |> Enum.random() |> Process.exit(:kill) &&
-          kill_after_a_moment(owner, killed + 1)
-    end
-  end
-
-  defp kill_after_a_moment(owner, killed) do
-    receive do
-      {:stop, test} -> send(test, {:killed, killed})
-    after
-      :rand.uniform(2) - 1 -> kill_committers(owner, killed)
-    end
   end
 
   defp ran(lists) do

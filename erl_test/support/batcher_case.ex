@@ -213,6 +213,33 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Case do
     end
   end
 
+  @doc "Kills one of an owner's committers after the other, at any moment, until `stop_killing/1`."
+  def start_killing(owner), do: spawn_link(fn -> kill_committers(owner, 0) end)
+
+  @doc "How many were killed."
+  def stop_killing(killer) do
+    send(killer, {:stop, self()})
+
+    receive do
+      {:killed, ^killer, killed} -> killed
+    after
+      @event_ms -> flunk("the killer goes on after #{@event_ms} ms")
+    end
+  end
+
+  # A moment passes in between, so that something is done at all.
+  defp kill_committers(owner, killed) do
+    victims = committers(owner)
+    if victims != [], do: victims |> Enum.random() |> Process.exit(:kill)
+    killed = killed + min(length(victims), 1)
+
+    receive do
+      {:stop, test} -> send(test, {:killed, self(), killed})
+    after
+      :rand.uniform(2) - 1 -> kill_committers(owner, killed)
+    end
+  end
+
   @doc "Waits until a process is dead; answers the reason."
   def await_death(pid) do
     monitor = Process.monitor(pid)

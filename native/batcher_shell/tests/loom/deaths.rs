@@ -2,7 +2,8 @@
 
 use crate::vm::*;
 use crate::{beside, model};
-use batcher_shell::Event;
+use batcher_shell::{Event, WorkerId};
+use loom::thread::JoinHandle;
 use std::sync::Arc;
 
 /// A committer dies, its owner tells of that, and dies as well: its batch is answered once, by another committer, and
@@ -16,17 +17,7 @@ fn the_batch_of_a_dead_committer_is_answered_once() {
         callers[0].offer(shard, LATE).unwrap();
         callers[1].offer(shard, AT_ONCE).unwrap();
         let dead = crew.kill(shard);
-        let burying = beside(shard, move |shard| explain(shard, dead));
-        shard.notify(Event::WorkerDown(dead));
-        owner_dies(shard);
-        crew.work(shard);
-        burying.join().unwrap();
-        let lanes = shard.lanes().unwrap_or_default();
-        assert!(lanes.iter().all(|lane| shard.committer_of(lane.id).is_none()));
-        shard.close(());
-        thread.join().unwrap();
-        crew.finish(shard);
-        assert!(callers.iter().all(|caller| caller.replies() == 1));
+        another_answers(shard, thread, &crew, dead, &callers);
     });
 }
 
@@ -62,11 +53,7 @@ fn the_batch_of_a_dead_committer_is_answered_without_an_owner() {
         let caller = Caller::new();
         caller.offer(shard, AT_ONCE).unwrap();
         let dead = crew.kill(shard);
-        let dying = beside(shard, move |shard| shard.notify(Event::WorkerDown(dead)));
-        shard.close(());
-        dying.join().unwrap();
-        thread.join().unwrap();
-        assert_eq!(caller.replies(), 1);
+        the_thread_answers(shard, thread, dead, &[caller]);
     });
 }
 
@@ -89,4 +76,40 @@ fn what_a_dead_committer_was_woken_for_is_taken_by_another() {
         thread.join().unwrap();
         assert_eq!(caller.replies(), 1);
     });
+}
+
+/// A committer has died; its owner tells of that and dies as well: all callers are answered once, by another committer,
+/// and each lane is free.
+pub(crate) fn another_answers(
+    shard: &'static Shard,
+    thread: JoinHandle<()>,
+    crew: &Crew,
+    dead: WorkerId,
+    callers: &[Arc<Caller>],
+) {
+    let burying = beside(shard, move |shard| explain(shard, dead));
+    shard.notify(Event::WorkerDown(dead));
+    owner_dies(shard);
+    crew.work(shard);
+    burying.join().unwrap();
+    let lanes = shard.lanes().unwrap_or_default();
+    assert!(lanes.iter().all(|lane| shard.committer_of(lane.id).is_none()));
+    shard.close(());
+    thread.join().unwrap();
+    crew.finish(shard);
+    assert!(callers.iter().all(|caller| caller.replies() == 1));
+}
+
+/// A committer has died, the only one; its owner ends without having heard of that.
+pub(crate) fn the_thread_answers(
+    shard: &'static Shard,
+    thread: JoinHandle<()>,
+    dead: WorkerId,
+    callers: &[Arc<Caller>],
+) {
+    let dying = beside(shard, move |shard| shard.notify(Event::WorkerDown(dead)));
+    shard.close(());
+    dying.join().unwrap();
+    thread.join().unwrap();
+    assert!(callers.iter().all(|caller| caller.replies() == 1));
 }

@@ -1,9 +1,9 @@
 //! Lanes that leave together in one commit (4.4).
 
+use crate::deaths::{another_answers, the_thread_answers};
 use crate::vm::*;
 use crate::{beside, model};
 use batcher_core::LaneRef;
-use batcher_shell::Event;
 use std::sync::Arc;
 
 /// Filling against departure: whatever lanes a commit takes, all of them are answered once, one commit after the other.
@@ -36,17 +36,7 @@ fn the_lanes_of_a_dead_committer_are_answered_once() {
         let crew = Crew::join(shard, &[1, 2]);
         let callers = offer_two(shard, Caller::by_process());
         let dead = crew.kill_with(shard, 2);
-        let burying = beside(shard, move |shard| explain(shard, dead));
-        shard.notify(Event::WorkerDown(dead));
-        owner_dies(shard);
-        crew.work(shard);
-        burying.join().unwrap();
-        let lanes = shard.lanes().unwrap_or_default();
-        assert!(lanes.iter().all(|lane| shard.committer_of(lane.id).is_none()));
-        shard.close(());
-        thread.join().unwrap();
-        crew.finish(shard);
-        assert!(callers.iter().all(|caller| caller.replies() == 1));
+        another_answers(shard, thread, &crew, dead, &callers);
     });
 }
 
@@ -58,11 +48,7 @@ fn the_lanes_of_a_dead_committer_are_answered_without_an_owner() {
         let crew = Crew::join(shard, &[1]);
         let callers = offer_two(shard, Caller::new());
         let dead = crew.kill_with(shard, 2);
-        let dying = beside(shard, move |shard| shard.notify(Event::WorkerDown(dead)));
-        shard.close(());
-        dying.join().unwrap();
-        thread.join().unwrap();
-        assert!(callers.iter().all(|caller| caller.replies() == 1));
+        the_thread_answers(shard, thread, dead, &callers);
     });
 }
 
