@@ -176,11 +176,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   # The VM collects garbage when a message takes more than is free of the heap, which is in the midst of its batch:
   # then all of that is copied. So there is room, and garbage is collected when nothing of the batch is left.
   defp cleaned(state, batches) do
-    {replies, bytes} =
-      Enum.reduce(batches, {0, 0}, fn {_, _, {{more, _, _, size}, _, _, _}}, {replies, bytes} ->
-        {replies + more, bytes + size}
-      end)
-
+    {replies, _items, _groups, bytes} = counts(batches)
     state = without_batches(state)
     if bytes >= @large, do: collect(replies, bytes)
     state
@@ -209,8 +205,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   # The order of effects: contract 8. `batches`: of the lanes that are committed together, mostly one.
   defp commit(state, batches) do
     started = System.monotonic_time(:microsecond)
-    {expected, items, groups} = counts(batches)
-    proposal = Proposal.of(parts(batches), items)
+    {expected, items, groups, _bytes} = counts(batches)
+    proposal = Proposal.of(for({_lane, part, _info} <- batches, do: part), items)
     outcome = Commit.outcome(state.shard, single(state, batches, proposal), expected)
     commit_us = System.monotonic_time(:microsecond) - started
     {how, reply, result} = outcome
@@ -231,18 +227,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
       do: gather(state.ref, awaited, System.monotonic_time(:microsecond) + patience(commit_us))
   end
 
-  defp parts([{_lane, part, _info}]), do: [part]
-  defp parts(batches), do: Enum.map(batches, &elem(&1, 1))
-
-  # Replies, items and calls.
-  defp counts([{_lane, _part, {{replies, weight, groups, _bytes}, _, _, _}}]),
-    do: {replies, max(weight, groups), groups}
-
+  # Replies, items, calls and bytes.
   defp counts(batches) do
-    Enum.reduce(batches, {0, 0, 0}, fn batch, {replies, items, groups} ->
-      {more_replies, more_items, more_groups} = counts([batch])
-      {replies + more_replies, items + more_items, groups + more_groups}
-    end)
+    for {_lane, _part, {{replies, weight, groups, bytes}, _, _, _}} <- batches,
+        reduce: {0, 0, 0, 0} do
+      {all_replies, items, calls, size} ->
+        {all_replies + replies, items + max(weight, groups), calls + groups, size + bytes}
+    end
   end
 
   defp single(state, [{lane, _part, _info}], proposal),
