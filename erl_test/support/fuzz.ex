@@ -205,7 +205,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
     shard = Enum.random(@raw_shards)
 
     case Native.offer(shard, "permit", {:a}, 1, 0, make_ref(), 1_000, nil) do
-      {:alone, permit, _bytes} ->
+      {:alone, permit, _bytes, _function} ->
         Process.put(:permit, permit)
         Process.put(:permits, [permit | Process.get(:permits, [])])
 

@@ -12,15 +12,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
   @retry_ms 100
 
   @doc """
-  Commits what the library has left to the calling process, and returns the reply to it. `item`: a command for a
-  namespace lane, a list for a hot one; with it how many replies it expects, and how many bytes it takes.
+  Commits what the library has left to the calling process, as `alone` says, and returns the reply to it. `item`: a
+  command for a namespace lane, a list for a hot one; `count`: how many replies it expects.
   """
-  @spec commit(integer, Native.lane(), term, {replies, bytes}, non_neg_integer, permit) :: term
-        when replies: non_neg_integer, bytes: non_neg_integer, permit: non_neg_integer
-  def commit(shard, lane, item, {count, bytes}, window_ms, permit) do
+  @spec commit(integer, Native.lane(), term, non_neg_integer, non_neg_integer, Native.alone()) ::
+          term
+  def commit(shard, lane, item, count, window_ms, {:alone, permit, bytes, function}) do
     telemetry? = Telemetry.loaded?()
     started = if telemetry?, do: System.monotonic_time(:microsecond)
-    {how, reply, outcome} = Commit.outcome(shard, proposal(lane, item), count)
+    {how, reply, outcome} = Commit.outcome(shard, proposal(lane, function, item), count)
     give_back(shard, permit)
 
     if telemetry? do
@@ -46,17 +46,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
   end
 
   # 7.2
-  defp proposal(lane, {:put, key, value, at})
-       when is_binary(lane) and is_binary(key) and is_binary(value) and is_integer(at),
-       do: {:__commit_put_batch_direct__, [{key, value, at}]}
+  defp proposal(lane, function, command) when is_binary(lane),
+    do: {function, [Proposal.entry(function, command)]}
 
-  defp proposal(lane, {:delete, key}) when is_binary(lane) and is_binary(key),
-    do: {:__commit_delete_batch_direct__, [key]}
-
-  defp proposal(lane, command) when is_binary(lane), do: {:__commit_batch_direct__, [command]}
-
-  defp proposal(lane, list),
-    do: Proposal.single({Commit.function(lane), list}, lane, Commit.loaded_single_backend())
+  defp proposal(lane, function, list),
+    do: Proposal.single({function, list}, lane, Commit.loaded_single_backend())
 
   # 9.1
   defp answer(:each, _lane, _count, reply), do: reply

@@ -29,13 +29,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   # With ways to make it fail, for this project's own tests.
   @library if Mix.env() == :test, do: "batcher_nif_seams", else: "batcher_nif"
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Budgets, From}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Budgets, Commit, From}
 
   @typedoc """
   A lane: the prefix of a namespace, or the name of a hot one. `:single` is `:batch` for a list of one command whose
   reply is to be bare.
   """
   @type lane :: binary | :batch | :single | :put_batch | :delete_batch
+  @typedoc "What the calling process commits itself: so many bytes, by this function of the backend (7.2, 7.3)."
+  @type alone ::
+          {:alone, permit :: non_neg_integer, bytes :: non_neg_integer, Commit.function_name()}
   @typedoc "What the calling process has to send, with `From.deliver/1`."
   @type proxied :: {to :: term, message :: term}
   @typedoc """
@@ -123,8 +126,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   Queues one call's writes: a command in a namespace lane, a list in a hot one. `count` is the
   number of replies expected (contract 6.2). Answers `:queued`, or why nothing was; `:large` asks
   for `offer_large/8`, `:measure` for `usage`: it is no shard for groups that were not measured.
-  `{:alone, permit, bytes}`: nothing was queued, the calling process is to commit it, which takes so many bytes, and to
-  call `give_back/2` then (5.6).
+  `t:alone/0`: nothing was queued, the calling process is to commit it, and to call `give_back/2` then (5.6).
 
   `from` gets the reply. A bare reference stands for the calling process, which gets
   `{reference, reply}`, or `{reference}` once it has waited for `wait_ms`, and never both.
@@ -136,7 +138,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
              usage: Budgets.usage() | nil,
              offered:
                :queued
-               | {:alone, permit :: non_neg_integer, bytes :: non_neg_integer}
+               | alone
                | :large
                | :measure
                | :not_running
@@ -153,7 +155,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
              usage: Budgets.usage() | nil,
              offered:
                :queued
-               | {:alone, permit :: non_neg_integer, bytes :: non_neg_integer}
+               | alone
                | :not_running
                | refusal,
              refusal: atom

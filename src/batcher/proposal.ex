@@ -40,6 +40,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Proposal do
 
   def single(proposal, _lane, _backend), do: proposal
 
+  @doc "A command of a namespace lane, as the function that fits it takes it."
+  @spec entry(Commit.function_name(), tuple) :: term
+  def entry(:__commit_put_batch_direct__, {:put, key, value, at}), do: {key, value, at}
+  def entry(:__commit_delete_batch_direct__, {:delete, key}), do: key
+  def entry(:__commit_batch_direct__, command), do: command
+
   # Beside others, entries and keys are the commands that they stand for.
   defp commands({:__commit_batch_direct__, lists}), do: lists
 

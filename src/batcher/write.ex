@@ -39,8 +39,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write do
           {^tag} -> :timeout
         end
 
-      {:alone, permit, bytes} ->
-        {:reply, Alone.commit(shard, lane, item, {count, bytes}, window_ms, permit)}
+      {:alone, _permit, _bytes, _function} = alone ->
+        {:reply, Alone.commit(shard, lane, item, count, window_ms, alone)}
 
       refused ->
         refused
@@ -72,7 +72,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write do
   defp offer_large(shard, lane, item, count, window_ms, from, wait_ms, usage),
     do: offered(Native.offer_large(shard, lane, item, count, window_ms, from, wait_ms, usage))
 
-  defp offered({:alone, _permit, _bytes} = alone), do: alone
+  defp offered({:alone, _permit, _bytes, _function} = alone), do: alone
   defp offered(accepted) when accepted in [:queued, :not_running], do: accepted
   defp offered(reason), do: {:error, reason}
 

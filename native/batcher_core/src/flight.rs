@@ -65,9 +65,9 @@ impl<B: Default> Engine<B> {
         let mut slot = lane.queue.pop_front().expect("a due lane holds a slot");
         let together = self.config.commit_scope == CommitScope::Shard;
         let pace = if together { &mut self.pace } else { &mut lane.pace };
+        slot.left = Some(now);
         if leads {
             slot.paced = reason == Reason::Commit;
-            slot.left = Some(now);
             pace.begin(self.config.pacing, slot.callers);
         } else {
             pace.join(slot.callers);
@@ -126,10 +126,11 @@ impl<B: Default> Engine<B> {
     /// The commit of this lane has ended, and these processes are about to be answered. May be
     /// called several times for one commit, with some of them each time, before they can know.
     ///
-    /// Whatever comes from any other process from here on has nothing to do with this commit (5.4).
+    /// Whatever comes from any other process from here on has nothing to do with this commit (5.4). The clock is asked only
+    /// where pacing is learned.
     pub fn handle_answering(
         &mut self,
-        now: Instant,
+        now: impl FnOnce() -> Instant,
         id: LaneId,
         writers: impl Iterator<Item = u64>,
     ) {
@@ -141,8 +142,11 @@ impl<B: Default> Engine<B> {
             CommitScope::Shard if of_life => (&mut self.pace, lane.head),
             CommitScope::Shard | CommitScope::Lane => (&mut lane.pace, id),
         };
-        let next = (now, self.next_ticket);
-        pace.answering(self.config.pacing, commit, next, writers, &mut self.learned);
+        match self.config.pacing {
+            Pacing::Auto => pace.learn_of_answers(now(), &mut self.learned),
+            Pacing::Commit => pace.answering(commit, self.next_ticket, writers),
+            Pacing::Window => pace.answering(commit, self.next_ticket, std::iter::empty()),
+        }
     }
 
     /// The commit of this lane has ended and its callers have been answered.

@@ -35,7 +35,7 @@ pub(crate) struct Arrival {
 pub(crate) enum Leave {
     /// It leaves now.
     Now,
-    /// It is held until then, unless its window ends before.
+    /// It is held until then: its window counts from when it could have left, and is in that.
     By(Instant),
     /// It sits its window out.
     Window,
@@ -54,20 +54,19 @@ impl Pace {
         self.auto.join(callers);
     }
 
-    /// Callers of a commit are about to be answered; the next write to come gets this ticket.
+    /// These callers of a commit are about to be answered; the next write to come gets this ticket.
     pub(crate) fn answering(
         &mut self,
-        pacing: Pacing,
         commit: LaneId,
-        (now, ticket): (Instant, u64),
+        ticket: u64,
         writers: impl Iterator<Item = u64>,
-        learned: &mut Learned,
     ) {
-        match pacing {
-            Pacing::Commit => self.commit.answering(commit, ticket, writers),
-            Pacing::Window => self.commit.answering(commit, ticket, std::iter::empty()),
-            Pacing::Auto => self.auto.answering(now, learned),
-        }
+        self.commit.answering(commit, ticket, writers);
+    }
+
+    /// The same where pacing is learned, which does not ask for whom.
+    pub(crate) fn learn_of_answers(&mut self, now: Instant, learned: &mut Learned) {
+        self.auto.answering(now, learned);
     }
 
     /// Whether callers of a commit in flight have been answered, so that a write has to be marked if it follows that

@@ -54,8 +54,8 @@ pub struct Slot<B> {
     /// Leaves when the commit in flight ends, though it was opened while that one's callers were
     /// being answered: one of them has written again (5.4).
     pub(crate) follows: bool,
-    /// When it left, if its commit is one to learn from.
-    pub(crate) left: Option<Instant>,
+    /// When it left.
+    pub left: Option<Instant>,
     /// The window of the write that opened it.
     pub window: Duration,
     /// When it was opened.

@@ -108,7 +108,7 @@ fn lanes_that_leave_together_cost_a_call_no_more_if_they_are_many() {
             count = call_all(&mut engine, count, 0);
         }
         for lane in parts.into_iter().chain([head]) {
-            engine.handle_answering(now, lane, [0].into_iter());
+            engine.handle_answering(|| now, lane, [0].into_iter());
             assert!(engine.handle_commit_done(now, lane).is_some());
         }
     }
@@ -217,7 +217,7 @@ fn the_number_of_a_dropped_lane_names_nothing() {
     let name = |letter: &str| letter.repeat(300);
     offer(&mut engine, now, LaneRef::Prefix(name("a").as_bytes()), Duration::ZERO, 0);
     let (dropped, ..) = commit(&mut engine).expect("window 0");
-    engine.handle_answering(now, dropped, [0].into_iter());
+    engine.handle_answering(|| now, dropped, [0].into_iter());
     assert_eq!(engine.handle_commit_done(now, dropped), Some(vec![0]));
     assert!(engine.lane(dropped).is_none() && engine.lanes().count() == 0);
 
@@ -225,7 +225,7 @@ fn the_number_of_a_dropped_lane_names_nothing() {
     let (lane, ..) = commit(&mut engine).expect("window 0");
     assert!(engine.lane(dropped).is_none());
     // Had it begun to answer, what comes now would have nothing to do with the commit.
-    engine.handle_answering(now, dropped, [9].into_iter());
+    engine.handle_answering(|| now, dropped, [9].into_iter());
     assert_eq!(engine.handle_commit_done(now, dropped), None);
     offer(&mut engine, now, LaneRef::Prefix(name("b").as_bytes()), WINDOW, 2);
     assert_eq!((engine.in_flight(), engine.wanted()), (1, 0));

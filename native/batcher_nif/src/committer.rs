@@ -216,15 +216,16 @@ type Info = ((u64, u64, u64, u64), u64, u64, Atom);
 impl<'f> Lane<'f> {
     fn of(flight: &'f Flight<Beam>) -> Self {
         let writes = flight.slot.contents.take_writes();
-        let function = commit_function(&flight.key, writes.shape);
+        let function = commit_function(flight.key.borrow(), writes.shape);
         Lane { flight, writes, function }
     }
 
     fn info(&self) -> Info {
         let slot = &self.flight.slot;
         let counts = (self.writes.replies, slot.weight, slot.groups, self.writes.bytes);
-        let waited_us = micros(slot.opened.elapsed());
-        (counts, millis(slot.window), waited_us, atoms::reason(self.flight.reason))
+        let waited =
+            slot.left.map_or_else(Default::default, |left| left.duration_since(slot.opened));
+        (counts, millis(slot.window), micros(waited), atoms::reason(self.flight.reason))
     }
 
     fn copy<'a>(&mut self, env: Env<'a>) -> Term<'a> {

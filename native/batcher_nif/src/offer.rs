@@ -5,7 +5,7 @@
 use crate::arena::{Arena, Kept};
 use crate::beam::Shard;
 use crate::caller::Caller;
-use crate::writes::{Item, Shape};
+use crate::writes::{Item, Shape, commit_function};
 use crate::{atoms, measure};
 use batcher_core::{Group, LONG_PREFIX, LaneRef, LongPrefix, Usage};
 use batcher_shell::Alone;
@@ -102,7 +102,10 @@ impl<'a> Offer<'a> {
         });
         Ok(match queued {
             Ok(None) => atoms::queued().encode(env),
-            Ok(Some(Alone(permit))) => (atoms::alone(), permit, told_bytes).encode(env),
+            Ok(Some(Alone(permit))) => {
+                let function = commit_function(lane, shape);
+                (atoms::alone(), permit, told_bytes, function).encode(env)
+            }
             Err(refused) => atoms::refused(refused).encode(env),
         })
     }

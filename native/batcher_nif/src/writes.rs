@@ -5,7 +5,7 @@
 
 use crate::arena::{Arena, Elements, Kept, list_of};
 use crate::{atoms, measure};
-use batcher_core::LaneKey;
+use batcher_core::{LaneKey, LaneRef};
 use batcher_shell::KEPT;
 use rustler::{Atom, Encoder, Env, LocalPid, Term, TermType};
 
@@ -250,11 +250,14 @@ fn join<'a>(env: Env<'a>, pieces: Vec<Term<'a>>) -> Term<'a> {
 }
 
 /// The function that commits a slot of this lane and shape (7.2, 7.3).
-pub(crate) fn commit_function(lane: &LaneKey, shape: Shape) -> Atom {
+pub(crate) fn commit_function(lane: LaneRef<'_>, shape: Shape) -> Atom {
     match (lane, shape) {
-        (LaneKey::Put, _) | (LaneKey::Prefix(_), Shape::Put) => atoms::commit_put_batch(),
-        (LaneKey::Delete, _) | (LaneKey::Prefix(_), Shape::Delete) => atoms::commit_delete_batch(),
-        (LaneKey::Generic | LaneKey::Prefix(_), _) => atoms::commit_batch(),
+        (LaneRef::Put, _) => atoms::commit_put_batch(),
+        (LaneRef::Delete, _) => atoms::commit_delete_batch(),
+        (LaneRef::Generic, _) => atoms::commit_batch(),
+        (LaneRef::Prefix(_) | LaneRef::Long(_), Shape::Put) => atoms::commit_put_batch(),
+        (LaneRef::Prefix(_) | LaneRef::Long(_), Shape::Delete) => atoms::commit_delete_batch(),
+        (LaneRef::Prefix(_) | LaneRef::Long(_), _) => atoms::commit_batch(),
     }
 }
 

@@ -59,9 +59,8 @@ impl<V: Vm> Batch<V> {
     }
 
     /// Made ready for another slot, when its committer has taken the writes and emptied what held the answers, or if
-    /// nothing was ever put in, since it was that of a write that is alone. False if
-    /// writes are left in it, or if another handle still keeps it, whose holder may take the next callers for those of
-    /// this batch.
+    /// nothing was ever put in, since it was that of a write that is alone. False if writes are left in it, or if
+    /// another handle still keeps it, whose holder may take the next callers for those of this batch.
     ///
     /// Under the lock of the shard, which waits for nothing: all groups were in when the writes were taken.
     pub(crate) fn reset(&mut self) -> bool {

@@ -273,8 +273,7 @@ impl<V: Vm> Shard<V> {
 
     /// These writers of the batch in flight of this lane are about to be answered, and perhaps others later.
     pub fn answering(&self, lane: LaneId, writers: impl Iterator<Item = u64>) {
-        let now = sync::now();
-        self.locked(|state| state.engine.handle_answering(now, lane, writers));
+        self.locked(|state| state.engine.handle_answering(sync::now, lane, writers));
     }
 
     /// A committer that rests wants to exit: true if it may, because more than `keep` rest.

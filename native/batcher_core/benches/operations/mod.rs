@@ -161,7 +161,7 @@ impl Fleet {
     fn complete(&mut self) {
         for (shard, in_flight) in self.shards.iter_mut().zip(&mut self.in_flight) {
             for lane in in_flight.drain(..) {
-                shard.handle_answering(self.now, lane, [1].into_iter());
+                shard.handle_answering(|| self.now, lane, [1].into_iter());
                 let contents = shard.handle_commit_done(self.now, lane);
                 black_box(contents.expect("it was in flight"));
             }
@@ -171,7 +171,7 @@ impl Fleet {
     fn follow(&mut self) {
         for (shard, in_flight) in self.shards.iter_mut().zip(&mut self.in_flight) {
             for lane in in_flight {
-                shard.handle_answering(self.now, *lane, [1].into_iter());
+                shard.handle_answering(|| self.now, *lane, [1].into_iter());
                 let contents = shard.handle_commit_done(self.now, *lane);
                 black_box(contents.expect("it was in flight"));
                 *lane = shard.poll_commit(self.now).expect("a slot was behind it").lane;

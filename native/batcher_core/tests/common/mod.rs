@@ -184,8 +184,8 @@ impl Driver {
             commit.answering = true;
             // As when they are many.
             let (some, others) = commit.writers.split_at(commit.writers.len() / 2);
-            self.shard.handle_answering(now, commit.id, some.iter().copied());
-            self.shard.handle_answering(now, commit.id, others.iter().copied());
+            self.shard.handle_answering(|| now, commit.id, some.iter().copied());
+            self.shard.handle_answering(|| now, commit.id, others.iter().copied());
         }
         self.settle();
         true
@@ -208,8 +208,8 @@ impl Driver {
         let now = self.instant();
         for part in parts.iter().filter(|part| !part.answering) {
             let (some, others) = part.writers.split_at(part.writers.len() / 2);
-            self.shard.handle_answering(now, part.id, some.iter().copied());
-            self.shard.handle_answering(now, part.id, others.iter().copied());
+            self.shard.handle_answering(|| now, part.id, some.iter().copied());
+            self.shard.handle_answering(|| now, part.id, others.iter().copied());
         }
         // The head is the first of them.
         parts.reverse();
