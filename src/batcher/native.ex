@@ -188,7 +188,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @doc """
   The committer has answered the callers of what it had, if it had anything, and takes what is next: small batches that
   are committed together, mostly one, each with what comes as a message otherwise; `:sent`, it has been sent messages;
-  `:large`, `take_large/1` sends them; `:rest`, nothing until `{reference, :work}` comes; `:leave`, it is to end.
+  `:large`, `take_large/1` sends them; `:rest`, nothing until `:work` comes; `:leave`, it is to end.
   """
   @spec take(reference) ::
           {:commit, [small_batch, ...]}
