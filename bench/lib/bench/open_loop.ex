@@ -11,8 +11,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.OpenLoop do
   alias Ferricstore.Raft.WARaftBackend.Batcher.Tools.Histogram
   alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{ClosedLoop, Conductor, Peer, Work}
 
-  # The pacer has started and waits by then.
-  @start_ns 150_000_000
+  # The pacer knows the schedule by then.
+  @start_ns 20_000_000
   @pacer Path.expand("../../pacer.py", __DIR__)
 
   @typedoc "Of the writes that were due after the warm-up. `late`: how long after it was due each of them was sent."
@@ -39,12 +39,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.OpenLoop do
         for caller <- 0..(work.callers - 1), do: Peer.module(name).call(handle, work, caller)
 
       calls = List.to_tuple(calls)
-      start = now() + @start_ns
-      run = Map.merge(sample, %{from: start + warm_up, to_come: to_come(schedule), all: self()})
-
-      due = Enum.map(schedule, &(start + &1))
-      paced = Conductor.callers(1, fn 0 -> fn -> pace(start, schedule, due, calls, run) end end)
-      Conductor.gather(paced)
+      run = Map.merge(sample, %{to_come: to_come(schedule), all: self()})
+      pace = fn 0 -> fn -> pace(schedule, warm_up, calls, run) end end
+      Conductor.gather(Conductor.callers(1, pace))
       await_replies()
       Conductor.check()
       sample
@@ -72,34 +69,39 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.OpenLoop do
     count
   end
 
-  defp pace(start, schedule, due, calls, run) do
+  defp pace(schedule, warm_up, calls, run) do
     # A process of high priority starts writes before those that have been started go on.
     Process.flag(:priority, :high)
     options = [:binary, :use_stdio, :exit_status, args: [@pacer]]
     port = Port.open({:spawn_executable, python()}, options)
-    start = start - now() + System.os_time(:nanosecond)
-    numbers = [start, length(schedule) | schedule]
+    # It is ready.
+    1 = due_now(port)
+    {start, system_start} = {now() + @start_ns, System.os_time(:nanosecond) + @start_ns}
+    numbers = [system_start, length(schedule) | schedule]
     true = Port.command(port, for(number <- numbers, into: <<>>, do: <<number::little-64>>))
-    start_writes(port, due, calls, 0, run)
+    due = Enum.map(schedule, &(start + &1))
+    start_writes(port, due, calls, 0, Map.put(run, :from, start + warm_up))
     Port.close(port)
   end
 
   defp start_writes(_port, [], _calls, _number, _run), do: :ok
 
   defp start_writes(port, due, calls, number, run) do
+    count = due_now(port)
+    {now_due, later} = Enum.split(due, count)
+
+    for {due, place} <- Enum.with_index(now_due, number) do
+      call = elem(calls, rem(place, tuple_size(calls)))
+      spawn(fn -> write(call, due, run) end)
+    end
+
+    start_writes(port, later, calls, number + count, run)
+  end
+
+  defp due_now(port) do
     receive do
-      {^port, {:data, bytes}} ->
-        {now_due, later} = Enum.split(due, byte_size(bytes))
-
-        for {due, place} <- Enum.with_index(now_due, number) do
-          call = elem(calls, rem(place, tuple_size(calls)))
-          spawn(fn -> write(call, due, run) end)
-        end
-
-        start_writes(port, later, calls, number + byte_size(bytes), run)
-
-      {^port, {:exit_status, status}} ->
-        exit({:pacer_failed, status})
+      {^port, {:data, bytes}} -> byte_size(bytes)
+      {^port, {:exit_status, status}} -> exit({:pacer_failed, status})
     end
   end
 
