@@ -256,7 +256,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   def panic_thread(_shard), do: :erlang.nif_error(:not_built_for_tests)
 
   @doc """
-  How long offers have held the locks of shards since the last call, `count` of them for `ns` each, ascending. Each
+  How long calls have held the locks of shards since the last call, `count` of them for `ns` each, ascending. Each
   time includes one look at the clock, `clock_ns`. Only in a library that was built for benchmarks.
   """
   @spec lock_times() :: {[{ns, count}], clock_ns :: non_neg_integer}

@@ -5,9 +5,11 @@
 
 use crate::batch::{Batch, Contents};
 #[cfg(feature = "lock-times")]
-use crate::lock_times::held_since;
+use crate::lock_times::lock;
 use crate::responders::Responders;
 use crate::state::{Effects, Event, State, Taken};
+#[cfg(not(feature = "lock-times"))]
+use crate::sync::lock;
 use crate::sync::{self, Lock, Sender};
 use crate::vm::{Alone, Failure, Notice, Vm, panic_text};
 use crate::workers::{Worker, WorkerId};
@@ -159,11 +161,7 @@ impl<V: Vm> Shard<V> {
         wait: Option<Duration>,
         put: impl FnOnce(&mut Contents<V>, Option<Instant>),
     ) -> Result<Option<Alone>, Refused> {
-        #[cfg(feature = "lock-times")]
-        let mut taken = None;
         let (accepted, effects) = self.change(Some(sender), |state, now| {
-            #[cfg(feature = "lock-times")]
-            taken.replace(sync::now());
             let accepted = state.engine.offer(now, lane, group, window)?;
             let Accepted { ticket, contents, lane, is_alone } = accepted;
             if is_alone {
@@ -177,8 +175,6 @@ impl<V: Vm> Shard<V> {
             state.alone.wait_for(|other| together || other == lane);
             Ok(Ok((reservation, until)))
         });
-        #[cfg(feature = "lock-times")]
-        taken.into_iter().for_each(held_since);
         let offered = accepted.map(|queued| match queued {
             Ok((reservation, until)) => reservation
                 .fill(|contents| self.guard(Some(sender), || put(contents, until)).map(|()| None)),
@@ -322,7 +318,7 @@ impl<V: Vm> Shard<V> {
     ) -> (R, Option<Effects<V>>) {
         let now = sync::now();
         let changed = self.guard(sender, || {
-            let mut state = sync::lock(&self.state);
+            let mut state = lock(&self.state);
             (change(&mut state, now), state.collect())
         });
         changed.unwrap_or_else(|panic| resume_unwind(panic))
@@ -370,6 +366,6 @@ impl<V: Vm> Shard<V> {
 
     /// Works on the state when nothing follows from it.
     pub(crate) fn locked<R>(&self, work: impl FnOnce(&mut State<V>) -> R) -> R {
-        work(&mut sync::lock(&self.state))
+        work(&mut lock(&self.state))
     }
 }
