@@ -267,6 +267,23 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @spec lanes(integer) :: [{lane, [slot], reference | nil}] | :not_running
   def lanes(_shard), do: without_library(:not_running)
 
+  @doc """
+  What `stats/1` has, as the library declares it: name, kind, unit, labels beside the shard, and what it says. Empty
+  while no library is loaded.
+  """
+  @spec metrics() :: [
+          {name :: atom, :counter | :gauge | :distribution, unit :: atom, labels :: [atom],
+           help :: String.t()}
+        ]
+  def metrics, do: without_library([])
+
+  @doc """
+  What a shard holds now: each gauge of `metrics/0` by its name, and `:oldest_commit_pid`, the process that has the
+  commit of `:oldest_commit_age_us`, or `nil`. On a dirty scheduler; the time it takes grows with the number of lanes.
+  """
+  @spec gauges(integer) :: %{atom => non_neg_integer | pid | nil} | :not_running
+  def gauges(_shard), do: without_library(:not_running)
+
   # What there is to say while no library is loaded. Looked up, so that no type checker takes the
   # body of a function for all that it can answer.
   defp without_library(answer), do: :persistent_term.get({__MODULE__, :without_library}, answer)

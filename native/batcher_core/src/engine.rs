@@ -293,6 +293,11 @@ impl<B: Default> Engine<B> {
         self.barriers.poll()
     }
 
+    /// Its limits and habits.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// The life of the shard.
     pub fn phase(&self) -> Phase {
         self.phase

@@ -83,6 +83,15 @@ pub enum Refused {
     CompoundBudget,
 }
 
+/// What takes room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Items as 6.5 counts them.
+    pub items: u64,
+    /// Bytes, as the driver told them.
+    pub bytes: u64,
+}
+
 /// An empty group takes room too.
 pub(crate) fn items(group: Group) -> u64 {
     group.weight.max(1)

@@ -35,6 +35,7 @@ rustler::atoms! {
     more,
     not_running,
     ok,
+    oldest_commit_pid,
     own,
     part,
     put,

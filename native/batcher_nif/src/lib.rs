@@ -9,7 +9,7 @@
 //! crates.
 //!
 //! A file imports only from those before it: `atoms`, `arena`, `beam`, `measure`, `caller`, `responder`,
-//! `writes`, `answers`, `committer`, `owner`, `watch`, `offer`, `snapshot`, `vm`.
+//! `writes`, `answers`, `committer`, `owner`, `watch`, `offer`, `snapshot`, `stats`, `vm`.
 
 #![deny(unsafe_code)]
 
@@ -24,6 +24,7 @@ mod offer;
 mod owner;
 mod responder;
 mod snapshot;
+mod stats;
 mod vm;
 mod watch;
 mod writes;
@@ -299,6 +300,16 @@ fn lanes<'a>(env: Env<'a>, shard: Found) -> Term<'a> {
         Some(shard) => snapshot::lanes(env, shard),
         None => atoms::not_running().encode(env),
     }
+}
+
+#[rustler::nif]
+fn metrics(env: Env<'_>) -> NifResult<Term<'_>> {
+    stats::metrics(env)
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn gauges<'a>(env: Env<'a>, shard: Found) -> NifResult<Term<'a>> {
+    shard.0.map_or_else(|| Ok(atoms::not_running().encode(env)), |shard| stats::gauges(env, shard))
 }
 
 /// Makes the timer of the shard panic while it serves that.

@@ -9,16 +9,18 @@
 //! `docs/tour.md` follows one write through all crates.
 //!
 //! A file imports only from those before it: `callers`, `vm`, `alone`, `sync`, `batch`, `workers`, `responders`,
-//! `lock_times`, `state`, `shard`, `look`, `turn`, `timer`.
+//! `lock_times`, `state`, `shard`, `look`, `gauges`, `metrics`, `turn`, `timer`.
 
 #![forbid(unsafe_code)]
 
 mod alone;
 mod batch;
 mod callers;
+mod gauges;
 #[cfg(feature = "lock-times")]
 mod lock_times;
 mod look;
+mod metrics;
 mod responders;
 mod shard;
 mod state;
@@ -30,9 +32,11 @@ mod workers;
 
 pub use batch::{Batch, Contents};
 pub use callers::{Callers, Expired, KEPT};
+pub use gauges::{CommittedBy, Gauges};
 #[cfg(feature = "lock-times")]
 pub use lock_times::take_lock_times;
 pub use look::LaneLook;
+pub use metrics::{METRICS, Metric, Read, Unit};
 pub use responders::{Handover, Handovers, Responders, finish};
 pub use shard::{Happened, Shard};
 pub use state::{Effects, Event, Flight, Taken};

@@ -207,6 +207,17 @@ impl<V: Vm> Workers<V> {
         self.entries.values().filter(living).map(|entry| entry.committer.clone()).collect()
     }
 
+    /// How many live.
+    pub(crate) fn living(&self) -> usize {
+        let living = |entry: &&Entry<V>| !matches!(entry.worker, Worker::Dead(..));
+        self.entries.values().filter(living).count()
+    }
+
+    /// Who has the batch in flight of this lane, be it dead or not.
+    pub(crate) fn committer_of(&self, lane: LaneId) -> Option<&V::Committer> {
+        self.lanes().find_map(|(other, committer)| (other == lane).then_some(committer))
+    }
+
     /// The lanes of the batches that are being committed and answered, and who has these, be it dead or not.
     pub(crate) fn lanes(&self) -> impl Iterator<Item = (LaneId, &V::Committer)> {
         self.entries.values().flat_map(|entry| {
