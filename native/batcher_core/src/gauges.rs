@@ -5,6 +5,7 @@
 use crate::engine::Engine;
 use crate::name::LaneId;
 use crate::offer::Held;
+use std::ops::Range;
 use std::time::Instant;
 
 impl<B: Default> Engine<B> {
@@ -35,6 +36,11 @@ impl<B: Default> Engine<B> {
     /// How many lanes hold something.
     pub fn occupied_lanes(&self) -> usize {
         self.schedule.timers.len() + self.schedule.count() + self.flights.lanes.len()
+    }
+
+    /// Forgets what has left the lanes in these places.
+    pub fn forget_done(&mut self, places: Range<u32>) {
+        self.lanes.forget_done(places);
     }
 
     /// What has been in flight for the longest time, and since when.

@@ -44,6 +44,8 @@ pub(crate) struct Workers<V: Vm> {
     unexplained: VecDeque<(Instant, WorkerId)>,
     /// How many the owner was asked for that have not joined yet.
     asked_for: usize,
+    /// How many have died since that was last asked for.
+    deaths: u64,
 }
 
 impl<V: Vm> Workers<V> {
@@ -138,6 +140,7 @@ impl<V: Vm> Workers<V> {
     /// True if it leaves a batch that is not to be answered yet.
     fn bury(&mut self, id: WorkerId, reply: Option<V::Terms>) -> bool {
         let Some(entry) = self.entries.get_mut(&id) else { return false };
+        self.deaths += u64::from(!matches!(entry.worker, Worker::Dead(..)));
         match std::mem::replace(&mut entry.worker, Worker::Awake) {
             Worker::Idle => self.forget_idle(id),
             Worker::Awake => self.leave(id),
@@ -152,6 +155,11 @@ impl<V: Vm> Workers<V> {
             }
         }
         false
+    }
+
+    /// How many have died since this was asked last.
+    pub(crate) fn take_deaths(&mut self) -> u64 {
+        std::mem::take(&mut self.deaths)
     }
 
     /// Those that the owner says nothing of are answered without it: all of them where there is none.
