@@ -7,9 +7,14 @@
 
 use crate::alone::AloneWrites;
 use crate::batch::Batch;
+use crate::counts::{Counts, Verdict};
+use crate::distributions::{Distributions, Times};
+use crate::total::Share;
 use crate::vm::{Alone, Failure, Notice, Vm};
 use crate::workers::{WorkerId, Workers};
-use batcher_core::{BarrierId, Engine, LaneId, LaneKey, Phase, Reason, Slot};
+use batcher_core::{
+    BarrierId, Bound, Engine, LaneId, LaneKey, Pacing, Phase, Reason, Refused, Slot, Tally,
+};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,6 +26,8 @@ const LOOKS_APART: Duration = Duration::from_millis(10);
 #[repr(C)]
 pub(crate) struct State<V: Vm> {
     pub(crate) engine: Engine<Batch<V>>,
+    pub(crate) counts: Counts,
+    pub(crate) share: Share,
     pub(crate) owner: Option<V::Owner>,
     /// How many owners there were.
     pub(crate) owners: u64,
@@ -29,6 +36,7 @@ pub(crate) struct State<V: Vm> {
     pub(crate) waiters: HashMap<BarrierId, V::Waiter>,
     /// Replies that need a process to send them, until a committer takes them.
     pub(crate) proxied: VecDeque<V::Terms>,
+    pub(crate) distributions: Distributions,
     /// What the callers of abandoned writes are told.
     pub(crate) abandon_with: Failure,
     /// No caller has waited too long before this time; `None`: none ever will.
@@ -47,12 +55,15 @@ impl<V: Vm> Default for State<V> {
     fn default() -> Self {
         State {
             engine: Engine::default(),
+            counts: Counts::default(),
+            share: Share::default(),
             owner: None,
             owners: 0,
             workers: Workers::default(),
             alone: AloneWrites::default(),
             waiters: HashMap::new(),
             proxied: VecDeque::new(),
+            distributions: Distributions::default(),
             abandon_with: Failure::ShuttingDown,
             expiry: None,
             next_look: None,
@@ -127,6 +138,19 @@ pub enum Taken<V: Vm> {
     Leave,
 }
 
+/// What is known of a commit that has ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ended {
+    /// What became of it.
+    pub verdict: Verdict,
+    /// How many of its callers had given up before they could be answered.
+    pub late_replies: u64,
+    /// When the backend had returned; `None`: only now.
+    pub returned: Option<Instant>,
+    /// When all callers had been answered; `None`: nobody was to be.
+    pub answered: Option<Instant>,
+}
+
 /// What is in flight of one lane: a commit, or a part of one.
 pub struct Flight<V: Vm> {
     /// Its lane.
@@ -143,6 +167,20 @@ impl<V: Vm> State<V> {
     /// Whether no batcher runs.
     pub(crate) fn is_closed(&self) -> bool {
         self.engine.phase() == Phase::Closed
+    }
+
+    /// So many bytes are about to be offered: whether all shards together may hold them too.
+    pub(crate) fn admit_to_total(&mut self, bytes: u64) -> Result<(), Refused> {
+        // Where no batcher runs, or one is being stopped, there is another reason to refuse them.
+        if self.engine.phase().refuses().is_some() || self.share.admit(bytes) {
+            return Ok(());
+        }
+        Err(Refused::Overloaded(Bound::TotalBytes))
+    }
+
+    /// What the shard holds may have changed, or what was to come was refused.
+    pub(crate) fn settle_total(&mut self) {
+        self.share.settle(self.engine.held().bytes);
     }
 
     /// What is in flight of this lane.
@@ -201,8 +239,15 @@ impl<V: Vm> State<V> {
     }
 
     /// A commit of these lanes has ended. Returns what held their batches, unless the engine keeps it for others.
-    pub(crate) fn commit_done(&mut self, now: Instant, lanes: &[LaneId]) -> Vec<Batch<V>> {
+    pub(crate) fn commit_done(
+        &mut self,
+        now: Instant,
+        lanes: &[LaneId],
+        reason: Reason,
+        ended: Ended,
+    ) -> Vec<Batch<V>> {
         let mut left = Vec::new();
+        self.count(now, lanes, reason, ended);
         // With the first one the commit has ended.
         for &lane in lanes.iter().rev() {
             let batch = self.engine.handle_commit_done(now, lane);
@@ -211,6 +256,31 @@ impl<V: Vm> State<V> {
             }));
         }
         left
+    }
+
+    /// A commit of these lanes has ended, and is counted, unless the library has failed meanwhile and forgotten it.
+    fn count(&mut self, now: Instant, lanes: &[LaneId], reason: Reason, ended: Ended) {
+        self.counts.late_replies += ended.late_replies;
+        let learned = self.engine.config().pacing == Pacing::Auto;
+        let (mut sum, mut of_commit) = (Tally::default(), None);
+        for &id in lanes {
+            let lane = self.engine.lane(id);
+            let flight =
+                lane.and_then(|lane| Some((lane.key().borrow().kind(), lane.in_flight()?)));
+            let Some((kind, slot)) = flight else { continue };
+            let (left, returned) = (slot.left.unwrap_or(now), ended.returned.unwrap_or(now));
+            let times = Times { left, returned, answered: ended.answered };
+            self.distributions.add_lane(kind, slot, times);
+            if of_commit.is_none() && reason != Reason::Alone {
+                self.distributions.add_hold(slot, left, learned);
+            }
+            sum = sum.and(slot);
+            of_commit = Some(times);
+        }
+        if let Some(times) = of_commit {
+            self.counts.commit(reason, ended.verdict);
+            self.distributions.add_commit(sum.writes, sum.bytes, times);
+        }
     }
 
     /// A caller waits until this time.
