@@ -5,7 +5,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
   #
   # Invariant: one call here is one call of the backend; nothing is tried again.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Count, Settings}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Backend, Count, Settings}
 
   @type function_name ::
           :__commit_batch_direct__
@@ -32,7 +32,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
       _none -> :ok
     end
 
-    apply(Settings.backend(), function, [shard, writes])
+    apply(Settings.backend(shard), function, [shard, writes])
   end
 
   @doc "Calls the backend, which is to give so many replies, and says what became of that, whatever it does (9)."
@@ -44,8 +44,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
   defp attempt(shard, function, writes) do
     run(shard, function, writes)
   catch
-    :exit, reason -> {:error, {:backend_exit, reason}}
-    kind, reason -> {:error, {:backend_error, kind, reason}}
+    :exit, reason ->
+      {:error, {:backend_exit, reason}}
+
+    kind, reason ->
+      if reason == :undef, do: Backend.Check.tell(shard, __STACKTRACE__)
+      {:error, {:backend_error, kind, reason}}
   end
 
   # The backend may have put all replies of a command that counts other than 1 into its one result. Such a command
@@ -93,7 +97,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
   """
   @spec run_single(integer, tuple) :: term
   def run_single(shard, command) do
-    if Settings.exports?(Settings.backend(), :__commit_single_direct__, 2) do
+    if Settings.exports?(Settings.backend(shard), :__commit_single_direct__, 2) do
       run(shard, :__commit_single_direct__, command)
     else
       case run(shard, :__commit_batch_direct__, [command]) do
@@ -107,16 +111,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
   The backend, if it has a function of its own for a batch of one command in all (16.2). Looked for when a batcher
   starts.
   """
-  @spec single_backend() :: module | nil
-  def single_backend do
-    backend = Settings.backend()
+  @spec single_backend(integer) :: module | nil
+  def single_backend(shard) do
+    backend = Settings.backend(shard)
     if Settings.exports?(backend, :__commit_single_batch_direct__, 2), do: backend
   end
 
   @doc "The same, if that module is loaded: what the start of a batcher has seen to."
-  @spec loaded_single_backend() :: module | nil
-  def loaded_single_backend do
-    backend = Settings.backend()
+  @spec loaded_single_backend(integer) :: module | nil
+  def loaded_single_backend(shard) do
+    backend = Settings.backend(shard)
     if function_exported?(backend, :__commit_single_batch_direct__, 2), do: backend
   rescue
     # What is configured is no module: that is to be seen when it is called (9.4).
