@@ -7,7 +7,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra do
   memory, durable in Ra's log. One node by default, a cluster when given members.
 
       :ok = Backend.Ra.start(data_dir: "/var/lib/app/raft", shards: 4)
-      Application.put_env(:ferricstore, :waraft_backend_batcher_backend, Backend.Ra)
+      {:ok, _} = Batcher.start_link(0, backend: Backend.Ra)
 
   Ra is no dependency of this library; where it is missing, `start/1` says so.
 

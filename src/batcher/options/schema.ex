@@ -46,7 +46,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options.Schema do
       default: 10_000,
       doc:
         "the same for the generic, the put and the delete lane, in items, and with `commit_scope: :shard` for a whole " <>
-          "commit, in what its lanes count (6.1)"
+          "commit, in what its lanes count"
     ],
     max_in_flight: [
       type: :positive,
@@ -189,7 +189,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options.Schema do
 
   @doc "The default as it is shown."
   @spec default(keyword) :: String.t()
-  def default(spec), do: spec[:default_doc] || "`#{inspect(spec[:default])}`"
+  def default(spec), do: spec[:default_doc] || "`#{shown(spec[:default])}`"
+
+  # 10_000 is read more easily than 10000.
+  defp shown(number) when is_integer(number),
+    do: Regex.replace(~r/\B(?=(\d{3})+$)/, Integer.to_string(number), "_")
+
+  defp shown(other), do: inspect(other)
 
   @doc "The table as a list in Markdown, for the documentation of the public module."
   @spec docs() :: String.t()
