@@ -407,6 +407,24 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section18ConfigureTest do
     assert Batcher.write(shard, "p", {4}, 1) == {:done, {4}}
   end
 
+  test "18.4 entries and keys that were queued lane by lane are not put among commands", c do
+    %{shard: shard} = c
+    # Of these, not all could stand there (4.4).
+    {entries, keys} = {[@put, {1, "v"}, :odd], ["k", :odd, {1}]}
+    start_batcher(shard, hot_batch_window_ms: @long_ms, commit_scope: :lane)
+    put = call_async(fn -> Batcher.write_put_batch(shard, entries) end)
+    wait_queued(shard, :put_batch, 1)
+    delete = call_async(fn -> Batcher.write_delete_batch(shard, keys) end)
+    wait_queued(shard, :delete_batch, 1)
+    write = queue(shard, {:a})
+    :ok = Batcher.configure(shard, commit_scope: :shard)
+    assert await(put) == {:ok, Enum.map(entries, &{:done, &1})}
+    assert await(delete) == {:ok, Enum.map(keys, &{:done, &1})}
+    assert await(write) == {:done, {:a}}
+    assert next_commit(shard, :__commit_put_batch_direct__).list == entries
+    assert next_commit(shard, :__commit_delete_batch_direct__).list == keys
+  end
+
   test "18.4 who is alone in a lane is watched when all lanes wait for it", %{shard: shard} do
     start_batcher(shard, pacing: :auto)
     backend(shard, [:block, :reply])
