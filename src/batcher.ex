@@ -37,20 +37,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
 
   ## Results
 
-  A write returns what the backend said of it, or one of these:
-
-    * `{:error, {:batch_result_mismatch, expected, actual}}` - the backend gave another number of
-      replies; whether the write happened is unknown
-    * `{:error, {:backend_exit, reason}}` - the backend exited, or the process that called it was
-      killed; unknown as well
-    * `{:error, {:backend_error, :error | :throw, reason}}` - it raised or threw; unknown as well
-    * `{:error, :invalid_batch_command_list}` - an improper list; nothing was queued
-    * `{:error, :batcher_overloaded}` - the shard holds as much as it may, or the lane does with
-      `overflow: :refuse`; nothing was queued
-    * `{:error, :batch_command_apply_budget_exceeded}` and the like - with `:apply_context`, more work
-      than one commit may be, or what the host's measuring says; nothing was queued
-    * `{:error, :shutting_down}` - the batcher is being stopped; not committed
-    * `{:error, :batcher_down}` - its owner was killed and nobody took over; not committed
+  A write returns what the backend said of it, or `{:error, reason}` of the batcher's own: `Batcher.Error` has all reasons,
+  and `committed?/1` says which of them mean that nothing was committed, nor will be.
 
   With `commit_scope: :shard` what is said of a whole batch is said to the callers of all lanes in it.
 
@@ -60,10 +48,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   """
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{
-    Backend,
     Call,
     Commit,
     Count,
+    Error,
     Flush,
     Name,
     Native,
@@ -95,8 +83,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
           {:backend_not_available, module :: term, missing_functions :: [{atom, arity}, ...]}
   @typedoc "What `write_put_batch/2` takes: key, value, time of expiry in ms (0: never)."
   @type entry :: {key :: binary, value :: binary, expire_at_ms :: integer}
-  @typedoc "Of a whole batch: see \"Results\" above, or whatever else the backend returned."
-  @type batch_result :: {:ok, [term]} | {:error, term} | term
+  @typedoc "An error of the batcher's own."
+  @type error :: Error.t()
+  @typedoc "What the backend says of a whole batch that has failed; whatever else it returns is passed on as well."
+  @type backend_error :: {:error, reason :: term}
+  @typedoc "Of a whole batch: a reply for each of its items, or an error."
+  @type batch_result :: {:ok, replies :: [term]} | error | backend_error
 
   @typedoc """
   What is queued in a namespace lane. The timer fields are `nil`: the library keeps time. With `:apply_context` it
@@ -211,17 +203,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
 
   @doc "An error of `start_link/2` or `configure/2` in words. Anything else is shown as a term."
   @spec format_error(term) :: String.t()
-  def format_error({:error, reason}), do: format_error(reason)
-  def format_error({:invalid_option, _key, _value} = reason), do: Options.message(reason)
+  defdelegate format_error(error), to: Error, as: :format
 
-  def format_error({:backend_not_available, _module, [_ | _]} = reason),
-    do: Backend.Check.message(reason)
-
-  def format_error({:nif_not_loaded, reason}),
-    do: "the shared library of the batcher could not be loaded: #{inspect(reason)}"
-
-  def format_error({:already_started, pid}), do: "a batcher runs already: #{inspect(pid)}"
-  def format_error(other), do: inspect(other)
+  @doc "Whether a write that got this error is committed, or may still be: see `Batcher.Error.committed?/1`."
+  @spec committed?(error | Error.reason() | term) :: :no | :unknown
+  defdelegate committed?(error), to: Error
 
   @doc "For a supervisor: a shard or `{shard, opts}` (1.4, 1.5)."
   @spec child_spec(shard | {shard, [option | {atom, term} | term]}) :: Supervisor.child_spec()
@@ -335,8 +321,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   Commits everything that is queued, windows aside, and returns when every write accepted before
   this call has been answered. `:ok` without a batcher.
   """
-  @spec flush(shard, timeout) :: :ok | {:error, {:timeout, mfa_call} | term}
-        when mfa_call: {module, atom, list}
+  @spec flush(shard, timeout) ::
+          :ok
+          | {:error, {:timeout, {module, atom, list}} | :shutting_down | :batcher_down | crash}
+        when crash: {:batcher_crashed, text :: String.t()}
   def flush(shard, timeout \\ 30_000) when is_integer(shard) and is_timeout(timeout) do
     case Flush.run(shard, timeout) do
       {:reply, result} -> result
