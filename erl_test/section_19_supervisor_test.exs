@@ -119,6 +119,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section19SupervisorTest do
     Enum.each(commits, &release/1)
   end
 
+  @tag :capture_log
   test "19.4 when its supervisor of shards is killed, shards drain and are started anew" do
     shards = shards(3)
     supervisor = start(shards: shards)
