@@ -330,7 +330,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.LargeItemsTest do
   end
 
   test "3.7 who has given up gets nothing of a large batch, the others do", %{shard: shard} do
-    put_call_timeout(-@long_ms)
+    put_call_timeout(shard, -@long_ms)
     list = puts("a", @items)
     parent = self()
 

@@ -27,7 +27,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.PropertyTest do
     put_env(:waraft_backend_batcher_sync_gate, Gate)
     for key <- [:waraft_hot_batch_window_ms, :waraft_generic_batch_window_ms], do: put_env(key, 1)
     put_env(:waraft_generic_batch_during_flush, true)
-    put_call_timeout(30_000)
     # Owners and committers die by the hundred: that is what is tested, nothing to tell.
     %{level: level} = :logger.get_primary_config()
     :logger.set_primary_config(:level, :none)

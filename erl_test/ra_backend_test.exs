@@ -4,6 +4,7 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.RaTest do
   use ExUnit.Case, async: false
 
+  alias Ferricstore.Raft.WARaftBackend.Batcher
   alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra
 
   @moduletag :ra
@@ -27,6 +28,27 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.RaTest do
 
   setup do
     on_exit(&Ra.stop/0)
+  end
+
+  test "19.1, 19.3: the application of README starts Ra and the shards, and stops both", %{
+    dir: dir
+  } do
+    [_, code] =
+      Regex.run(~r/```elixir\n(defmodule MyApp.Application do.*?)```/s, File.read!("README.md"))
+
+    Code.compile_string(String.replace(code, "/var/lib/my_app/raft", dir))
+    on_exit(fn -> for it <- [:delete, :purge], do: apply(:code, it, [MyApp.Application]) end)
+    Process.flag(:trap_exit, true)
+    {:ok, supervisor} = apply(MyApp.Application, :start, [:normal, []])
+    assert Ra.shards() == [0, 1, 2, 3]
+    for shard <- 0..3, do: assert(Batcher.write(shard, "p", {:put, "k", "v", 0}, 1) == :ok)
+    assert Supervisor.stop(supervisor, :shutdown) == :ok
+    assert Ra.shards() == []
+    for shard <- 0..3, do: assert(Process.whereis(Batcher.name(shard)) == nil)
+    # What was acknowledged is there when it starts again.
+    {:ok, supervisor} = apply(MyApp.Application, :start, [:normal, []])
+    for shard <- 0..3, do: assert(Ra.fetch(shard, "k") == {:ok, {"v", 0}})
+    assert Supervisor.stop(supervisor, :shutdown) == :ok
   end
 
   test "7.1, 9.1: each of the three functions commits one Raft command", %{dir: dir} do

@@ -199,7 +199,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section02EnvironmentTest do
   test "2.5 the backend is Ferricstore.Raft.WARaftBackend unless another one is named", context do
     %{shard: shard} = context
     delete_env(@backend)
-    start_batcher(shard)
+    start_batcher(shard, backend_check: :lazy)
     on_exit(fn -> unload(Ferricstore.Raft.WARaftBackend) end)
 
     {:module, _, _, _} =

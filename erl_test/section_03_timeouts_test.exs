@@ -9,14 +9,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03TimeoutsTest do
   # Long enough that only what the test does can end it.
   @long_ms 60_000
 
-  test "3.7 a call waits 30_000 ms" do
-    assert Settings.call_timeout_ms() == 30_000
+  test "3.7 a call waits 30_000 ms", %{shard: shard} do
+    assert Settings.of(shard).call_timeout_ms == 30_000
+    start_batcher(shard)
+    assert Settings.of(shard).call_timeout_ms == 30_000
+    assert Batcher.options(shard).call_timeout == {30_000, :default}
   end
 
   test "3.7 a call that gives up exits with module, function and arguments", %{shard: shard} do
     start_batcher(shard)
     backend(shard, :block)
-    put_call_timeout(5)
+    put_call_timeout(shard, 5)
 
     for {function, args} <- [
           write: [shard, "p", {:a}, 1],
@@ -32,7 +35,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03TimeoutsTest do
   test "3.7 the window comes on top", %{shard: shard} do
     start_batcher(shard, hot_batch_window_ms: @long_ms)
     # Without its window, each of them would give up at once.
-    put_call_timeout(0)
+    put_call_timeout(shard, 0)
     backend(shard, [:block, :reply])
     write = call_async(fn -> Batcher.write(shard, "p", {:a}, @long_ms) end)
     put = call_async(fn -> Batcher.write_put_batch(shard, [{"k", "v", 0}]) end)
@@ -50,7 +53,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03TimeoutsTest do
 
   test "3.7 with its window the wait ends", %{shard: shard} do
     start_batcher(shard)
-    put_call_timeout(0)
+    put_call_timeout(shard, 0)
     backend(shard, :block)
     task = call_async(fn -> catch_exit(Batcher.write(shard, "p", {:a}, 20)) end)
     commit = next_commit(shard)
@@ -60,7 +63,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03TimeoutsTest do
 
   test "3.7 a wait that is longer than a process can wait", %{shard: shard} do
     start_batcher(shard)
-    put_call_timeout(4_294_967_295)
+    put_call_timeout(shard, 4_294_967_295)
     assert Batcher.write(shard, "p", {:a}, 1) == {:done, {:a}}
     assert Batcher.write_batch(shard, [{:a}]) == {:ok, [{:done, {:a}}]}
   end
@@ -68,7 +71,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03TimeoutsTest do
   test "3.7 a write that was given up while it was queued is committed", %{shard: shard} do
     start_batcher(shard)
     backend(shard, [:block, :reply])
-    put_call_timeout(0)
+    put_call_timeout(shard, 0)
     first = give_up(shard, {:first})
     commit = next_commit(shard)
     second = give_up(shard, {:second})
@@ -84,7 +87,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03TimeoutsTest do
   test "3.7 nobody else of the batch is harmed by one who gave up", %{shard: shard} do
     start_batcher(shard)
     backend(shard, [:block, :reply])
-    put_call_timeout(0)
+    put_call_timeout(shard, 0)
     blocking = give_up(shard, {:blocking})
     commit = next_commit(shard)
     assert {:timeout, _} = await(blocking)
@@ -104,7 +107,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03TimeoutsTest do
   test "3.7 no reply reaches a caller that has given up", %{shard: shard} do
     start_batcher(shard)
     backend(shard, :block)
-    put_call_timeout(0)
+    put_call_timeout(shard, 0)
 
     for call <- [
           fn -> Batcher.write(shard, "p", {:a}, 1) end,
@@ -122,7 +125,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03TimeoutsTest do
   test "3.7 no reply reaches a caller that gave up while it was queued", %{shard: shard} do
     start_batcher(shard)
     backend(shard, [:block, :reply])
-    put_call_timeout(0)
+    put_call_timeout(shard, 0)
     blocking = give_up(shard, {:blocking})
     commit = next_commit(shard)
     await(blocking)
@@ -134,10 +137,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03TimeoutsTest do
   end
 
   test "3.7 no reply, whatever becomes of the write", %{shard: shard} do
-    put_call_timeout(0)
-
     for {behaviour, n} <- Enum.with_index([{:return, :odd}, {:exit, :x}, {:raise, :x}]) do
-      start_batcher(shard)
+      start_batcher(shard, call_timeout: 0)
       backend(shard, :block)
       assert {:timeout, _} = catch_exit(Batcher.write_batch(shard, [{n}]))
       release(next_commit(shard), behaviour)
@@ -146,7 +147,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03TimeoutsTest do
     end
 
     # The committing process is killed.
-    owner = start_alone(shard, adoption_timeout: 0)
+    owner = start_alone(shard, adoption_timeout: 0, call_timeout: 0)
     backend(shard, [:block, :reply])
     assert {:timeout, _} = catch_exit(Batcher.write_batch(shard, [{:a}]))
     Process.exit(next_commit(shard).pid, :kill)
@@ -247,7 +248,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03TimeoutsTest do
 
   test "3.7 reply or timeout, never both, when they meet", %{shard: shard} do
     start_batcher(shard)
-    put_call_timeout(1)
+    put_call_timeout(shard, 1)
     backend(shard, {:run, &reply_about_when_callers_give_up/2})
 
     callers =
@@ -272,7 +273,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03TimeoutsTest do
 
   test "3.7 the mailbox of each is empty after such a meeting", %{shard: shard} do
     start_batcher(shard)
-    put_call_timeout(1)
+    put_call_timeout(shard, 1)
     backend(shard, {:run, &reply_about_when_callers_give_up/2})
     test = self()
 

@@ -208,8 +208,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section05AloneTest do
       for {scope, lane} <- [lane: "p", shard: "p", shard: "q"] do
         test "3.7 to what its own commit keeps busy (#{scope}, #{lane}), with pacing: #{pacing}: waits in vain",
              %{shard: shard} do
-          put_call_timeout(50)
-          start_batcher(shard, pacing: unquote(pacing), commit_scope: unquote(scope))
+          opts = [pacing: unquote(pacing), commit_scope: unquote(scope), call_timeout: 50]
+          start_batcher(shard, opts)
           writing_to(shard, unquote(lane))
           args = [shard, unquote(lane), {:set, 1}, 1]
 

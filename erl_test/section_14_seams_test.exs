@@ -274,7 +274,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section14SeamsTest do
     put_env(@call_hook, {:block, self()})
     started = System.monotonic_time(:millisecond)
     start_batcher(shard)
-    put_call_timeout(@long_ms)
+    put_call_timeout(shard, @long_ms)
     exited = {:backend_call_hook_timeout, :__commit_batch_direct__}
     committed = call_async(fn -> Batcher.write_batch(shard, [{:a}]) end)
     direct = call_async(fn -> catch_exit(Batcher.write_batch(new_shard(), [{:a}])) end)

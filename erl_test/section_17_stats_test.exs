@@ -309,7 +309,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section17StatsTest do
   test "17.3 calls that waited too long, and the replies that came too late", %{shard: shard} do
     backend(shard, :block)
     start_batcher(shard)
-    put_call_timeout(0)
+    put_call_timeout(shard, 0)
     assert {:timeout, _} = catch_exit(Batcher.write(shard, "p", {:a}, 1))
     commit = next_commit(shard)
     stats = Batcher.stats(shard)

@@ -27,39 +27,35 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   The environment key `:max_total_queue_bytes` of `:ferricstore_batcher`, read when a batcher starts, bounds what all
   shards of the VM hold together, in bytes; by default nothing does.
 
-  Options; unknown keys are ignored:
+  Options, the same that `config :ferricstore_batcher` takes for all shards:
 
-  #{Ferricstore.Raft.WARaftBackend.Batcher.Options.docs()}
+  #{Ferricstore.Raft.WARaftBackend.Batcher.Options.Schema.docs()}
+
+  What a shard is not given is that of the environment of `:ferricstore_batcher` when it starts, then, where `:ferricstore`
+  has a key for it, that of its environment at each call, then the default. `configure/2` changes options of a running
+  batcher, `options/1` says what holds and why.
+
+  Unknown options are ignored, unless `strict: true`. A bad value is `{:error, {:invalid_option, key, value}}`; of two
+  options that don't go together key and value are pairs. `format_error/1` says it in words.
 
   ## Results
 
-  A write returns what the backend said of it, or one of these:
-
-    * `{:error, {:batch_result_mismatch, expected, actual}}` - the backend gave another number of
-      replies; whether the write happened is unknown
-    * `{:error, {:backend_exit, reason}}` - the backend exited, or the process that called it was
-      killed; unknown as well
-    * `{:error, {:backend_error, :error | :throw, reason}}` - it raised or threw; unknown as well
-    * `{:error, :invalid_batch_command_list}` - an improper list; nothing was queued
-    * `{:error, :batcher_overloaded}` - the shard holds as much as it may, or all shards together do, or the
-      lane does with `overflow: :refuse`; nothing was queued
-    * `{:error, :batch_command_apply_budget_exceeded}` and the like - with `:apply_context`, more work
-      than one commit may be, or what the host's measuring says; nothing was queued
-    * `{:error, :shutting_down}` - the batcher is being stopped; not committed
-    * `{:error, :batcher_down}` - its owner was killed and nobody took over; not committed
+  A write returns what the backend said of it, or `{:error, reason}` of the batcher's own: `Batcher.Error` has all reasons,
+  and `committed?/1` says which of them mean that nothing was committed, nor will be.
 
   With `commit_scope: :shard` what is said of a whole batch is said to the callers of all lanes in it.
 
-  A call waits for 30 s and its window, then exits `{:timeout, {#{inspect(__MODULE__)}, function,
+  A call waits for `:call_timeout` and its window, then exits `{:timeout, {#{inspect(__MODULE__)}, function,
   args}}`; the write is committed all the same. A call that is alone takes as long as the backend. Without a batcher
   every function commits in the caller.
   """
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{
+    Call,
     Commit,
     Count,
+    Error,
     Flush,
-    From,
     Name,
     Native,
     Options,
@@ -70,17 +66,33 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
     Write
   }
 
-  import From, only: [is_from: 1]
-
   @max_window_ms Settings.max_window_ms()
   @max_shard 0xFFFF_FFFF_FFFF_FFFF
+  @configure_ms 5_000
 
   @typedoc "Index of a Raft group."
   @type shard :: non_neg_integer
+  @typedoc "An option of a shard."
+  @type option :: unquote(Options.Schema.typespec())
+  @typedoc """
+  Where the value of an option comes from: it was given at the start, is that of an environment, or the default, or was
+  changed by `configure/2`.
+  """
+  @type source :: :option | :ferricstore_batcher | :ferricstore | :default | :configured
+  @typedoc "An option that is wrong, see `start_link/2`; of two that don't go together a pair of each."
+  @type invalid_option ::
+          {:invalid_option, key :: term | {atom, atom}, value :: term | {term, term}}
+  @typedoc "A backend that can't be loaded, or that lacks functions which it needs."
+  @type backend_not_available ::
+          {:backend_not_available, module :: term, missing_functions :: [{atom, arity}, ...]}
   @typedoc "What `write_put_batch/2` takes: key, value, time of expiry in ms (0: never)."
   @type entry :: {key :: binary, value :: binary, expire_at_ms :: integer}
-  @typedoc "Of a whole batch: see \"Results\" above, or whatever else the backend returned."
-  @type batch_result :: {:ok, [term]} | {:error, term} | term
+  @typedoc "An error of the batcher's own."
+  @type error :: Error.t()
+  @typedoc "What the backend says of a whole batch that has failed; whatever else it returns is passed on as well."
+  @type backend_error :: {:error, reason :: term}
+  @typedoc "Of a whole batch: a reply for each of its items, or an error."
+  @type batch_result :: {:ok, replies :: [term]} | error | backend_error
 
   @typedoc """
   What is queued in a namespace lane. The timer fields are `nil`: the library keeps time. With `:apply_context` it
@@ -134,25 +146,81 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   @doc """
   Starts the batcher of a shard. Options: see the module.
 
-  `{:error, {:already_started, pid}}` if one runs, `{:error, {:invalid_option, key, value}}` for a
-  bad value, `{:error, {:nif_not_loaded, reason}}` if the shared library could not be loaded (1.2).
+  Errors, which `format_error/1` puts into words:
+
+    * `{:error, {:already_started, pid}}` - one runs
+    * `{:error, {:invalid_option, key, value}}` - a bad value, or with `strict: true` an unknown option; of two options
+      that don't go together `key` and `value` are pairs
+    * `{:error, {:backend_not_available, module, missing_functions}}` - the backend can't be loaded, or lacks functions,
+      `[{name, arity}]`, unless `backend_check: :lazy`
+    * `{:error, {:nif_not_loaded, reason}}` - the shared library could not be loaded (1.2)
   """
-  @spec start_link(shard, keyword) :: GenServer.on_start()
+  @spec start_link(shard, [option | {atom, term} | term]) :: GenServer.on_start()
   def start_link(shard, opts \\ []) when is_shard(shard) and is_list(opts) do
     with :ok <- loaded(),
          :ok <- addressable(shard),
          {:ok, options} <- Options.check(opts),
-         :ok <- bound_total(),
-         do: Owner.start_link(shard, options)
+         :ok <- bound_total() do
+      Options.warn_of_slips(opts)
+      Owner.start_link(shard, options)
+    end
   end
 
+  @doc """
+  Changes options of a running batcher: all of them, or none if one is wrong.
+
+      :ok = Batcher.configure(0, pacing: :auto, max_queue_items: 5_000_000)
+
+  Writes that come afterwards meet the new values. What is queued is neither lost nor reordered: it keeps the window and
+  the maximum that it came with, and leaves as if it had been flushed if the commit scope changes. A commit that is in
+  flight ends as it began.
+
+  What was changed holds until the batcher is stopped, also for an owner that takes over from one that was killed; a
+  batcher that is started anew has the options that it is started with.
+
+  Errors: `{:invalid_option, key, value}` as in `start_link/2`, for unknown options and those that can't be changed too
+  (`:apply_context`, `:backend_check`, `:strict`); `{:backend_not_available, module, missing_functions}`; `:not_running`;
+  `:shutting_down`; `:timeout`, if the owner does not answer, such as one that is suspended: it may do it later.
+  """
+  @spec configure(shard, [option]) ::
+          :ok
+          | {:error,
+             invalid_option | backend_not_available | :not_running | :shutting_down | :timeout}
+  def configure(shard, opts) when is_integer(shard) and length(opts) >= 0 do
+    GenServer.call(Name.of(shard), {:configure, opts}, @configure_ms)
+  catch
+    :exit, {:timeout, _call} -> {:error, :timeout}
+    :exit, _no_owner -> {:error, :not_running}
+  end
+
+  @doc """
+  All options of a shard, as they hold now, and where each comes from; `nil` without a batcher.
+
+      iex> Batcher.options(0).pacing
+      {:auto, :option}
+
+  For an option that depends on others it is what comes of that, such as `{1, :default}` for `:max_in_flight` with
+  `commit_scope: :shard`. What `:ferricstore`'s environment says is shown as it is, right or wrong.
+  """
+  @spec options(shard) :: %{(key :: atom) => {value :: term, source}} | nil
+  def options(shard) when is_integer(shard),
+    do: if(Name.owner(shard), do: Options.Origin.all(shard))
+
+  @doc "An error of `start_link/2` or `configure/2` in words. Anything else is shown as a term."
+  @spec format_error(term) :: String.t()
+  defdelegate format_error(error), to: Error, as: :format
+
+  @doc "Whether a write that got this error is committed, or may still be: see `Batcher.Error.committed?/1`."
+  @spec committed?(error | Error.reason() | term) :: :no | :unknown
+  defdelegate committed?(error), to: Error
+
   @doc "For a supervisor: a shard or `{shard, opts}` (1.4, 1.5)."
-  @spec child_spec(shard | {shard, keyword}) :: Supervisor.child_spec()
+  @spec child_spec(shard | {shard, [option | {atom, term} | term]}) :: Supervisor.child_spec()
   def child_spec({shard, opts}) when is_shard(shard) and is_list(opts) do
     # A bad value is start_link's to report.
     shutdown_ms =
       case Options.check(opts) do
-        {:ok, options} -> options.shutdown_timeout
+        {:ok, options} -> Options.get(options, :shutdown_timeout)
         {:error, _} -> 0
       end
 
@@ -184,10 +252,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
             "the window must be at most #{@max_window_ms} milliseconds, got: #{window_ms}"
     end
 
-    case Write.call(shard, prefix, command, Count.command(command), window_ms) do
+    patience_ms = Settings.of(shard).call_timeout_ms
+
+    case Write.call(shard, prefix, command, Count.command(command), window_ms, patience_ms) do
       {:reply, reply} -> reply
-      :not_running -> directly(shard, command)
-      :timeout -> time_out(:write, [shard, prefix, command, window_ms])
+      :not_running -> Commit.run_single(shard, command)
+      :timeout -> Call.time_out(:write, [shard, prefix, command, window_ms])
       error -> error
     end
   end
@@ -195,22 +265,19 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   @doc "Writes a list of commands: one reply for each, as 6.2 counts them."
   @spec write_batch(shard, [tuple]) :: batch_result
   def write_batch(shard, commands) when is_integer(shard) and is_list(commands) do
-    count = Count.commands(commands)
-    sync(shard, :batch, commands, count, Settings.generic_window_ms(), :write_batch)
+    Call.sync(shard, :batch, commands, :write_batch)
   end
 
   @doc "Writes a list of `{key, value, expire_at_ms}`: one reply for each."
   @spec write_put_batch(shard, [entry]) :: batch_result
   def write_put_batch(shard, entries) when is_integer(shard) and is_list(entries) do
-    count = Count.items(entries)
-    sync(shard, :put_batch, entries, count, hot_window_ms(shard), :write_put_batch)
+    Call.sync(shard, :put_batch, entries, :write_put_batch)
   end
 
   @doc "Deletes a list of keys: one reply for each."
   @spec write_delete_batch(shard, [binary]) :: batch_result
   def write_delete_batch(shard, keys) when is_integer(shard) and is_list(keys) do
-    count = Count.items(keys)
-    sync(shard, :delete_batch, keys, count, hot_window_ms(shard), :write_delete_batch)
+    Call.sync(shard, :delete_batch, keys, :write_delete_batch)
   end
 
   @doc """
@@ -226,8 +293,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
           :ok | {:direct, batch_result}
   def write_put_batch_async(shard, entries, from, sync_token \\ nil)
       when is_integer(shard) and is_list(entries) do
-    from!(from)
-    async(shard, :put_batch, entries, hot_window(shard), from, sync_token)
+    Call.async(shard, :put_batch, entries, from, sync_token)
   end
 
   @doc "The same for a list of keys to delete."
@@ -235,8 +301,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
           :ok | {:direct, batch_result}
   def write_delete_batch_async(shard, keys, from, sync_token \\ nil)
       when is_integer(shard) and is_list(keys) do
-    from!(from)
-    async(shard, :delete_batch, keys, hot_window(shard), from, sync_token)
+    Call.async(shard, :delete_batch, keys, from, sync_token)
   end
 
   @doc "The same for a list of commands, through the generic lane: what `write_batch/2` would return goes to `from`."
@@ -244,8 +309,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
           :ok | {:direct, batch_result}
   def write_batch_async(shard, commands, from, sync_token \\ nil)
       when is_integer(shard) and is_list(commands) do
-    from!(from)
-    async(shard, :batch, commands, Settings.generic_window_ms(), from, sync_token)
+    Call.async(shard, :batch, commands, from, sync_token)
   end
 
   @doc """
@@ -255,21 +319,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   @spec write_single_async(shard, tuple, GenServer.from(), term) :: :ok | {:direct, term}
   def write_single_async(shard, command, from, sync_token \\ nil)
       when is_integer(shard) and is_tuple(command) do
-    from!(from)
-    window_ms = Settings.generic_window_ms()
-
-    case Write.Async.write(shard, :single, [command], window_ms, from, sync_token) do
-      :ok -> :ok
-      :not_running -> {:direct, directly(shard, command)}
-    end
+    Call.single_async(shard, command, from, sync_token)
   end
 
   @doc """
   Commits everything that is queued, windows aside, and returns when every write accepted before
   this call has been answered. `:ok` without a batcher.
   """
-  @spec flush(shard, timeout) :: :ok | {:error, {:timeout, mfa_call} | term}
-        when mfa_call: {module, atom, list}
+  @spec flush(shard, timeout) ::
+          :ok
+          | {:error, {:timeout, {module, atom, list}} | :shutting_down | :batcher_down | crash}
+        when crash: {:batcher_crashed, text :: String.t()}
   def flush(shard, timeout \\ 30_000) when is_integer(shard) and is_timeout(timeout) do
     case Flush.run(shard, timeout) do
       {:reply, result} -> result
@@ -345,53 +405,4 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   defp bound_total do
     with {:ok, bytes} <- Settings.max_total_queue_bytes(), do: Native.bound_total(bytes)
   end
-
-  defp hot_window(shard) do
-    window_ms = hot_window_ms(shard)
-    if window_ms > 0, do: window_ms, else: :direct
-  end
-
-  defp hot_window_ms(shard), do: Native.hot_window(shard, max(Settings.hot_window_ms(), 0))
-
-  defp sync(shard, _lane, _list, :improper, _window_ms, _function), do: Write.refuse_list(shard)
-
-  defp sync(shard, lane, list, _count, window_ms, _function)
-       when window_ms == :direct or (lane != :batch and window_ms <= 0),
-       do: directly(shard, lane, list)
-
-  defp sync(shard, lane, list, count, window_ms, function) do
-    case Write.call(shard, lane, list, count, window_ms) do
-      {:reply, reply} -> reply
-      :not_running -> directly(shard, lane, list)
-      :timeout -> time_out(function, [shard, list])
-      error -> error
-    end
-  end
-
-  defp async(shard, lane, list, window_ms, from, sync_token) do
-    case Write.Async.write(shard, lane, list, window_ms, from, sync_token) do
-      :ok -> :ok
-      :not_running -> {:direct, directly(shard, lane, list)}
-    end
-  end
-
-  defp from!(from) when is_from(from), do: from
-
-  defp from!(from) do
-    raise ArgumentError,
-          "from must be a GenServer.from(): {to, tag}, where to is a pid, an alias, a name or " <>
-            "{name, node}, got: #{inspect(from)}"
-  end
-
-  defp directly(shard, lane, list) do
-    Native.directly(shard)
-    Commit.run(shard, Commit.function(lane), list)
-  end
-
-  defp directly(shard, command) do
-    Native.directly(shard)
-    Commit.run_single(shard, command)
-  end
-
-  defp time_out(function, args), do: exit({:timeout, {__MODULE__, function, args}})
 end

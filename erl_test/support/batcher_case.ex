@@ -4,7 +4,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Case do
   # test says, and waiting for events.
   #
   # Invariant: a test that leaves the application environment alone meets no other test, so it can be
-  # `async: true`. One that calls `put_env/2` or `put_call_timeout/1` must be `async: false`.
+  # `async: true`. One that calls `put_env/2` must be `async: false`.
 
   use ExUnit.CaseTemplate
 
@@ -280,12 +280,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Case do
     end)
   end
 
-  @doc "Shortens the 30 s of a sync call (3.7) until the end of the test."
-  def put_call_timeout(ms) do
-    key = Settings
-    :persistent_term.put(key, ms)
-    on_exit(fn -> :persistent_term.erase(key) end)
-  end
+  @doc """
+  Shortens the 30 s of a sync call (3.7) to a running batcher, until that is started anew. May be less than its windows,
+  which options may not, and less than nothing.
+  """
+  def put_call_timeout(shard, ms),
+    do: :persistent_term.put({Settings, shard}, %{Settings.of(shard) | call_timeout_ms: ms})
 
   @doc """
   From now on, each event of this shard reaches the calling process as

@@ -7,7 +7,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Soak do
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
   alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Null
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{ChildVM, Settings, VmLoad}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{ChildVM, VmLoad}
 
   @rounds 9
   @samples 5
@@ -51,8 +51,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Soak do
   defp prepare(:cycles), do: :ok
 
   defp prepare(:timeouts) do
-    :persistent_term.put(Settings, 0)
-    start([])
+    start(call_timeout: 0)
   end
 
   defp prepare(:refusals) do

@@ -20,7 +20,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
   def commit(shard, lane, item, count, window_ms, {:alone, permit, bytes, function}) do
     telemetry? = Telemetry.loaded?()
     started = if telemetry?, do: System.monotonic_time(:microsecond)
-    {how, reply, outcome} = Commit.outcome(shard, proposal(lane, function, item), count)
+    {how, reply, outcome} = Commit.outcome(shard, proposal(shard, lane, function, item), count)
     give_back(shard, permit, how)
 
     if telemetry? do
@@ -46,11 +46,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
   end
 
   # 7.2
-  defp proposal(lane, function, command) when is_binary(lane),
+  defp proposal(_shard, lane, function, command) when is_binary(lane),
     do: {function, [Proposal.entry(function, command)]}
 
-  defp proposal(lane, function, list),
-    do: Proposal.single({function, list}, lane, Commit.loaded_single_backend())
+  defp proposal(shard, lane, function, list),
+    do: Proposal.single({function, list}, shard, lane, Commit.loaded_single_backend(shard))
 
   # 9.1
   defp answer(:slices, lane, 1, [reply]) when is_binary(lane), do: reply

@@ -5,7 +5,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
   #
   # Invariant: one call here is one call of the backend; nothing is tried again.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Count, Settings}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Backend, Count, Native, Settings}
 
   @type function_name ::
           :__commit_batch_direct__
@@ -33,7 +33,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
       _none -> :ok
     end
 
-    apply(Settings.backend(), function, [shard, writes])
+    apply(Settings.backend(shard), function, [shard, writes])
   end
 
   @doc "Calls the backend, which is to give so many replies, and says what became of that, whatever it does (9)."
@@ -49,8 +49,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
   defp attempt(shard, function, writes) do
     {:returned, run(shard, function, writes)}
   catch
-    :exit, reason -> {:failed, {:error, {:backend_exit, reason}}}
-    kind, reason -> {:failed, {:error, {:backend_error, kind, reason}}}
+    :exit, reason ->
+      {:failed, {:error, {:backend_exit, reason}}}
+
+    kind, reason ->
+      if reason == :undef, do: Backend.Check.tell(shard, __STACKTRACE__)
+      {:failed, {:error, {:backend_error, kind, reason}}}
   end
 
   # The backend may have put all replies of a command that counts other than 1 into its one result. Such a command
@@ -92,13 +96,22 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
 
   defp count(list, _expected), do: Count.items(list)
 
+  @doc "Commits a list straight from the caller (10.1)."
+  @spec run_list(integer, function_name, list) :: term
+  def run_list(shard, function, list) do
+    Native.directly(shard)
+    run(shard, function, list)
+  end
+
   @doc """
   Commits one command straight from the caller: the reply to the command, bare, or what else the backend says (10.1,
   16.2).
   """
   @spec run_single(integer, tuple) :: term
   def run_single(shard, command) do
-    if Settings.exports?(Settings.backend(), :__commit_single_direct__, 2) do
+    Native.directly(shard)
+
+    if Settings.exports?(Settings.backend(shard), :__commit_single_direct__, 2) do
       run(shard, :__commit_single_direct__, command)
     else
       case run(shard, :__commit_batch_direct__, [command]) do
@@ -112,16 +125,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
   The backend, if it has a function of its own for a batch of one command in all (16.2). Looked for when a batcher
   starts.
   """
-  @spec single_backend() :: module | nil
-  def single_backend do
-    backend = Settings.backend()
+  @spec single_backend(integer) :: module | nil
+  def single_backend(shard) do
+    backend = Settings.backend(shard)
     if Settings.exports?(backend, :__commit_single_batch_direct__, 2), do: backend
   end
 
   @doc "The same, if that module is loaded: what the start of a batcher has seen to."
-  @spec loaded_single_backend() :: module | nil
-  def loaded_single_backend do
-    backend = Settings.backend()
+  @spec loaded_single_backend(integer) :: module | nil
+  def loaded_single_backend(shard) do
+    backend = Settings.backend(shard)
     if function_exported?(backend, :__commit_single_batch_direct__, 2), do: backend
   rescue
     # What is configured is no module: that is to be seen when it is called (9.4).

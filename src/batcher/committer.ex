@@ -61,7 +61,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   ]
 
   @doc """
-  Starts a committer, linked to the calling owner. `single_backend`: see `Commit.single_backend/0`.
+  Starts a committer, linked to the calling owner. `single_backend`: see `Commit.single_backend/1`.
   """
   @spec start_link(integer, boolean, module | nil) :: pid
   def start_link(shard, telemetry?, single_backend) do
@@ -237,7 +237,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   end
 
   defp single(state, [{lane, _part, _info}], proposal),
-    do: Proposal.single(proposal, lane, state.single_backend)
+    do: Proposal.single(proposal, state.shard, lane, state.single_backend)
 
   defp single(_state, _batches, proposal), do: proposal
 

@@ -124,9 +124,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @spec close(integer) :: :ok
   def close(_shard), do: without_library(:ok)
 
-  @doc "The window of the put and delete lanes in ms, given what the environment says."
-  @spec hot_window(integer, integer) :: integer
-  def hot_window(_shard, window_ms), do: without_library(window_ms)
+  @doc "Changes options of a shard that runs, as `open/2` takes them. Whether its groups are measured stays."
+  @spec configure(integer, tuple) :: :ok
+  def configure(_shard, _options), do: without_library(:ok)
+
+  @doc "Whether the shard is open: it has an owner, or what is queued waits for one."
+  @spec open?(integer) :: boolean
+  def open?(_shard), do: without_library(false)
 
   @doc """
   Queues one call's writes: a command in a namespace lane, a list in a hot one. `count` is the

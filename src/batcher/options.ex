@@ -1,161 +1,214 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
   @moduledoc false
-  # The options of `Batcher.start_link/2`: one table, from which checks and documentation are made.
+  # The options of a shard: put together from where they come from, checked, changed, and told to the library.
   #
-  # Invariant: what `check/1` lets through, the library takes: no other place looks at a value again.
+  # They come from the options that the shard is started with, then from the environment of `:ferricstore_batcher`, as
+  # it is at the start, then from that of `:ferricstore`, which is read at each call (contract 2, `Settings`), then from
+  # the schema.
+  #
+  # Invariant: what `check/1` and `change/2` let through, the library takes: no other place looks at a value again.
+
+  require Logger
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Budgets
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Options.{Schema, Type}
 
-  @max_ms Ferricstore.Raft.WARaftBackend.Batcher.Settings.max_window_ms()
+  @app :ferricstore_batcher
   @no_limit 0xFFFF_FFFF_FFFF_FFFF
   @max_in_flight %{lane: 128, shard: 1}
+  # As similar as two names are if one of them is a slip of the pen: a letter too many, too few, or in the wrong place.
+  @near 0.93
 
-  @table [
-    namespace_batch_max: [
-      type: :limit,
-      default: 10_000,
-      doc:
-        "most commands in one commit of a namespace lane. More share a sync among more writes and " <>
-          "hold the log longer. `0` commits each write by itself, `:infinity` or `nil` has no limit"
-    ],
-    hot_batch_max: [
-      type: :limit,
-      default: 10_000,
-      doc:
-        "the same for the generic, the put and the delete lane, in items, and with `commit_scope: :shard` for a " <>
-          "whole commit, in what its lanes count (6.1)"
-    ],
-    max_in_flight: [
-      type: :positive,
-      default: nil,
-      doc:
-        "most commits of the shard in flight at once, each by a process of its own. More hide the time that one " <>
-          "takes, fewer let more writes gather. Without this option: 128 with `commit_scope: :lane`, where what " <>
-          "else is due leaves in the order in which it became so; 1 with `:shard`"
-    ],
-    hot_batch_window_ms: [
-      type: :window,
-      default: nil,
-      doc:
-        "window in ms of the put and delete lanes of this shard, instead of `:waraft_hot_batch_window_ms` " <>
-          "of the application environment. `<= 0` commits directly in the caller"
-    ],
-    pacing: [
-      type: {:one_of, [:commit, :window, :auto]},
-      default: :commit,
-      doc:
-        "when writes that have gathered leave: `:commit`, as soon as the commit before them ends, or their window " <>
-          "does; `:window`, when their own window has passed (fewer commits, later replies); `:auto`, as soon as it " <>
-          "is not worth while to wait for more, which is learned: the window is the longest that they are held, and " <>
-          "a call that is alone is committed by its own process, in which the backend then runs"
-    ],
-    commit_scope: [
-      type: {:one_of, [:lane, :shard]},
-      default: :lane,
-      doc:
-        "what one commit takes: `:lane`, what is due of one lane; `:shard`, what is due of all lanes of the shard, " <>
-          "at most `:hot_batch_max`. Where a commit costs the same for one lane and for all, as in a Raft group, " <>
-          "that is less work; a result of a whole batch, such as an error, is that of all lanes in it"
-    ],
-    overflow: [
-      type: {:one_of, [:queue, :refuse]},
-      default: nil,
-      doc:
-        "what becomes of a write that does not fit the full slot of a lane whose commit is in " <>
-          "flight: `:queue`, it opens the next slot; `:refuse`, it gets an error at once. Without " <>
-          "this option: `:refuse` where groups are measured (`:apply_context`), `:queue` otherwise"
-    ],
-    apply_context: [
-      type: :any,
-      default: :host,
-      doc:
-        "what the host's `Ferricstore.Raft.ApplyWork` measures groups with, so that no commit is " <>
-          "more work to the state machine than its budgets allow; `:host` is what the host's " <>
-          "`Ferricstore.Raft.ApplyContext.default/0` says. With `nil`, or a host without these " <>
-          "modules, groups are not measured"
-    ],
-    max_queue_items: [
-      type: :positive,
-      default: 1_000_000,
-      doc:
-        "most items that the shard holds, queued and in flight; above it a write is refused at once " <>
-          "with `{:error, :batcher_overloaded}`"
-    ],
-    max_queue_bytes: [
-      type: :positive,
-      default: 1_073_741_824,
-      doc: "the same in bytes: commands with their binaries, prefixes, tags of callers"
-    ],
-    adoption_timeout: [
-      type: :milliseconds,
-      default: 5_000,
-      doc:
-        "how long in ms queued writes wait for a new owner when theirs was killed; then they get " <>
-          "`{:error, :batcher_down}` and were not committed"
-    ],
-    drain_timeout: [
-      type: :milliseconds,
-      default: 30_000,
-      doc:
-        "how long in ms `stop/1` waits for queued writes to be committed; what the backend did " <>
-          "not get by then is answered `{:error, :shutting_down}`"
-    ],
-    shutdown_timeout: [
-      type: :milliseconds,
-      default: 4_500,
-      doc:
-        "the same for the shutdown by a supervisor, which should wait for half a second longer " <>
-          "before it kills: `child_spec/1` says so"
-    ]
-  ]
+  @typedoc "What was given, by key, and where: what was not is left out."
+  @type t :: %{atom => {value :: term, Schema.source()}}
+  @typedoc """
+  What is wrong with an option: its key and its value; of two that don't go together a pair of each.
+  """
+  @type invalid :: {:invalid_option, key :: term | {atom, atom}, value :: term | {term, term}}
 
-  @type t :: %{atom => term}
-
-  @doc "Known options with their defaults, unknown ones left out."
-  @spec check(keyword) :: {:ok, t} | {:error, {:invalid_option, atom, term}}
+  @doc """
+  Options that a shard is started with, and what the environment of `:ferricstore_batcher` says beside them. Unknown
+  ones are left out, unless they are `strict`.
+  """
+  @spec check(list) :: {:ok, t} | {:error, invalid}
   def check(opts) do
-    Enum.reduce_while(@table, {:ok, %{}}, fn {key, spec}, {:ok, options} ->
-      case Keyword.fetch(opts, key) do
-        :error ->
-          {:cont, {:ok, Map.put(options, key, spec[:default])}}
+    given = Map.merge(take(Application.get_all_env(@app), @app), take(opts, :option))
 
-        {:ok, value} ->
-          if valid?(spec[:type], value),
-            do: {:cont, {:ok, Map.put(options, key, value)}},
-            else: {:halt, {:error, {:invalid_option, key, value}}}
-      end
-    end)
+    with :ok <- valid(given),
+         :ok <- if(get(given, :strict), do: known(opts), else: :ok),
+         :ok <- agreeing(given),
+         do: {:ok, given}
   end
 
-  @doc "Checked options as the library wants them, with the budgets of `Budgets.open/2`: see `Native.open/2`."
+  @doc "The same with what is to be changed while a batcher runs: all of it, or nothing."
+  @spec change(t, list) :: {:ok, t} | {:error, invalid}
+  def change(given, changes) do
+    changed = take(changes, :configured)
+    options = Map.merge(given, changed)
+
+    with :ok <- known(changes),
+         :ok <- valid(changed),
+         :ok <- changeable(changed),
+         :ok <- agreeing(options),
+         do: {:ok, options}
+  end
+
+  @doc "What was changed while a batcher ran."
+  @spec configured(t) :: t
+  def configured(given), do: Map.filter(given, &match?({_key, {_value, :configured}}, &1))
+
+  @doc "The value of an option: what was given, or its default."
+  @spec get(t, atom) :: term
+  def get(given, key) do
+    case given do
+      %{^key => {value, _source}} -> value
+      _ -> Schema.fetch(key)[:default]
+    end
+  end
+
+  @doc "The same, but for the value that has been given; `nil` if none has."
+  @spec given(t, atom) :: term | nil
+  def given(given, key), do: with({value, _source} <- given[key], do: value)
+
+  @doc "Options as the library wants them, with the budgets of `Budgets.open/2`: see `Native.open/2`."
   @spec native(t, Budgets.usage() | nil) :: tuple
   def native(options, budgets) do
-    overflow = options.overflow || if(budgets, do: :refuse, else: :queue)
+    overflow = get(options, :overflow) || if(budgets, do: :refuse, else: :queue)
 
     {
-      {limit(options.namespace_batch_max), limit(options.hot_batch_max),
-       min(options.max_in_flight || @max_in_flight[options.commit_scope], @no_limit)},
-      options.hot_batch_window_ms && max(options.hot_batch_window_ms, 0),
-      {options.pacing, options.commit_scope, overflow},
-      {min(options.max_queue_items, @no_limit), min(options.max_queue_bytes, @no_limit)},
-      options.adoption_timeout,
+      {limit(get(options, :namespace_batch_max)), limit(get(options, :hot_batch_max)),
+       min(max_in_flight(options), @no_limit)},
+      {get(options, :pacing), get(options, :commit_scope), overflow},
+      {min(get(options, :max_queue_items), @no_limit),
+       min(get(options, :max_queue_bytes), @no_limit)},
+      get(options, :adoption_timeout),
       budgets
     }
   end
 
-  @doc "The table as Markdown, for the documentation of the public module."
-  def docs do
-    Enum.map_join(@table, "\n", fn {key, spec} ->
-      "  * `#{inspect(key)}` (default `#{inspect(spec[:default])}`) - #{spec[:doc]}."
+  @doc "Most commits in flight: what was given, or what fits the scope of commits."
+  @spec max_in_flight(t) :: pos_integer
+  def max_in_flight(options),
+    do: get(options, :max_in_flight) || @max_in_flight[get(options, :commit_scope)]
+
+  @doc """
+  Says in the log, once for each key, that an unknown option, or a key of the environment, looks like a known one.
+  """
+  @spec warn_of_slips(list) :: :ok
+  def warn_of_slips(opts) do
+    for {key, _value} <- opts, name = near(key), Schema.fetch(key) == nil, do: warn(key, name)
+
+    for {key, _value} <- Application.get_all_env(@app),
+        not Schema.environment_key?(key),
+        name = near(key),
+        do: warn(key, name)
+
+    :ok
+  end
+
+  @doc "The option whose name is nearly this one."
+  @spec near(term) :: atom | nil
+  def near(key) when is_atom(key) do
+    similarity = fn name -> String.jaro_distance(Atom.to_string(name), Atom.to_string(key)) end
+    name = Enum.max_by(Schema.keys(), similarity)
+    if similarity.(name) >= @near, do: name
+  end
+
+  def near(_no_key), do: nil
+
+  defp warn(key, name) do
+    told = {__MODULE__, :told, key}
+
+    unless :persistent_term.get(told, false) do
+      :persistent_term.put(told, true)
+      Logger.warning("batcher: #{inspect(key)} is no option and was ignored: #{meant(name)}")
+    end
+  end
+
+  # Of the known options the first of each key: a host's list may hold whatever else it likes.
+  defp take(opts, source) do
+    for {key, value} <- Enum.reverse(opts), key in Schema.keys(), into: %{} do
+      {key, {value, source}}
+    end
+  end
+
+  # In the order of the schema, so that the same mistake is always told in the same way.
+  defp valid(given) do
+    first_error(Schema.table(), fn {key, spec} ->
+      case given do
+        %{^key => {value, _source}} -> if not Type.valid?(spec[:type], value), do: {key, value}
+        _ -> nil
+      end
     end)
   end
 
-  defp valid?(:limit, limit), do: limit in [nil, :infinity] or (is_integer(limit) and limit >= 0)
-  defp valid?(:window, window_ms), do: is_integer(window_ms) and window_ms <= @max_ms
-  defp valid?(:any, _value), do: true
-  defp valid?({:one_of, values}, value), do: value in values
-  defp valid?(:positive, number), do: is_integer(number) and number > 0
-  defp valid?(:milliseconds, ms), do: is_integer(ms) and ms >= 0 and ms <= @max_ms
+  defp known(opts) do
+    first_error(opts, fn
+      {key, value} -> if Schema.fetch(key) == nil, do: {key, value}
+      no_option -> {no_option, nil}
+    end)
+  end
+
+  defp changeable(changed) do
+    first_error(changed, fn {key, {value, _source}} ->
+      if Schema.fetch(key)[:fixed], do: {key, value}
+    end)
+  end
+
+  # Only what was given: a default never stands in the way of another option.
+  defp agreeing(given) do
+    first_error(conflicts(), fn {key, than, _why} ->
+      {value, other} = {given(given, key), given(given, than)}
+
+      if is_integer(value) and is_integer(other) and value > other,
+        do: {{key, than}, {value, other}}
+    end)
+  end
+
+  # `{key, other, why}`: the first may not be above the other.
+  defp conflicts do
+    [
+      {:hot_batch_max, :max_queue_items, "no batch could ever be so large"},
+      {:namespace_batch_max, :max_queue_items, "no batch could ever be so large"},
+      {:hot_batch_window_ms, :call_timeout, "its callers would wait for longer than that"},
+      {:generic_batch_window_ms, :call_timeout, "its callers would wait for longer than that"}
+    ]
+  end
+
+  defp first_error(list, check) do
+    case Enum.find_value(list, check) do
+      nil -> :ok
+      {key, value} -> {:error, {:invalid_option, key, value}}
+    end
+  end
+
+  @doc "What is wrong with an option, for people."
+  @spec message(invalid) :: String.t()
+  def message({:invalid_option, :shard, shard}),
+    do: "the index of a shard must be at most #{@no_limit}, got: #{inspect(shard)}"
+
+  def message({:invalid_option, {key, other}, {value, limit}}) do
+    why = Enum.find_value(conflicts(), "", fn {k, o, why} -> {k, o} == {key, other} && why end)
+
+    "option #{inspect(key)}, which is #{inspect(value)}, must be at most #{inspect(other)}, which is " <>
+      "#{inspect(limit)}: #{why}"
+  end
+
+  def message({:invalid_option, key, value}) do
+    case Schema.fetch(key) do
+      nil ->
+        "unknown option #{inspect(key)}" <> if(name = near(key), do: ": #{meant(name)}", else: "")
+
+      spec ->
+        if spec[:fixed] && Type.valid?(spec[:type], value),
+          do: "option #{inspect(key)} can't be changed while a batcher runs: #{spec[:fixed]}",
+          else:
+            "option #{inspect(key)} must be #{Type.describe(spec[:type])}, got: " <>
+              inspect(value, limit: 20, printable_limit: 200)
+    end
+  end
+
+  defp meant(name), do: "did you mean #{inspect(name)}?"
 
   defp limit(limit) when limit in [nil, :infinity], do: nil
   defp limit(limit), do: min(limit, @no_limit)

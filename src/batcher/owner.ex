@@ -14,6 +14,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   require Logger
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{
+    Backend,
     Budgets,
     Commit,
     Committer,
@@ -21,6 +22,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     Native,
     Options,
     Responder,
+    Settings,
     Snapshot,
     Telemetry,
     Write
@@ -33,8 +35,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     :shard,
     :parent,
     :supervised?,
-    :drain_timeout,
-    :shutdown_timeout,
+    :options,
+    # What a commit may be to the host's state machine.
+    :budgets,
     :telemetry?,
     :single_backend,
     # What `:sys` keeps, such as whether this process is traced.
@@ -52,23 +55,26 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   @doc false
   def init(parent, shard, options) do
     Process.flag(:trap_exit, true)
+    options = Map.merge(options, configured(shard))
 
     # Before the name is taken: to look for a module that isn't there takes time, and callers who write to a
     # shard that is not open yet commit directly.
-    {telemetry?, single_backend} = {Telemetry.available?(), Commit.single_backend()}
-    measured = Budgets.find(options.apply_context)
+    telemetry? = Telemetry.available?()
+    measured = Budgets.find(Options.get(options, :apply_context))
 
-    with :ok <- register(Name.of(shard)),
+    with :ok <- available(options),
+         :ok <- register(Name.of(shard)),
          budgets = Budgets.open(shard, measured),
+         :ok = Settings.put(shard, options),
          {:ok, committers} <- Native.open(shard, Options.native(options, budgets)) do
       state = %__MODULE__{
         shard: shard,
         parent: parent,
         supervised?: supervisor?(parent),
-        drain_timeout: options.drain_timeout,
-        shutdown_timeout: options.shutdown_timeout,
+        options: options,
+        budgets: budgets,
         telemetry?: telemetry?,
-        single_backend: single_backend
+        single_backend: Commit.single_backend(shard)
       }
 
       Enum.each(committers, &Process.link/1)
@@ -76,9 +82,23 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
       :proc_lib.init_ack(parent, {:ok, self()})
       loop(state)
     else
-      {:error, {:already_started, _pid}} = error -> give_up(parent, error)
+      {:error, reason} when is_tuple(reason) -> give_up(parent, {:error, reason})
       {:error, reason} -> give_up(parent, {:error, {:thread_not_started, reason}})
     end
+  end
+
+  # What was changed while the shard ran holds for whoever takes it over, as its queue does (18.5).
+  defp configured(shard) do
+    if Native.open?(shard), do: Options.configured(Settings.of(shard).given), else: %{}
+  end
+
+  defp available(options) do
+    backend = Options.given(options, :backend) || Settings.host_backend()
+    Backend.Check.forget(backend)
+
+    if Options.get(options, :backend_check) == :start,
+      do: Backend.Check.available(backend),
+      else: :ok
   end
 
   defp supervisor?(parent),
@@ -129,7 +149,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   @doc false
   def system_terminate(reason, _parent, debug, state) do
     state = %{state | debug: debug}
-    timeout = if reason == :normal, do: state.drain_timeout, else: state.shutdown_timeout
+    timeout = timeout(state, if(reason == :normal, do: :drain_timeout, else: :shutdown_timeout))
     go_on(if orderly?(reason), do: ending(state, reason, timeout), else: crash(state, reason))
   end
 
@@ -197,7 +217,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   defp failure(kind, _reason), do: kind
 
   defp handle({:"$gen_call", from, request}, state), do: handle_call(request, from, state)
-  defp handle({:"$gen_cast", :stop}, state), do: ending(state, :normal, state.drain_timeout)
+
+  defp handle({:"$gen_cast", :stop}, state),
+    do: ending(state, :normal, timeout(state, :drain_timeout))
 
   defp handle({:"$gen_cast", request}, state) do
     Write.Raw.cast(state.shard, request)
@@ -240,7 +262,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   defp handle(_unknown, state), do: state
 
   defp handle_call(:stop, from, state) when is_from(from),
-    do: ending(%{state | stops: [from | state.stops]}, :normal, state.drain_timeout)
+    do: ending(%{state | stops: [from | state.stops]}, :normal, timeout(state, :drain_timeout))
+
+  defp handle_call({:configure, changes}, from, state)
+       when is_from(from) and length(changes) >= 0 do
+    {answer, state} = configure(state, changes)
+    GenServer.reply(from, answer)
+    state
+  end
 
   defp handle_call(:flush, from, state) when is_from(from) do
     tag = make_ref()
@@ -263,6 +292,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   # The sender of a made-up `from` can't be answered.
   defp handle_call(_request, _from, state), do: state
 
+  # All of it, or nothing (18.4).
+  defp configure(%{ending: nil} = state, changes) do
+    with {:ok, options} <- Options.change(state.options, changes),
+         :ok <- if(changes[:backend], do: available(options), else: :ok) do
+      :ok = Settings.put(state.shard, options)
+      :ok = Native.configure(state.shard, Options.native(options, state.budgets))
+      {:ok, %{state | options: options, single_backend: Commit.single_backend(state.shard)}}
+    else
+      error -> {error, state}
+    end
+  end
+
+  defp configure(state, _changes), do: {{:error, :shutting_down}, state}
+
   defp start_committers(state, count) when count > 0 do
     for _ <- 1..count,
         do: Committer.start_link(state.shard, state.telemetry?, state.single_backend)
@@ -276,11 +319,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   # takes this owner along when it ends, in whatever way.
   defp parent_down(state, reason) do
     cond do
-      orderly?(reason) -> ending(state, reason, state.shutdown_timeout)
+      orderly?(reason) -> ending(state, reason, timeout(state, :shutdown_timeout))
       state.supervised? -> crash(state, reason)
-      true -> ending(state, {:shutdown, :parent_down}, state.shutdown_timeout)
+      true -> ending(state, {:shutdown, :parent_down}, timeout(state, :shutdown_timeout))
     end
   end
+
+  defp timeout(state, option), do: Options.get(state.options, option)
 
   defp orderly?(reason) when reason in [:normal, :shutdown], do: true
   defp orderly?({:shutdown, _}), do: true

@@ -30,15 +30,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Proposal do
   The same if it is one command in all, for a backend that has a function for that, and is still the one that is
   configured.
   """
-  @spec single({Commit.function_name(), list}, lane :: atom | binary, module | nil) ::
+  @spec single({Commit.function_name(), list}, integer, lane :: atom | binary, module | nil) ::
           {Commit.function_name(), list | tuple}
-  def single({function, [command]}, :batch, backend) when backend != nil do
-    if backend == Settings.backend(),
+  def single({function, [command]}, shard, :batch, backend) when backend != nil do
+    if backend == Settings.backend(shard),
       do: {:__commit_single_batch_direct__, command},
       else: {function, [command]}
   end
 
-  def single(proposal, _lane, _backend), do: proposal
+  def single(proposal, _shard, _lane, _backend), do: proposal
 
   @doc "A command of a namespace lane, as the function that fits it takes it."
   @spec entry(Commit.function_name(), tuple) :: term

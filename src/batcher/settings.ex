@@ -1,65 +1,110 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Settings do
   @moduledoc false
-  # The application environment of `:ferricstore`, read at each call in the caller (contract 2, 14).
+  # What a call looks up: the settings of its shard, and the application environment of `:ferricstore`, read at each
+  # call in the caller (contract 2, 14, 18).
   #
-  # Invariant: nothing is kept, so that a changed setting is that of the next call.
+  # Invariant: of the environment of `:ferricstore` nothing is kept, so that a changed setting is that of the next call.
+  # What a shard was given goes before it, is read as one term, and stays when its batcher ends: writes that are
+  # committed without one go to the same backend.
 
-  @app :ferricstore
-  @max_window_ms 4_294_967_295
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Options
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Options.{Schema, Type}
+
+  @host :ferricstore
+  @own :ferricstore_batcher
+  @during_flush :waraft_generic_batch_during_flush
+  @max_window_ms Type.max_ms()
   # More than there is memory.
   @most_bytes 0x7FFF_FFFF_FFFF_FFFF
 
-  @doc """
-  The most bytes that all shards of the VM may hold together, `nil` for as many as they like: `:max_total_queue_bytes` of
-  `:ferricstore_batcher`, read when a batcher starts.
-  """
-  @spec max_total_queue_bytes() ::
-          {:ok, pos_integer | nil} | {:error, {:invalid_option, :max_total_queue_bytes, term}}
-  def max_total_queue_bytes do
-    case Application.get_env(:ferricstore_batcher, :max_total_queue_bytes, :infinity) do
-      none when none in [nil, :infinity] -> {:ok, nil}
-      bytes when is_integer(bytes) and bytes > 0 -> {:ok, min(bytes, @most_bytes)}
-      other -> {:error, {:invalid_option, :max_total_queue_bytes, other}}
-    end
-  end
+  # `nil`: the environment of `:ferricstore` says. `given`: see `Options`.
+  defstruct [:backend, :sync_gate, :hot_window_ms, :generic_window_ms, :call_timeout_ms, :given]
+
+  @type t :: %__MODULE__{
+          backend: module | nil,
+          sync_gate: module | nil,
+          hot_window_ms: non_neg_integer | nil,
+          generic_window_ms: non_neg_integer | :direct | nil,
+          call_timeout_ms: non_neg_integer,
+          given: Options.t()
+        }
 
   @doc "The longest window in ms: the longest time a process can wait."
   def max_window_ms, do: @max_window_ms
 
-  @doc "Window of the put and delete lanes in ms; `<= 0` commits directly (2.1)."
-  @spec hot_window_ms() :: integer
-  def hot_window_ms, do: window!(:waraft_hot_batch_window_ms, 1)
+  @doc "The settings of a shard. One that was never started has those of the environment."
+  @spec of(integer) :: t
+  def of(shard) do
+    case :persistent_term.get({__MODULE__, shard}, nil) do
+      nil -> never_started()
+      settings -> settings
+    end
+  end
+
+  @doc """
+  From now on these options hold. Where they are others than before, the VM has all processes look for the old ones.
+  """
+  @spec put(non_neg_integer, Options.t()) :: :ok
+  def put(shard, options), do: :persistent_term.put({__MODULE__, shard}, made_of(options))
+
+  defp made_of(options) do
+    hot_window_ms = Options.given(options, :hot_batch_window_ms)
+
+    %__MODULE__{
+      backend: Options.given(options, :backend),
+      sync_gate: Options.given(options, :sync_gate),
+      hot_window_ms: hot_window_ms && max(hot_window_ms, 0),
+      generic_window_ms: Options.given(options, :generic_batch_window_ms),
+      call_timeout_ms: Options.get(options, :call_timeout),
+      given: options
+    }
+  end
+
+  defp never_started do
+    %__MODULE__{
+      backend: Application.get_env(@own, :backend),
+      sync_gate: Application.get_env(@own, :sync_gate),
+      call_timeout_ms: Schema.fetch(:call_timeout)[:default],
+      given: %{}
+    }
+  end
+
+  @doc "Window of the put and delete lanes in ms; 0 commits directly (2.1)."
+  @spec hot_window_ms(t) :: non_neg_integer
+  def hot_window_ms(%{hot_window_ms: nil}),
+    do: max(window!(:waraft_hot_batch_window_ms, 1), 0)
+
+  def hot_window_ms(%{hot_window_ms: window_ms}), do: window_ms
 
   @doc "Window of the generic lane in ms, or `:direct` (2.2, 2.3)."
-  @spec generic_window_ms() :: non_neg_integer | :direct
-  def generic_window_ms do
+  @spec generic_window_ms(t) :: non_neg_integer | :direct
+  def generic_window_ms(%{generic_window_ms: nil}) do
     window_ms = window!(:waraft_generic_batch_window_ms, 0)
 
     cond do
       window_ms > 0 -> window_ms
-      Application.get_env(@app, :waraft_generic_batch_during_flush, true) == true -> 0
+      Application.get_env(@host, @during_flush, true) == true -> 0
       true -> :direct
     end
   end
 
+  def generic_window_ms(%{generic_window_ms: window_ms}), do: window_ms
+
   @doc "The module that commits (2.5)."
-  @spec backend() :: module
-  def backend do
-    Application.get_env(
-      @app,
-      :waraft_backend_batcher_backend,
-      Ferricstore.Raft.WARaftBackend
-    )
-  end
+  @spec backend(integer) :: module
+  def backend(shard), do: of(shard).backend || host_backend()
+
+  @doc "The module that commits where a shard was given none."
+  @spec host_backend() :: module
+  def host_backend, do: from_host(:backend)
 
   @doc "The module whose `leave/1` releases sync tokens (12.1)."
-  @spec sync_gate() :: module
-  def sync_gate do
-    Application.get_env(
-      @app,
-      :waraft_backend_batcher_sync_gate,
-      Ferricstore.Raft.WARaftBackend.SyncGate
-    )
+  @spec sync_gate(integer) :: module
+  def sync_gate(shard), do: of(shard).sync_gate || from_host(:sync_gate)
+
+  defp from_host(key) do
+    spec = Schema.fetch(key)
+    Application.get_env(@host, spec[:host], spec[:default])
   end
 
   @doc "Whether a module of the host's can be loaded and has this function."
@@ -68,24 +113,34 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Settings do
     do: Code.ensure_loaded?(module) and function_exported?(module, function, arity)
 
   @doc "What is done before a call of the backend: a seam for tests (14.1)."
-  def call_hook, do: Application.get_env(@app, :waraft_backend_batcher_call_hook)
+  def call_hook, do: Application.get_env(@host, :waraft_backend_batcher_call_hook)
 
   @doc "What is done before an asynchronous write is queued: a seam for tests (14.2)."
-  def cast_hook, do: Application.get_env(@app, :waraft_backend_batcher_cast_hook)
-
-  @doc "How long a sync call waits beyond its window, in ms (3.7). A seam for tests."
-  @spec call_timeout_ms() :: non_neg_integer
-  def call_timeout_ms, do: :persistent_term.get(__MODULE__, 30_000)
+  def cast_hook, do: Application.get_env(@host, :waraft_backend_batcher_cast_hook)
 
   defp window!(key, default) do
-    case Application.get_env(@app, key, default) do
+    case Application.get_env(@host, key, default) do
       window_ms when is_integer(window_ms) and window_ms <= @max_window_ms ->
         window_ms
 
       other ->
         raise ArgumentError,
-              "#{inspect(key)} of #{inspect(@app)} must be an integer of at most " <>
+              "#{inspect(key)} of #{inspect(@host)} must be an integer of at most " <>
                 "#{@max_window_ms} milliseconds, got: #{inspect(other)}"
+    end
+  end
+
+  @doc """
+  The most bytes that all shards of the VM may hold together, `nil` for as many as they like: `:max_total_queue_bytes` of
+  `:ferricstore_batcher`, read when a batcher starts.
+  """
+  @spec max_total_queue_bytes() ::
+          {:ok, pos_integer | nil} | {:error, {:invalid_option, :max_total_queue_bytes, term}}
+  def max_total_queue_bytes do
+    case Application.get_env(@own, :max_total_queue_bytes, :infinity) do
+      none when none in [nil, :infinity] -> {:ok, nil}
+      bytes when is_integer(bytes) and bytes > 0 -> {:ok, min(bytes, @most_bytes)}
+      other -> {:error, {:invalid_option, :max_total_queue_bytes, other}}
     end
   end
 end

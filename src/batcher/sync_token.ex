@@ -7,24 +7,24 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.SyncToken do
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Settings
 
-  @doc "Releases a token (12.1)."
-  @spec release(term) :: :ok
-  def release(nil), do: :ok
+  @doc "Releases a token of a write to this shard (12.1)."
+  @spec release(integer, term) :: :ok
+  def release(_shard, nil), do: :ok
 
-  def release(sync_token) do
-    Settings.sync_gate().leave(sync_token)
+  def release(shard, sync_token) do
+    Settings.sync_gate(shard).leave(sync_token)
     :ok
   end
 
   @doc "Whether a token has an owner: not all gates know of owners."
-  @spec owned?(term) :: boolean
-  def owned?(nil), do: false
-  def owned?(_sync_token), do: Settings.exports?(Settings.sync_gate(), :transfer, 2)
+  @spec owned?(integer, term) :: boolean
+  def owned?(_shard, nil), do: false
+  def owned?(shard, _sync_token), do: Settings.exports?(Settings.sync_gate(shard), :transfer, 2)
 
   @doc "Makes a process the owner of a token, if the token has one. False: the gate refused, or failed."
-  @spec transfer(term, pid) :: boolean
-  def transfer(sync_token, to) do
-    not owned?(sync_token) or Settings.sync_gate().transfer(sync_token, to) == :ok
+  @spec transfer(integer, term, pid) :: boolean
+  def transfer(shard, sync_token, to) do
+    not owned?(shard, sync_token) or Settings.sync_gate(shard).transfer(sync_token, to) == :ok
   catch
     _kind, _reason -> false
   end

@@ -172,6 +172,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Client do
   defp sync({:flush, _}, shard, _, context), do: Batcher.flush(shard, context.timeout_ms)
   defp sync({:stop, _}, shard, _, _), do: Batcher.stop(shard)
   defp sync({:snapshot, _}, shard, _, _), do: Batcher.snapshot(shard)
+  defp sync({:configure, _, changes}, shard, _, _), do: Batcher.configure(shard, changes)
 
   # Only where one runs for certain, or this client would become its parent.
   defp sync({:start_again, number}, shard, _, context),

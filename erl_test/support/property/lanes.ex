@@ -89,7 +89,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Lanes do
           {:strange_commit, commit}
 
         call ->
-          together? = Program.together?(program, elem(call.step, 1))
+          shard = elem(call.step, 1)
+          together? = Program.together?(program, shard)
 
           cond do
             indices != Enum.to_list(0..(call.count - 1)) ->
@@ -98,7 +99,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Lanes do
             call.shard != commit.shard or (length(commit.lanes) > 1 and not together?) ->
               {:wrong_lane, %{call: call, commit: commit}}
 
-            together? and call[:apart] == true and length(commit.groups) > 1 ->
+            Program.always_together?(program, shard) and call[:apart] == true and
+                length(commit.groups) > 1 ->
               {:not_apart, %{call: call, commit: commit}}
 
             not function?(commit, call, program) ->
@@ -136,7 +138,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Lanes do
 
   # 6.4, and of all lanes together 4.4
   defp size(commit, program, calls) do
-    with %{} = options <- options(commit, program, calls) do
+    with options when is_function(options) <- options(commit, program, calls) do
       parts =
         commit.groups
         |> Enum.group_by(&calls[elem(&1, 0)][:lane])
@@ -163,7 +165,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Lanes do
     is_integer(max) and weight > max and groups > 1
   end
 
-  defp most(options, key), do: Map.get(options, key, @default_max)
+  # The largest that it ever was; an atom, which is no limit, is larger than any number.
+  defp most(options, key), do: options |> ever(key, @default_max) |> Enum.max()
+
+  defp ever(options, key, default), do: Enum.map(options.(key), &(&1 || default))
 
   # 4.2: the one before has ended, or its process was killed.
   defp serial(commits) do
@@ -176,7 +181,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Lanes do
   # is stopped, commits of the life before don't count (11.1): it is left out.
   defp crowded(commits, program, calls) do
     with [first | _] <- commits,
-         %{} = options <- options(first, program, calls),
+         options when is_function(options) <- options(first, program, calls),
          max when is_integer(max) <- max_in_flight(options),
          %{step: step} = calls[first.groups |> hd() |> elem(0)],
          true <- Program.steady?(program, elem(step, 1)) do
@@ -189,19 +194,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Lanes do
     end
   end
 
-  defp max_in_flight(%{max_in_flight: max}), do: max
-  defp max_in_flight(%{commit_scope: :shard}), do: 1
-  defp max_in_flight(_options), do: nil
+  defp max_in_flight(options) do
+    together? = ever(options, :commit_scope, :lane) == [:shard]
+    options |> ever(:max_in_flight, if(together?, do: 1, else: :unlimited)) |> Enum.max()
+  end
 
   defp in_flight_at?(commit, number),
     do: commit.number < number and (commit.ended == nil or commit.ended > number)
 
-  # Those of the shard that a commit was made in; `nil` if it is none of this program's.
+  # What an option of the shard that a commit was made in may be; `nil` if it is none of this program's.
   defp options(commit, program, calls) do
-    with %{step: step} <- calls[commit.groups |> hd() |> elem(0)] do
-      {_mode, options} = Enum.at(program.shards, elem(step, 1))
-      Map.new(options)
-    end
+    with %{step: step} <- calls[commit.groups |> hd() |> elem(0)],
+         do: &Program.ever(program, elem(step, 1), &1)
   end
 
   # 4.3: what was accepted before another call began is committed before it. What goes through the owner's

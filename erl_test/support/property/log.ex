@@ -48,8 +48,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Log do
   @doc "The backend is about to end: `{:value | :exit | :error | :throw, term}`."
   def finish(number, outcome), do: :ets.insert(@table, {{:finish, number}, tick(), outcome})
 
-  @doc "Somebody is about to be killed."
-  def kill(pid), do: :ets.insert(@table, {{:killed, pid}, tick()})
+  @doc "Somebody is about to be killed, perhaps once more: it has ended the first time."
+  def kill(pid), do: :ets.insert_new(@table, {{:killed, pid}, tick()})
 
   @doc "A sync token is released."
   def left(token), do: :ets.insert(@table, {{:left, tick()}, token})

@@ -88,6 +88,24 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Model do
   defp verdict(%{kind: :other, step: {:stop, _}, outcome: {:returned, :ok}}, _context), do: nil
   defp verdict(%{kind: :other, step: {:junk, _, _}, outcome: {:returned, _}}, _context), do: nil
 
+  # All of it or nothing, and nothing is lost by it: the other verdicts see to that.
+  defp verdict(%{kind: :other, step: {:configure, shard, _}} = call, context) do
+    case call.outcome do
+      {:returned, :ok} ->
+        nil
+
+      {:returned, {:error, {:invalid_option, {_maximum, :max_queue_items}, {above, most}}}}
+      when above > most ->
+        nil
+
+      {:returned, {:error, reason}} when reason in [:not_running, :shutting_down] ->
+        if Program.steady?(context.program, shard), do: {:not_configured, call}
+
+      _other ->
+        {:not_configured, call}
+    end
+  end
+
   defp verdict(%{kind: :other, step: {:start_again, shard}, outcome: outcome} = call, context) do
     case {Program.steady?(context.program, shard), outcome} do
       {true, {:returned, {:error, {:already_started, _pid}}}} -> nil
@@ -188,8 +206,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Model do
 
     cond do
       commits(call, context) != [] -> {:committed_though_refused, call}
-      reply == @overloaded and option(context, shard, :max_queue_items) -> nil
-      reply == @overloaded and option(context, shard, :overflow) == :refuse -> nil
+      reply == @overloaded and ever(context, shard, :max_queue_items) != [nil] -> nil
+      reply == @overloaded and :refuse in ever(context, shard, :overflow) -> nil
       reply == @overloaded -> {:refused_without_reason, call}
       # Nobody waits for a cast: the end of the program may come first.
       call.kind == :raw_cast and not kept?(call, context) -> nil
@@ -339,6 +357,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Model do
   defp lossless?(context, shard), do: Program.lossless?(context.program, shard)
 
   defp option(context, shard, key), do: Program.option(context.program, shard, key)
+  defp ever(context, shard, key), do: Program.ever(context.program, shard, key)
 
   defp snapshot?(nil), do: true
 

@@ -67,19 +67,41 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Program do
   def direct?(program, shard, lane) do
     windowless? =
       case lane do
-        :batch -> program.generic_ms <= 0 and not program.during_flush
-        prefix when is_binary(prefix) -> false
-        _hot -> (option(program, shard, :hot_batch_window_ms) || program.hot_ms) <= 0
+        :batch ->
+          program.generic_ms <= 0 and not program.during_flush
+
+        prefix when is_binary(prefix) ->
+          false
+
+        _hot ->
+          Enum.any?(ever(program, shard, :hot_batch_window_ms), &((&1 || program.hot_ms) <= 0))
       end
 
     windowless? or not lossless?(program, shard)
   end
 
-  @doc "Whether a synchronous write that is alone is committed by its caller (5.6)."
-  def alone?(program, shard), do: option(program, shard, :pacing) == :auto
+  @doc """
+  What an option of a shard may ever be in a program, `nil` being its default: what the shard is started with, and what
+  its clients change (18.4).
+  """
+  def ever(program, shard, key) do
+    changed =
+      for steps <- program.clients,
+          {:configure, ^shard, changes} <- steps,
+          {^key, v} <- changes,
+          do: v
 
-  @doc "Whether one commit takes what is due of all lanes (4.4)."
-  def together?(program, shard), do: option(program, shard, :commit_scope) == :shard
+    Enum.uniq([option(program, shard, key) | changed])
+  end
+
+  @doc "Whether a synchronous write that is alone may be committed by its caller (5.6)."
+  def alone?(program, shard), do: :auto in ever(program, shard, :pacing)
+
+  @doc "Whether one commit may take what is due of all lanes (4.4)."
+  def together?(program, shard), do: :shard in ever(program, shard, :commit_scope)
+
+  @doc "Whether each commit takes that."
+  def always_together?(program, shard), do: ever(program, shard, :commit_scope) == [:shard]
 
   defp stopped?(program, shard) do
     fault?(program, :stop, shard) or fault?(program, :shutdown, shard) or
@@ -111,7 +133,32 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Program do
       |> Keyword.merge(Ways.fixed())
       |> Enum.reject(fn {_key, value} -> value == nil end)
 
-    {mode, options}
+    {mode, agreeing(options)}
+  end
+
+  # No maximum above what a shard may hold (18.3).
+  defp agreeing(options) do
+    most = options[:max_queue_items]
+    maxima = [:namespace_batch_max, :hot_batch_max]
+    Enum.reject(options, fn {key, max} -> key in maxima and is_integer(max) and max > most end)
+  end
+
+  # What is changed while the shard runs.
+  defp changes do
+    drawn = [
+      namespace_batch_max: pick([:infinity, 0, 1, 2, 3, 5, 10]),
+      hot_batch_max: pick([:infinity, 0, 1, 2, 3, 5, 10]),
+      max_in_flight: pick([1, 2, 3]),
+      hot_batch_window_ms: pick([1, 2, 3]),
+      pacing: pick([:commit, :window, :auto]),
+      commit_scope: pick([:lane, :shard]),
+      overflow: pick([:queue, :refuse]),
+      max_queue_items: pick([10, 20, 1_000_000])
+    ]
+
+    for {key, value} <- Keyword.drop(drawn, Keyword.keys(Ways.fixed())),
+        chance(35),
+        do: {key, value}
   end
 
   defp maximum, do: pick([nil, nil, nil, :infinity, 0, 1, 2, 3, 5, 10])
@@ -156,8 +203,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Program do
       n when n <= 88 ->
         {:raw_cast, shard, pick(@hot), pick(0..3), pick(0..3), chance(50)}
 
-      n when n <= 93 ->
+      n when n <= 91 ->
         {:flush, shard}
+
+      n when n <= 93 ->
+        {:configure, shard, changes()}
 
       n when n <= 94 ->
         {:raw_flush, shard}

@@ -7,7 +7,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Runner do
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
   alias Ferricstore.Raft.WARaftBackend.Batcher.Property.{Client, Log, Program}
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Settings
 
   @patient_ms 4_000
   @impatient_ms 15
@@ -27,7 +26,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Runner do
       run: run,
       runner: self(),
       shards: Enum.take(indices, length(program.shards)),
-      options: Enum.map(program.shards, &elem(&1, 1)),
+      options: for({_mode, options} <- program.shards, do: patient(program, options)),
       steady: for(shard <- 0..(length(program.shards) - 1), do: Program.steady?(program, shard)),
       timeout_ms: timeout_ms(program)
     }
@@ -63,18 +62,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Runner do
     put_env(:waraft_hot_batch_window_ms, program.hot_ms)
     put_env(:waraft_generic_batch_window_ms, program.generic_ms)
     put_env(:waraft_generic_batch_during_flush, program.during_flush)
-    timeout = Settings
-
-    if :persistent_term.get(timeout, nil) != context.timeout_ms,
-      do: :persistent_term.put(timeout, context.timeout_ms)
   end
+
+  defp patient(program, options), do: [{:call_timeout, timeout_ms(program)} | options]
 
   defp put_env(key, value), do: Application.put_env(:ferricstore, key, value)
 
   defp start(program, context) do
-    shards = Enum.zip(context.shards, program.shards)
-    children = for {index, {:supervised, options}} <- shards, do: {Batcher, {index, options}}
-    for {index, {:alone, options}} <- shards, do: start_alone(index, options)
+    modes = Enum.map(program.shards, &elem(&1, 0))
+    shards = Enum.zip([context.shards, modes, context.options])
+    children = for {index, :supervised, options} <- shards, do: {Batcher, {index, options}}
+    for {index, :alone, options} <- shards, do: start_alone(index, options)
 
     {:ok, supervisor} =
       Supervisor.start_link(children,

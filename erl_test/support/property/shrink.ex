@@ -92,6 +92,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Shrink do
         do: {kind, shard, n, from, token?}
   end
 
+  defp simpler({:configure, shard, changes}),
+    do: for(changes <- without(changes), do: {:configure, shard, changes})
+
   defp simpler(_step), do: []
 
   # Every step and every fault must meet its shard or client.

@@ -38,36 +38,52 @@ pub enum Overflow {
 }
 
 /// The limits and habits of one shard.
+///
+/// The texts of what is an option of the BEAM side are those of the schema there (`mix batcher.options` writes them here):
+/// no limit is `None`.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Most commands in one commit of a namespace lane. Larger batches share a sync among more
-    /// writes and hold the log longer; `Some(0)` commits each write alone, `None` has no limit.
+    /// Option `:namespace_batch_max`: most commands in one commit of a namespace lane. More share a
+    /// sync among more writes and hold the log longer. `0` commits each write by itself,
+    /// `:infinity` or `nil` has no limit.
     pub namespace_max: Option<u64>,
-    /// The same for the generic, the put and the delete lane, in items.
+    /// Option `:hot_batch_max`: the same for the generic, the put and the delete lane, in items,
+    /// and with `commit_scope: :shard` for a whole commit, in what its lanes count.
     pub hot_max: Option<u64>,
     /// Most usage that one commit may be to the state machine, where groups are measured. A group
     /// above it is refused, and so is one of a hot lane with more items than `hot_max`.
     pub budgets: Option<Usage>,
-    /// What becomes of a group that does not fit.
+    /// Option `:overflow`: what becomes of a write that does not fit the full slot of a lane whose
+    /// commit is in flight: `:queue`, it opens the next slot; `:refuse`, it gets an error at once.
     pub overflow: Overflow,
-    /// When a slot behind a commit leaves.
+    /// Option `:pacing`: when writes that have gathered leave: `:commit`, as soon as the commit
+    /// before them ends, or their window does; `:window`, when their own window has passed (fewer
+    /// commits, later replies); `:auto`, as soon as it is not worth while to wait for more, which
+    /// is learned: the window is the longest that they are held, and a call that is alone is
+    /// committed by its own process, in which the backend then runs.
     pub pacing: Pacing,
-    /// What one commit takes.
+    /// Option `:commit_scope`: what one commit takes: `:lane`, what is due of one lane; `:shard`,
+    /// what is due of all lanes of the shard, at most `:hot_batch_max`. Where a commit costs the
+    /// same for one lane and for all, as in a Raft group, that is less work; a result of a whole
+    /// batch, such as an error, is that of all lanes in it.
     pub commit_scope: CommitScope,
     /// How long after a commit a lane goes on being paced by it, if that commit had been paced by
     /// the one before: a write of a process that it has answered leaves at once if it comes within
     /// this time. A caller that writes again and again is often just too late for the look that its
     /// committer takes, and would sit out a window that is many times longer than its commit.
     pub linger: Duration,
-    /// Most commits in flight at once, each with lanes of its own, those of closed lives aside (4.2).
-    /// More hide the time that one takes; fewer leave more writes to gather. 0 commits nothing.
+    /// Option `:max_in_flight`: most commits of the shard in flight at once, each by a process of
+    /// its own. More hide the time that one takes, fewer let more writes gather. What else is due
+    /// leaves in the order in which it became so.
     pub max_in_flight: usize,
-    /// Most items that the shard holds, queued and in flight (6.5). Bounds memory and the time
-    /// that a new write can wait; what comes above is refused at once.
+    /// Option `:max_queue_items`: most items that the shard holds, queued and in flight; above it a
+    /// write is refused at once with `{:error, :batcher_overloaded}`.
     pub max_items: u64,
-    /// The same in bytes.
+    /// Option `:max_queue_bytes`: the same in bytes: commands with their binaries, prefixes, tags
+    /// of callers.
     pub max_bytes: u64,
-    /// How long queued writes wait for a new owner when theirs has died (10.4).
+    /// Option `:adoption_timeout`: how long in ms queued writes wait for a new owner when theirs
+    /// was killed; then they get `{:error, :batcher_down}` and were not committed.
     pub adoption_timeout: Duration,
 }
 

@@ -32,7 +32,7 @@ const TIMERS_AT_ONCE: usize = 256;
 ///    [`offer`](Self::offer), [`handle_flush`](Self::handle_flush),
 ///    [`handle_stop`](Self::handle_stop), [`handle_answering`](Self::handle_answering),
 ///    [`handle_commit_done`](Self::handle_commit_done),
-///    [`handle_owner_down`](Self::handle_owner_down), [`close`](Self::close), and
+///    [`handle_owner_down`](Self::handle_owner_down), [`configure`](Self::configure), [`close`](Self::close), and
 ///    [`handle_timeout`](Self::handle_timeout) once [`next_deadline`](Self::next_deadline) has come,
 ///    and again while that is over. A prefix of [`LONG_PREFIX`](crate::LONG_PREFIX) bytes or more is
 ///    given as a [`LongPrefix`](crate::LongPrefix), made before the engine is locked.

@@ -17,16 +17,27 @@ impl<B: Default> Engine<B> {
     /// Windows that have ended meanwhile are for the next [`handle_timeout`](Self::handle_timeout).
     /// If it wants commits of another scope (4.4), what is queued leaves as if it had been flushed.
     pub fn open(&mut self, now: Instant, config: Config) {
-        let other_scope = config.commit_scope != self.config.commit_scope;
-        self.config = config;
         if self.phase == Phase::Closed {
             self.barriers.start_life();
             self.epochs.now = self.barriers.epoch();
-        } else if other_scope {
+        }
+        self.phase = Phase::Running;
+        self.configure(now, config);
+    }
+
+    /// Other limits and habits from now on (18.4). A slot keeps the window and the maximum that it was filled under; if
+    /// commits have another scope, what is queued leaves as if it had been flushed. What is in flight ends as it began.
+    /// Nothing happens while no batcher runs.
+    pub fn configure(&mut self, now: Instant, config: Config) {
+        if self.phase == Phase::Closed {
+            return;
+        }
+        let other_scope = config.commit_scope != self.config.commit_scope;
+        self.config = config;
+        if other_scope {
             self.barriers.end_epoch();
             self.epochs.now = self.barriers.epoch();
         }
-        self.phase = Phase::Running;
         let is_busy = self.is_busy();
         if other_scope {
             self.schedule.change_scope(self.config.commit_scope, is_busy);

@@ -97,6 +97,10 @@ impl Pair {
                 self.engine.open(self.configs[which].clone());
                 self.model.open(now, self.configs[which].clone());
             }
+            Op::Configure(which) => {
+                self.engine.configure(self.configs[which].clone());
+                self.model.configure(now, self.configs[which].clone());
+            }
             Op::Close => {
                 self.engine.close();
                 self.model.close();
@@ -154,9 +158,14 @@ impl Pair {
         !matches!(self.lanes[lane], LaneKey::Prefix(_))
     }
 
+    /// The larger one: a slot that was filled under another maximum is not split.
     fn max(&self, lane: usize) -> Option<u64> {
-        let [config, _] = &self.configs;
-        if self.is_hot(lane) { config.hot_max } else { config.namespace_max }
+        let max = |config: &Config| match self.is_hot(lane) {
+            true => config.hot_max,
+            false => config.namespace_max,
+        };
+        let [one, other] = self.configs.each_ref().map(max);
+        Some(one?.max(other?))
     }
 
     fn compare(&mut self) -> Checked {

@@ -17,8 +17,9 @@
 //!
 //! | input | what happens |
 //! | --- | --- |
-//! | `config key=value ...` | sets what the next `open` takes: `hot_max`, `namespace_max`, `pacing`, `commit_scope`, `max_in_flight`, `max_items`, `max_bytes`, `linger` (none unless set), `adoption`, `overflow`, `budgets` (items/members/visits) |
+//! | `config key=value ...` | sets what the next `open` or `configure` takes: `hot_max`, `namespace_max`, `pacing`, `commit_scope`, `max_in_flight`, `max_items`, `max_bytes`, `linger` (none unless set), `adoption`, `overflow`, `budgets` (items/members/visits) |
 //! | `open`, `owner_down`, `close` | an owner comes, dies, ends |
+//! | `configure` | the owner changes what is set |
 //! | `committers 2` | so many commits may be in flight at once; without it, any number |
 //! | `offer lane=ns:a n=1 bytes=1 window=5ms by=0 usage=0/0/0 waits=yes apart=no` | a group of the process `by`; lanes are `generic`, `put`, `delete`, `ns:<prefix>` |
 //! | `answering put` | the commit in flight there ended, its callers are being answered |

@@ -58,21 +58,14 @@ impl<'a> Decoder<'a> for Found {
 }
 
 /// Options as the BEAM side has checked them; see `Options.native/2` there.
-type Options = (
-    (Option<u64>, Option<u64>, usize),
-    Option<i64>,
-    (Atom, Atom, Atom),
-    (u64, u64),
-    u64,
-    Option<Numbers>,
-);
+type Options =
+    ((Option<u64>, Option<u64>, usize), (Atom, Atom, Atom), (u64, u64), u64, Option<Numbers>);
 
-#[rustler::nif]
-fn open<'a>(env: Env<'a>, shard: u64, options: Options) -> NifResult<Term<'a>> {
-    let (maxima, hot_window_ms, habits, limits, adoption_ms, budgets) = options;
+fn config(options: Options) -> NifResult<Config> {
+    let (maxima, habits, limits, adoption_ms, budgets) = options;
     let (namespace_max, hot_max, max_in_flight) = maxima;
     let (pacing, commit_scope, overflow) = habits;
-    let config = Config {
+    Ok(Config {
         namespace_max,
         hot_max,
         max_in_flight,
@@ -97,8 +90,12 @@ fn open<'a>(env: Env<'a>, shard: u64, options: Options) -> NifResult<Term<'a>> {
         max_bytes: limits.1,
         adoption_timeout: Duration::from_millis(adoption_ms),
         ..Config::default()
-    };
-    Ok(match owner::open(beam::find_or_make(shard), env, config, hot_window_ms) {
+    })
+}
+
+#[rustler::nif]
+fn open<'a>(env: Env<'a>, shard: u64, options: Options) -> NifResult<Term<'a>> {
+    Ok(match owner::open(beam::find_or_make(shard), env, config(options)?) {
         Ok(committers) => (atoms::ok(), committers).encode(env),
         Err(error) => (atoms::error(), error.to_string()).encode(env),
     })
@@ -111,16 +108,24 @@ fn bound_total(bytes: Option<u64>) -> Atom {
 }
 
 #[rustler::nif]
+fn configure(env: Env<'_>, shard: Found, options: Options) -> NifResult<Atom> {
+    if let Some(shard) = shard.0 {
+        shard.configure(env, config(options)?);
+    }
+    Ok(atoms::ok())
+}
+
+#[rustler::nif(name = "open?")]
+fn is_open(shard: Found) -> bool {
+    shard.0.is_some_and(Shard::is_open)
+}
+
+#[rustler::nif]
 fn close(env: Env<'_>, shard: Found) -> Atom {
     if let Some(shard) = shard.0 {
         shard.close(env);
     }
     atoms::ok()
-}
-
-#[rustler::nif]
-fn hot_window(shard: Found, window_ms: i64) -> i64 {
-    shard.0.and_then(Shard::hot_window_ms).unwrap_or(window_ms)
 }
 
 #[rustler::nif]

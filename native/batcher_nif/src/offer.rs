@@ -93,7 +93,9 @@ impl<'a> Offer<'a> {
         let name_bytes = prefix.as_ref().map_or(0, |prefix| prefix.len() as u64);
         let bytes = item.bytes.saturating_add(tag_bytes).saturating_add(name_bytes);
         let waits = self.wait_ms.is_some();
-        let apart = shard.commits_together() && !is_plain(lane, item.term);
+        // Where lanes are committed by themselves nobody looks, and what is queued may meet another scope yet.
+        let apart = matches!(lane, LaneRef::Put | LaneRef::Delete)
+            && !(shard.commits_together() && is_plain(lane, item.term));
         let group = Group { weight, bytes, writer: caller.writer(), usage, waits, apart };
         let told_bytes = item.bytes;
         let queued = shard.offer(env, lane, group, window, wait, |contents, until| {

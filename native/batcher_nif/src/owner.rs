@@ -26,7 +26,6 @@ pub(crate) fn open(
     shard: &'static Shard,
     env: Env<'_>,
     config: Config,
-    hot_window_ms: Option<i64>,
 ) -> std::io::Result<Vec<LocalPid>> {
     let pid = env.pid();
     let (number, timer) = beam::timer(shard.index);
@@ -40,6 +39,6 @@ pub(crate) fn open(
         owner
     };
     let start = || timer.start(shard, spawn);
-    let committers = shard.open(env, config, hot_window_ms, start, owner)?;
+    let committers = shard.open(env, config, start, owner)?;
     Ok(committers.iter().map(|committer| committer.pid).collect())
 }

@@ -20,11 +20,8 @@ use batcher_core::{
 };
 use crossbeam_utils::CachePadded;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-/// No window of its own: no `:hot_batch_window_ms` is as small as this.
-const NO_WINDOW: i64 = i64::MIN;
 
 /// A shard. Two of them share no cache line.
 ///
@@ -40,10 +37,8 @@ pub struct Shard<V: Vm> {
     state: CachePadded<Lock<State<V>>>,
     /// Its number.
     pub index: u64,
-    /// `:hot_batch_window_ms` of this shard's options (1.3), or [`NO_WINDOW`]. A setting: a reader gets the old or
-    /// the new one while the owner changes. So it is none of loom's.
-    hot_window_ms: AtomicI64,
-    /// Whether groups are to be measured for budgets (16.3). A setting as well.
+    /// Whether groups are to be measured for budgets (16.3). A setting: a reader gets the old or the new one while the
+    /// owner changes. So it is none of loom's.
     measures: AtomicBool,
     /// Whether one commit takes what is due of all lanes (4.4). A setting as well.
     commits_together: AtomicBool,
@@ -66,7 +61,6 @@ impl<V: Vm> Shard<V> {
         Shard {
             state: CachePadded::default(),
             index,
-            hot_window_ms: AtomicI64::new(NO_WINDOW),
             measures: AtomicBool::new(false),
             commits_together: AtomicBool::new(false),
             owner: AtomicU64::new(0),
@@ -74,12 +68,6 @@ impl<V: Vm> Shard<V> {
             direct_commits: CachePadded::default(),
             events,
         }
-    }
-
-    /// The window of the put and delete lanes, if this shard has one of its own.
-    pub fn hot_window_ms(&self) -> Option<i64> {
-        let window = self.hot_window_ms.load(Ordering::Relaxed);
-        (window != NO_WINDOW).then_some(window)
     }
 
     /// Whether groups are to be measured before they are offered.
@@ -113,7 +101,6 @@ impl<V: Vm> Shard<V> {
         &'static self,
         sender: V::Env<'_>,
         config: Config,
-        hot_window_ms: Option<i64>,
         start: impl FnOnce() -> std::io::Result<()>,
         owner: impl FnOnce(u64) -> V::Owner,
     ) -> std::io::Result<Vec<V::Committer>> {
@@ -125,17 +112,38 @@ impl<V: Vm> Shard<V> {
             state.owners += 1;
             self.owner.store(state.owners, Ordering::Relaxed);
             state.owner = Some(owner(state.owners));
-            self.hot_window_ms.store(hot_window_ms.unwrap_or(NO_WINDOW), Ordering::Relaxed);
-            self.measures.store(config.budgets.is_some(), Ordering::Relaxed);
-            let together = config.commit_scope == CommitScope::Shard;
-            self.commits_together.store(together, Ordering::Relaxed);
             state.counts.adoptions += u64::from(state.engine.phase() != Phase::Closed);
+            self.set(&config);
             state.workers.handle_new_owner();
             // Those of another owner end with it.
             self.responders.clear();
             state.engine.open(now, config);
             Ok(state.workers.committers())
         })
+    }
+
+    fn set(&self, config: &Config) {
+        self.measures.store(config.budgets.is_some(), Ordering::Relaxed);
+        let together = config.commit_scope == CommitScope::Shard;
+        self.commits_together.store(together, Ordering::Relaxed);
+    }
+
+    /// The shard goes on with another configuration.
+    pub fn configure(&'static self, sender: V::Env<'_>, config: Config) {
+        self.with(Some(sender), |state, now| {
+            if state.is_closed() {
+                return;
+            }
+            self.set(&config);
+            state.engine.configure(now, config);
+            // Where lanes are committed together now, those that wait may have others to wait for than before.
+            state.alone.wait_for(|_lane| true);
+        });
+    }
+
+    /// Whether an owner runs it, or what is queued waits for one.
+    pub fn is_open(&self) -> bool {
+        self.locked(|state| !state.is_closed())
     }
 
     /// The owner ends: what is queued is abandoned, by the timer.
@@ -151,7 +159,6 @@ impl<V: Vm> Shard<V> {
     pub(crate) fn shut(&self, state: &mut State<V>, failure: Failure) {
         state.abandon_with = failure;
         state.owner = None;
-        self.hot_window_ms.store(NO_WINDOW, Ordering::Relaxed);
         self.measures.store(false, Ordering::Relaxed);
         self.commits_together.store(false, Ordering::Relaxed);
         state.engine.close();

@@ -135,11 +135,6 @@ impl<V: Vm> Shard<V> {
         lanes.truncate(count);
         self.locked(|state| !state.is_closed()).then_some(lanes)
     }
-
-    /// Whether a batcher runs.
-    pub fn is_open(&self) -> bool {
-        self.locked(|state| !state.is_closed())
-    }
 }
 
 /// How long ago that was, in microseconds.

@@ -7,7 +7,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra do
   memory, durable in Ra's log. One node by default, a cluster when given members.
 
       :ok = Backend.Ra.start(data_dir: "/var/lib/app/raft", shards: 4)
-      Application.put_env(:ferricstore, :waraft_backend_batcher_backend, Backend.Ra)
+      {:ok, _} = Batcher.start_link(0, backend: Backend.Ra)
 
   Ra is no dependency of this library; where it is missing, `start/1` says so.
 
@@ -45,9 +45,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra do
   """
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Backend
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.{Client, Cluster, Config, Machine}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.{Client, Cluster, Config}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.{Instance, Machine}
 
   @behaviour Backend
+
+  @stop_ms 30_000
 
   @typedoc "A member of a shard's Raft group: the name of its process, and its node."
   @type server_id :: {atom(), node()}
@@ -83,6 +86,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra do
   @spec start(keyword()) :: :ok | {:error, term()}
   def start(opts) do
     with {:ok, spec} <- Config.validate(opts), do: Cluster.start(spec)
+  end
+
+  @doc """
+  For a supervisor: `start/1` with these options when it starts its children, `stop/0` when it ends them. To stand before
+  the batchers, so that it is stopped after them; `Batcher.Supervisor` does so with its option `:ra`.
+  """
+  @spec child_spec(keyword()) :: Supervisor.child_spec()
+  def child_spec(opts) do
+    %{
+      id: __MODULE__,
+      start: {Instance, :start_link, [opts]},
+      # Servers that stop write what they have not written.
+      shutdown: @stop_ms
+    }
   end
 
   @doc """

@@ -30,7 +30,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write.Async do
     case Settings.cast_hook() do
       _any when count == :improper ->
         {:error, reason} = Write.refuse_list(shard)
-        refuse(reason, from, sync_token)
+        refuse(shard, reason, from, sync_token)
 
       _any when window_ms == :direct ->
         :not_running
@@ -49,9 +49,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write.Async do
 
   defp offer(shard, lane, list, count, window_ms, from, sync_token) do
     case Write.offer(shard, lane, list, count, window_ms, From.own(from)) do
-      :queued -> SyncToken.release(sync_token)
+      :queued -> SyncToken.release(shard, sync_token)
       :not_running -> :not_running
-      {:error, reason} -> refuse(reason, from, sync_token)
+      {:error, reason} -> refuse(shard, reason, from, sync_token)
     end
   end
 
@@ -65,20 +65,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write.Async do
 
         helper =
           spawn(fn ->
-            if token_arrived?(ref, sync_token) and continued?(pid, owner) and
-                 SyncToken.transfer(sync_token, owner) and offer.() != :not_running,
+            if token_arrived?(shard, ref, sync_token) and continued?(pid, owner) and
+                 SyncToken.transfer(shard, sync_token, owner) and offer.() != :not_running,
                do: :ok,
                else: refuse_lost(shard, from, sync_token)
           end)
 
-        give_token(sync_token, helper, ref)
+        give_token(shard, sync_token, helper, ref)
     end
   end
 
   # Where tokens have an owner, the token is the helper's before this call returns.
-  defp give_token(sync_token, helper, ref) do
-    if SyncToken.owned?(sync_token) do
-      given? = SyncToken.transfer(sync_token, helper)
+  defp give_token(shard, sync_token, helper, ref) do
+    if SyncToken.owned?(shard, sync_token) do
+      given? = SyncToken.transfer(shard, sync_token, helper)
       outcome = if given?, do: :begin_handoff, else: :abort_handoff
       send(helper, {ref, outcome})
     end
@@ -86,8 +86,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write.Async do
     :ok
   end
 
-  defp token_arrived?(ref, sync_token) do
-    not SyncToken.owned?(sync_token) or
+  defp token_arrived?(shard, ref, sync_token) do
+    not SyncToken.owned?(shard, sync_token) or
       receive do
         {^ref, :begin_handoff} -> true
         {^ref, :abort_handoff} -> false
@@ -111,11 +111,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write.Async do
   # A lost cast (12).
   defp refuse_lost(shard, from, sync_token) do
     Native.refused(shard, :shutting_down)
-    refuse(:shutting_down, from, sync_token)
+    refuse(shard, :shutting_down, from, sync_token)
   end
 
-  defp refuse(reason, from, sync_token) do
+  defp refuse(shard, reason, from, sync_token) do
     GenServer.reply(from, {:error, reason})
-    SyncToken.release(sync_token)
+    SyncToken.release(shard, sync_token)
   end
 end

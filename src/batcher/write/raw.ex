@@ -43,7 +43,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write.Raw do
         Logger.warning("batcher #{shard}: dropped a cast of #{kind} without anybody to answer")
     end
 
-    SyncToken.release(sync_token)
+    SyncToken.release(shard, sync_token)
   catch
     kind, reason ->
       Logger.error("batcher #{shard}: a sync token was not released: #{describe(kind, reason)}")

@@ -134,6 +134,11 @@ impl Driver {
         self.lags
     }
 
+    pub(crate) fn configure(&mut self, config: Config) {
+        self.shard.configure(self.instant(), config);
+        self.settle();
+    }
+
     pub(crate) fn open(&mut self, config: Config) {
         self.shard.open(self.instant(), config);
         self.settle();

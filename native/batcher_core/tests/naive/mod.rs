@@ -89,13 +89,20 @@ impl Naive {
     }
 
     pub(crate) fn open(&mut self, now: Duration, config: Config) {
-        self.inputs += 1;
-        let other_scope = self.config.commit_scope != config.commit_scope;
-        self.config = config;
         if self.life == Life::Closed {
             self.life_from = self.tickets;
         }
         self.life = Life::Running;
+        self.configure(now, config);
+    }
+
+    pub(crate) fn configure(&mut self, now: Duration, config: Config) {
+        if self.life == Life::Closed {
+            return;
+        }
+        self.inputs += 1;
+        let other_scope = self.config.commit_scope != config.commit_scope;
+        self.config = config;
         if other_scope {
             self.gate = None;
             self.flush_all();

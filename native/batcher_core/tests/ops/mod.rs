@@ -57,6 +57,8 @@ pub(crate) enum Op {
     OwnerDown,
     /// An owner with one of the two configurations.
     Open(usize),
+    /// The owner changes to one of them.
+    Configure(usize),
     Close,
     /// So many commits may be in flight from here on.
     Committers(usize),
@@ -85,14 +87,14 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Stop),
         2 => Just(Op::OwnerDown),
         3 => (0..2_usize).prop_map(Op::Open),
+        3 => (0..2_usize).prop_map(Op::Configure),
         1 => Just(Op::Close),
         3 => (0..=LANES).prop_map(Op::Committers),
         2 => any::<bool>().prop_map(Op::Lag),
     ]
 }
 
-/// What two owners that follow each other ask for. They agree on the maxima: a slot that was
-/// filled under another maximum is not split.
+/// What two owners that follow each other ask for, or one that changes it. They agree on budgets: those are not changed.
 pub(crate) fn configs(
     pacing: impl Strategy<Value = Pacing> + Clone,
 ) -> impl Strategy<Value = [Config; 2]> {
@@ -100,8 +102,10 @@ pub(crate) fn configs(
     let scope = || prop_oneof![Just(CommitScope::Lane), Just(CommitScope::Shard)];
     let limits = || prop_oneof![2 => 100_000..100_001_u64, 1 => 0..60_u64];
     let max_in_flight = || prop_oneof![1 => 1..LANES, 1 => Just(LANES)];
-    let own = move || ((pacing.clone(), scope()), limits(), limits(), 0..40_u64, max_in_flight());
     let overflow = || prop_oneof![2 => Just(Overflow::Queue), 1 => Just(Overflow::Refuse)];
+    let habits = move || (pacing.clone(), scope(), overflow());
+    let maxima = move || (max(), max(), max_in_flight());
+    let own = move || (habits(), maxima(), limits(), limits(), 0..40_u64);
     let budgets = (1..8_u64, 1..8_u64, 1..16_u64);
     let budgets =
         prop::option::of(budgets.prop_map(|(command_items, compound_members, visits)| Usage {
@@ -109,10 +113,10 @@ pub(crate) fn configs(
             compound_members,
             visits,
         }));
-    let shared = (max(), max(), budgets, overflow());
-    (shared, own(), own()).prop_map(|((namespace_max, hot_max, budgets, overflow), one, other)| {
+    (budgets, own(), own()).prop_map(|(budgets, one, other)| {
         [one, other].map(
-            |((pacing, commit_scope), max_items, max_bytes, adoption_ms, max_in_flight)| {
+            |((pacing, commit_scope, overflow), maxima, max_items, max_bytes, adoption_ms)| {
+                let (namespace_max, hot_max, max_in_flight) = maxima;
                 let linger = ms(3);
                 let adoption_timeout = ms(adoption_ms);
                 Config {

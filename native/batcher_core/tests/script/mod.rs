@@ -92,6 +92,10 @@ impl Run {
                 driver.open(self.config.clone());
                 None
             }
+            ("configure", []) => {
+                driver.configure(self.config.clone());
+                None
+            }
             ("owner_down", []) => {
                 driver.owner_down();
                 None

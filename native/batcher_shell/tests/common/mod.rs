@@ -110,7 +110,7 @@ pub(crate) fn open_with(
     config: Config,
 ) {
     let start = || timer.start(shard, || Ok(()));
-    shard.open((), config, None, start, |_number| ()).unwrap();
+    shard.open((), config, start, |_number| ()).unwrap();
 }
 
 /// Nobody takes the shard over.

@@ -354,7 +354,7 @@ pub(crate) fn open_with(shard: &'static Shard, config: Config) -> Option<JoinHan
         thread = Some(loom::thread::spawn(|| timer.run()));
         Ok(())
     };
-    shard.open((), config, None, || timer.start(shard, spawn), |_number| ()).unwrap();
+    shard.open((), config, || timer.start(shard, spawn), |_number| ()).unwrap();
     thread
 }
 
@@ -389,5 +389,5 @@ pub(crate) fn open_without_thread(shard: &'static Shard) {
 }
 
 pub(crate) fn open_without_thread_with(shard: &'static Shard, config: Config) {
-    shard.open((), config, None, || Ok(()), |_number| ()).unwrap();
+    shard.open((), config, || Ok(()), |_number| ()).unwrap();
 }
