@@ -58,9 +58,9 @@ pub enum Read {
     /// Commits that have ended, by why they had left and by what became of them.
     Commits,
     /// A distribution, to be told with the number of values up to each of these bounds.
-    Distribution(fn(&Distributions) -> &Distribution, &'static [u64]),
+    Distribution(fn(&Distributions) -> Distribution, &'static [u64]),
     /// The same for each kind of lane.
-    Distributions(fn(&Distributions) -> &[Distribution; 4], &'static [u64]),
+    Distributions(fn(&Distributions, usize) -> Distribution, &'static [u64]),
 }
 
 impl Read {
@@ -100,7 +100,7 @@ const fn counter(name: &'static str, help: &'static str, read: Read) -> Metric {
 const fn by_lane(
     name: &'static str,
     help: &'static str,
-    read: fn(&Distributions) -> &[Distribution; 4],
+    read: fn(&Distributions, usize) -> Distribution,
 ) -> Metric {
     let read = Read::Distributions(read, TIMES);
     Metric { name, unit: Unit::Microseconds, help, read }
@@ -109,7 +109,7 @@ const fn by_lane(
 const fn time(
     name: &'static str,
     help: &'static str,
-    read: fn(&Distributions) -> &Distribution,
+    read: fn(&Distributions) -> Distribution,
 ) -> Metric {
     Metric { name, unit: Unit::Microseconds, help, read: Read::Distribution(read, TIMES) }
 }
@@ -213,48 +213,48 @@ pub const METRICS: &[Metric] = &[
         "answer_us",
         "From when a call was accepted until its commit had been answered; of calls that left together, the time of the \
          first one counts for all",
-        |times| &times.answer,
+        Distributions::answer,
     ),
     by_lane(
         "queue_wait_us",
-        "From when a call was accepted until its commit left; of calls that left together, the time of the first one \
-         counts for all",
-        |times| &times.queue_wait,
+        "From when a call that was not alone was accepted until its commit left; of calls that left together, the time \
+         of the first one counts for all",
+        Distributions::queue_wait,
     ),
     time(
         "commit_us",
         "From when a commit left until its backend had returned, the way to the committer included",
-        |times| &times.commit,
+        Distributions::commit,
     ),
     time(
         "answering_us",
         "From when a backend had returned until all callers of the commit had been answered, or their replies left to \
          responders; of commits that were not alone",
-        |times| &times.answering,
+        |times| times.answering.clone(),
     ),
     Metric {
         name: "writes_per_commit",
         unit: Unit::None,
-        help: "Calls in a commit",
-        read: Read::Distribution(|sizes| &sizes.writes, WRITES),
+        help: "Calls in a commit that was not alone",
+        read: Read::Distribution(|sizes| sizes.writes.clone(), WRITES),
     },
     Metric {
         name: "bytes_per_commit",
         unit: Unit::Bytes,
-        help: "Bytes in a commit",
-        read: Read::Distribution(|sizes| &sizes.bytes, BYTES),
+        help: "Bytes in a commit that was not alone",
+        read: Read::Distribution(|sizes| sizes.bytes.clone(), BYTES),
     },
     time(
         "hold_us",
         "For how long a commit was held, when no other was before it any more, by a window or by learned pacing; of \
          commits that were not alone",
-        |times| &times.hold,
+        |times| times.hold.clone(),
     ),
     time(
         "meant_hold_us",
         "For how long learned pacing meant to hold it, which ends early when all who were expected have come; 0: not \
          at all",
-        |times| &times.meant_hold,
+        |times| times.meant_hold.clone(),
     ),
     gauge("queued_items", Unit::Items, "Items that are queued", |now| now.queued_items),
     gauge("queued_bytes", Unit::Bytes, "Bytes that are queued", |now| now.queued_bytes),

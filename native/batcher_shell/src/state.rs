@@ -269,9 +269,14 @@ impl<V: Vm> State<V> {
                 lane.and_then(|lane| Some((lane.key().borrow().kind(), lane.in_flight()?)));
             let Some((kind, slot)) = flight else { continue };
             let (left, returned) = (slot.left.unwrap_or(now), ended.returned.unwrap_or(now));
+            if reason == Reason::Alone {
+                self.counts.commit(reason, ended.verdict);
+                self.distributions.add_alone(kind, left, returned);
+                return;
+            }
             let times = Times { left, returned, answered: ended.answered };
             self.distributions.add_lane(kind, slot, times);
-            if of_commit.is_none() && reason != Reason::Alone {
+            if of_commit.is_none() {
                 self.distributions.add_hold(slot, left, learned);
             }
             sum = sum.and(slot);

@@ -74,13 +74,12 @@ impl<V: Vm> Shard<V> {
                 counts.by_commit().map(of).collect()
             }
             Read::Distribution(read, bounds) => {
-                let distribution = self.locked(|state| read(&state.distributions).clone());
+                let distribution = self.locked(|state| read(&state.distributions));
                 vec![(vec![], Value::Summary(distribution.summary(bounds)))]
             }
             Read::Distributions(read, bounds) => {
                 let of = |(index, lane): (usize, _)| {
-                    let distribution =
-                        self.locked(|state| read(&state.distributions)[index].clone());
+                    let distribution = self.locked(|state| read(&state.distributions, index));
                     (vec![lane], Value::Summary(distribution.summary(bounds)))
                 };
                 LANES.into_iter().enumerate().map(of).collect()
