@@ -261,11 +261,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
             "the window must be at most #{@max_window_ms} milliseconds, got: #{window_ms}"
     end
 
-    patience_ms = Settings.of(shard).call_timeout_ms
+    settings = Settings.of(shard)
 
-    case Write.call(shard, prefix, command, Count.command(command), window_ms, patience_ms) do
+    case Write.call(shard, prefix, command, Count.command(command), window_ms, settings) do
       {:reply, reply} -> reply
-      :not_running -> Commit.run_single(shard, command)
+      :not_running -> Commit.run_single(shard, Settings.backend(settings), command)
       :timeout -> Call.time_out(:write, [shard, prefix, command, window_ms])
       error -> error
     end

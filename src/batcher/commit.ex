@@ -25,24 +25,24 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
   @short 10_000
 
   @doc "Calls the backend. What it raises, throws or exits with goes on to the caller."
-  @spec run(integer, function_name, list | tuple) :: term
-  def run(shard, function, writes) do
+  @spec run(integer, module, function_name, list | tuple) :: term
+  def run(shard, backend, function, writes) do
     case Settings.call_hook() do
       {:block, pid} -> block(pid, function)
       _none -> :ok
     end
 
-    apply(Settings.backend(shard), function, [shard, writes])
+    apply(backend, function, [shard, writes])
   end
 
   @doc "Calls the backend, which is to give so many replies, and says what became of that, whatever it does (9)."
-  @spec outcome(integer, {function_name, list | tuple}, non_neg_integer) :: outcome
-  def outcome(shard, {function, writes}, expected),
-    do: verdict(function, attempt(shard, function, writes), expected)
+  @spec outcome(integer, module, {function_name, list | tuple}, non_neg_integer) :: outcome
+  def outcome(shard, backend, {function, writes}, expected),
+    do: verdict(function, attempt(shard, backend, function, writes), expected)
 
   # 9.4
-  defp attempt(shard, function, writes) do
-    run(shard, function, writes)
+  defp attempt(shard, backend, function, writes) do
+    run(shard, backend, function, writes)
   catch
     :exit, reason ->
       {:error, {:backend_exit, reason}}
@@ -95,12 +95,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
   Commits one command straight from the caller: the reply to the command, bare, or what else the backend says (10.1,
   16.2).
   """
-  @spec run_single(integer, tuple) :: term
-  def run_single(shard, command) do
-    if Settings.exports?(Settings.backend(shard), :__commit_single_direct__, 2) do
-      run(shard, :__commit_single_direct__, command)
+  @spec run_single(integer, module, tuple) :: term
+  def run_single(shard, backend, command) do
+    if Settings.exports?(backend, :__commit_single_direct__, 2) do
+      run(shard, backend, :__commit_single_direct__, command)
     else
-      case run(shard, :__commit_batch_direct__, [command]) do
+      case run(shard, backend, :__commit_batch_direct__, [command]) do
         {:ok, [reply]} -> reply
         result -> result
       end
@@ -111,16 +111,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
   The backend, if it has a function of its own for a batch of one command in all (16.2). Looked for when a batcher
   starts.
   """
-  @spec single_backend(integer) :: module | nil
-  def single_backend(shard) do
-    backend = Settings.backend(shard)
+  @spec single_backend(module) :: module | nil
+  def single_backend(backend) do
     if Settings.exports?(backend, :__commit_single_batch_direct__, 2), do: backend
   end
 
   @doc "The same, if that module is loaded: what the start of a batcher has seen to."
-  @spec loaded_single_backend(integer) :: module | nil
-  def loaded_single_backend(shard) do
-    backend = Settings.backend(shard)
+  @spec loaded_single_backend(module) :: module | nil
+  def loaded_single_backend(backend) do
     if function_exported?(backend, :__commit_single_batch_direct__, 2), do: backend
   rescue
     # What is configured is no module: that is to be seen when it is called (9.4).

@@ -74,7 +74,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
         options: options,
         budgets: budgets,
         telemetry?: telemetry?,
-        single_backend: Commit.single_backend(shard)
+        single_backend: single_backend(options)
       }
 
       Enum.each(committers, &Process.link/1)
@@ -89,11 +89,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
 
   # What was changed while the shard ran holds for whoever takes it over, as its queue does (18.5).
   defp configured(shard) do
-    if Native.open?(shard), do: Options.configured(Settings.of(shard).given), else: %{}
+    if Native.open?(shard), do: Options.configured(Settings.given(Settings.of(shard))), else: %{}
   end
 
   defp available(options) do
-    backend = Options.given(options, :backend) || Settings.host_backend()
+    backend = Settings.backend(Settings.made_of(options))
     Backend.Check.forget(backend)
 
     if Options.get(options, :backend_check) == :start,
@@ -292,13 +292,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   # The sender of a made-up `from` can't be answered.
   defp handle_call(_request, _from, state), do: state
 
+  defp single_backend(options),
+    do: Commit.single_backend(Settings.backend(Settings.made_of(options)))
+
   # All of it, or nothing (18.4).
   defp configure(%{ending: nil} = state, changes) do
     with {:ok, options} <- Options.change(state.options, changes),
          :ok <- if(changes[:backend], do: available(options), else: :ok) do
       :ok = Settings.put(state.shard, options)
       :ok = Native.configure(state.shard, Options.native(options, state.budgets))
-      {:ok, %{state | options: options, single_backend: Commit.single_backend(state.shard)}}
+      {:ok, %{state | options: options, single_backend: single_backend(options)}}
     else
       error -> {error, state}
     end
