@@ -432,7 +432,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section18ConfigureTest do
     alone = spawn(fn -> Batcher.write(shard, "p", {:alone}, 1) end)
     assert next_commit(shard).pid == alone
 
-    # Behind nothing: by learned pacing it might be alone as well, but for its reply, which nobody waits for.
+    # Another lane goes on beside it.
     tag = make_ref()
 
     send(

@@ -176,7 +176,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
 
   Writes that come afterwards meet the new values. What is queued is neither lost nor reordered: it keeps the window and
   the maximum that it came with, and leaves as if it had been flushed if the commit scope changes. A commit that is in
-  flight ends as it began.
+  flight ends as it began. It is for now and then: the VM has all processes look for what was replaced.
 
   What was changed holds until the batcher is stopped, also for an owner that takes over from one that was killed; a
   batcher that is started anew has the options that it is started with.
