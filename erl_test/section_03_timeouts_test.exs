@@ -10,9 +10,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03TimeoutsTest do
   @long_ms 60_000
 
   test "3.7 a call waits 30_000 ms", %{shard: shard} do
-    assert Settings.of(shard).call_timeout_ms == 30_000
+    assert Settings.call_timeout_ms(Settings.of(shard)) == 30_000
     start_batcher(shard)
-    assert Settings.of(shard).call_timeout_ms == 30_000
+    assert Settings.call_timeout_ms(Settings.of(shard)) == 30_000
     assert Batcher.options(shard).call_timeout == {30_000, :default}
   end
 

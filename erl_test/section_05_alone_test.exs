@@ -101,6 +101,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section05AloneTest do
         wait_idle(shard)
       end
 
+      @tag :capture_log
       test "9.4 there is no such backend: it is told, and the lane goes on", %{shard: shard} do
         for backend <- [:no_such_backend, "no module"], lane <- lanes() do
           put_env(:waraft_backend_batcher_backend, backend)

@@ -173,7 +173,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
 
   Writes that come afterwards meet the new values. What is queued is neither lost nor reordered: it keeps the window and
   the maximum that it came with, and leaves as if it had been flushed if the commit scope changes. A commit that is in
-  flight ends as it began.
+  flight ends as it began. It is for now and then: the VM has all processes look for what was replaced.
 
   What was changed holds until the batcher is stopped, also for an owner that takes over from one that was killed; a
   batcher that is started anew has the options that it is started with.
@@ -252,11 +252,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
             "the window must be at most #{@max_window_ms} milliseconds, got: #{window_ms}"
     end
 
-    patience_ms = Settings.of(shard).call_timeout_ms
+    settings = Settings.of(shard)
 
-    case Write.call(shard, prefix, command, Count.command(command), window_ms, patience_ms) do
+    case Write.call(shard, prefix, command, Count.command(command), window_ms, settings) do
       {:reply, reply} -> reply
-      :not_running -> Commit.run_single(shard, command)
+      :not_running -> Commit.run_single(shard, Settings.backend(settings), command)
       :timeout -> Call.time_out(:write, [shard, prefix, command, window_ms])
       error -> error
     end

@@ -13,6 +13,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Case do
   alias Ferricstore.Raft.WARaftBackend.Batcher
   alias Ferricstore.Raft.WARaftBackend.Batcher.{Settings, TestBackend, TestGate}
 
+  require Settings
+
   @app :ferricstore
   @event_ms 5_000
   # How long a test listens for something that must not come.
@@ -284,8 +286,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Case do
   Shortens the 30 s of a sync call (3.7) to a running batcher, until that is started anew. May be less than its windows,
   which options may not, and less than nothing.
   """
-  def put_call_timeout(shard, ms),
-    do: :persistent_term.put({Settings, shard}, %{Settings.of(shard) | call_timeout_ms: ms})
+  def put_call_timeout(shard, ms) do
+    settings = Settings.settings(Settings.of(shard), call_timeout_ms: ms)
+    :persistent_term.put({Settings, shard}, settings)
+  end
 
   @doc """
   From now on, each event of this shard reaches the calling process as

@@ -1,7 +1,7 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
   @moduledoc false
   # A write that is alone: committed by its own process, as a direct commit would be (contract 5.6). Nothing of it
-  # stays in the library, and its reply is what `commit/6` returns.
+  # stays in the library, and its reply is what `commit/7` returns.
   #
   # Invariant: its lane is in flight from the offer until the permit is given back, or until this process is no more:
   # the library watches it while anybody waits for the lane.
@@ -15,12 +15,21 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
   Commits what the library has left to the calling process, as `alone` says, and returns the reply to it. `item`: a
   command for a namespace lane, a list for a hot one; `count`: how many replies it expects.
   """
-  @spec commit(integer, Native.lane(), term, non_neg_integer, non_neg_integer, Native.alone()) ::
-          term
-  def commit(shard, lane, item, count, window_ms, {:alone, permit, bytes, function}) do
+  @spec commit(
+          integer,
+          Native.lane(),
+          term,
+          non_neg_integer,
+          non_neg_integer,
+          module,
+          Native.alone()
+        ) :: term
+  def commit(shard, lane, item, count, window_ms, backend, alone) do
+    {:alone, permit, bytes, function} = alone
     telemetry? = Telemetry.loaded?()
     started = if telemetry?, do: System.monotonic_time(:microsecond)
-    {how, reply, outcome} = Commit.outcome(shard, proposal(shard, lane, function, item), count)
+    proposal = proposal(lane, function, item, backend)
+    {how, reply, outcome} = Commit.outcome(shard, backend, proposal, count)
     give_back(shard, permit, how)
 
     if telemetry? do
@@ -46,11 +55,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
   end
 
   # 7.2
-  defp proposal(_shard, lane, function, command) when is_binary(lane),
+  defp proposal(lane, function, command, _backend) when is_binary(lane),
     do: {function, [Proposal.entry(function, command)]}
 
-  defp proposal(shard, lane, function, list),
-    do: Proposal.single({function, list}, shard, lane, Commit.loaded_single_backend(shard))
+  defp proposal(lane, function, list, backend),
+    do: Proposal.single({function, list}, lane, Commit.loaded_single_backend(backend), backend)
 
   # 9.1
   defp answer(:slices, lane, 1, [reply]) when is_binary(lane), do: reply

@@ -22,12 +22,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Call do
         Write.refuse_list(shard)
 
       {_count, :direct} ->
-        directly(shard, lane, list)
+        directly(shard, lane, list, settings)
 
       {count, window_ms} ->
-        case Write.call(shard, lane, list, count, window_ms, settings.call_timeout_ms) do
+        case Write.call(shard, lane, list, count, window_ms, settings) do
           {:reply, reply} -> reply
-          :not_running -> directly(shard, lane, list)
+          :not_running -> directly(shard, lane, list, settings)
           :timeout -> time_out(function, [shard, list])
           error -> error
         end
@@ -38,10 +38,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Call do
   @spec async(integer, lane, list, GenServer.from(), term) :: :ok | {:direct, term}
   def async(shard, lane, list, from, sync_token) do
     from!(from)
+    settings = Settings.of(shard)
 
-    case Write.Async.write(shard, lane, list, window(lane, Settings.of(shard)), from, sync_token) do
+    case Write.Async.write(shard, lane, list, window(lane, settings), from, sync_token) do
       :ok -> :ok
-      :not_running -> {:direct, directly(shard, lane, list)}
+      :not_running -> {:direct, directly(shard, lane, list, settings)}
     end
   end
 
@@ -49,17 +50,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Call do
   @spec single_async(integer, tuple, GenServer.from(), term) :: :ok | {:direct, term}
   def single_async(shard, command, from, sync_token) do
     from!(from)
+    settings = Settings.of(shard)
+    window_ms = window(:batch, settings)
 
-    case Write.Async.write(
-           shard,
-           :single,
-           [command],
-           window(:batch, Settings.of(shard)),
-           from,
-           sync_token
-         ) do
+    case Write.Async.write(shard, :single, [command], window_ms, from, sync_token) do
       :ok -> :ok
-      :not_running -> {:direct, Commit.run_single(shard, command)}
+      :not_running -> {:direct, Commit.run_single(shard, Settings.backend(settings), command)}
     end
   end
 
@@ -77,7 +73,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Call do
   defp count(:batch, commands), do: Count.commands(commands)
   defp count(_put_or_delete, items), do: Count.items(items)
 
-  defp directly(shard, lane, list), do: Commit.run_list(shard, Commit.function(lane), list)
+  defp directly(shard, lane, list, settings),
+    do: Commit.run_list(shard, Settings.backend(settings), Commit.function(lane), list)
 
   defp from!(from) when is_from(from), do: from
 

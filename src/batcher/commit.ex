@@ -26,28 +26,28 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
   @short 10_000
 
   @doc "Calls the backend. What it raises, throws or exits with goes on to the caller."
-  @spec run(integer, function_name, list | tuple) :: term
-  def run(shard, function, writes) do
+  @spec run(integer, module, function_name, list | tuple) :: term
+  def run(shard, backend, function, writes) do
     case Settings.call_hook() do
       {:block, pid} -> block(pid, function)
       _none -> :ok
     end
 
-    apply(Settings.backend(shard), function, [shard, writes])
+    apply(backend, function, [shard, writes])
   end
 
   @doc "Calls the backend, which is to give so many replies, and says what became of that, whatever it does (9)."
-  @spec outcome(integer, {function_name, list | tuple}, non_neg_integer) :: outcome
-  def outcome(shard, {function, writes}, expected) do
-    case attempt(shard, function, writes) do
+  @spec outcome(integer, module, {function_name, list | tuple}, non_neg_integer) :: outcome
+  def outcome(shard, backend, {function, writes}, expected) do
+    case attempt(shard, backend, function, writes) do
       {:returned, result} -> verdict(function, result, expected)
       {:failed, error} -> {:exit, error, error}
     end
   end
 
   # 9.4
-  defp attempt(shard, function, writes) do
-    {:returned, run(shard, function, writes)}
+  defp attempt(shard, backend, function, writes) do
+    {:returned, run(shard, backend, function, writes)}
   catch
     :exit, reason ->
       {:failed, {:error, {:backend_exit, reason}}}
@@ -97,24 +97,24 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
   defp count(list, _expected), do: Count.items(list)
 
   @doc "Commits a list straight from the caller (10.1)."
-  @spec run_list(integer, function_name, list) :: term
-  def run_list(shard, function, list) do
+  @spec run_list(integer, module, function_name, list) :: term
+  def run_list(shard, backend, function, list) do
     Native.directly(shard)
-    run(shard, function, list)
+    run(shard, backend, function, list)
   end
 
   @doc """
   Commits one command straight from the caller: the reply to the command, bare, or what else the backend says (10.1,
   16.2).
   """
-  @spec run_single(integer, tuple) :: term
-  def run_single(shard, command) do
+  @spec run_single(integer, module, tuple) :: term
+  def run_single(shard, backend, command) do
     Native.directly(shard)
 
-    if Settings.exports?(Settings.backend(shard), :__commit_single_direct__, 2) do
-      run(shard, :__commit_single_direct__, command)
+    if Settings.exports?(backend, :__commit_single_direct__, 2) do
+      run(shard, backend, :__commit_single_direct__, command)
     else
-      case run(shard, :__commit_batch_direct__, [command]) do
+      case run(shard, backend, :__commit_batch_direct__, [command]) do
         {:ok, [reply]} -> reply
         result -> result
       end
@@ -125,16 +125,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
   The backend, if it has a function of its own for a batch of one command in all (16.2). Looked for when a batcher
   starts.
   """
-  @spec single_backend(integer) :: module | nil
-  def single_backend(shard) do
-    backend = Settings.backend(shard)
+  @spec single_backend(module) :: module | nil
+  def single_backend(backend) do
     if Settings.exports?(backend, :__commit_single_batch_direct__, 2), do: backend
   end
 
   @doc "The same, if that module is loaded: what the start of a batcher has seen to."
-  @spec loaded_single_backend(integer) :: module | nil
-  def loaded_single_backend(shard) do
-    backend = Settings.backend(shard)
+  @spec loaded_single_backend(module) :: module | nil
+  def loaded_single_backend(backend) do
     if function_exported?(backend, :__commit_single_batch_direct__, 2), do: backend
   rescue
     # What is configured is no module: that is to be seen when it is called (9.4).

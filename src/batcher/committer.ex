@@ -29,6 +29,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     Name,
     Native,
     Proposal,
+    Settings,
     Telemetry
   }
 
@@ -207,7 +208,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     started = System.monotonic_time(:microsecond)
     {expected, items, groups, _bytes} = counts(batches)
     proposal = Proposal.of(for({_lane, part, _info} <- batches, do: part), items)
-    outcome = Commit.outcome(state.shard, single(state, batches, proposal), expected)
+    backend = Settings.backend(Settings.of(state.shard))
+    proposal = single(state, batches, proposal, backend)
+    outcome = Commit.outcome(state.shard, backend, proposal, expected)
     commit_us = System.monotonic_time(:microsecond) - started
     {how, reply, result} = outcome
     awaited = if commit_us >= @long_commit_us, do: callers_to_await(state.ref, groups)
@@ -236,10 +239,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     end
   end
 
-  defp single(state, [{lane, _part, _info}], proposal),
-    do: Proposal.single(proposal, state.shard, lane, state.single_backend)
+  defp single(state, [{lane, _part, _info}], proposal, backend),
+    do: Proposal.single(proposal, lane, state.single_backend, backend)
 
-  defp single(_state, _batches, proposal), do: proposal
+  defp single(_state, _batches, proposal, _backend), do: proposal
 
   defp lingers?([{_lane, _part, {_counts, _window_ms, _wait_us, reason}} | _]),
     do: reason == :commit

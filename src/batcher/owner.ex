@@ -74,7 +74,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
         options: options,
         budgets: budgets,
         telemetry?: telemetry?,
-        single_backend: Commit.single_backend(shard)
+        single_backend: Commit.single_backend(backend(options))
       }
 
       Enum.each(committers, &Process.link/1)
@@ -89,16 +89,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
 
   # What was changed while the shard ran holds for whoever takes it over, as its queue does (18.5).
   defp configured(shard) do
-    if Native.open?(shard), do: Options.configured(Settings.of(shard).given), else: %{}
+    if Native.open?(shard), do: Options.configured(Settings.given(Settings.of(shard))), else: %{}
   end
 
   defp available(options) do
-    backend = Options.given(options, :backend) || Settings.host_backend()
+    backend = backend(options)
     Backend.Check.forget(backend)
 
-    if Options.get(options, :backend_check) == :start,
-      do: Backend.Check.available(backend),
-      else: :ok
+    lazy? = Options.get(options, :backend_check) == :lazy
+    if lazy?, do: :ok, else: Backend.Check.available(backend)
   end
 
   defp supervisor?(parent),
@@ -149,8 +148,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   @doc false
   def system_terminate(reason, _parent, debug, state) do
     state = %{state | debug: debug}
-    timeout = timeout(state, if(reason == :normal, do: :drain_timeout, else: :shutdown_timeout))
-    go_on(if orderly?(reason), do: ending(state, reason, timeout), else: crash(state, reason))
+    go_on(if orderly?(reason), do: ending(state, reason), else: crash(state, reason))
   end
 
   @doc false
@@ -218,8 +216,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
 
   defp handle({:"$gen_call", from, request}, state), do: handle_call(request, from, state)
 
-  defp handle({:"$gen_cast", :stop}, state),
-    do: ending(state, :normal, timeout(state, :drain_timeout))
+  defp handle({:"$gen_cast", :stop}, state), do: ending(state, :normal)
 
   defp handle({:"$gen_cast", request}, state) do
     Write.Raw.cast(state.shard, request)
@@ -262,7 +259,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   defp handle(_unknown, state), do: state
 
   defp handle_call(:stop, from, state) when is_from(from),
-    do: ending(%{state | stops: [from | state.stops]}, :normal, timeout(state, :drain_timeout))
+    do: ending(%{state | stops: [from | state.stops]}, :normal)
 
   defp handle_call({:configure, changes}, from, state)
        when is_from(from) and length(changes) >= 0 do
@@ -292,13 +289,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   # The sender of a made-up `from` can't be answered.
   defp handle_call(_request, _from, state), do: state
 
+  defp backend(options), do: Settings.backend(Settings.made_of(options))
+
   # All of it, or nothing (18.4).
   defp configure(%{ending: nil} = state, changes) do
     with {:ok, options} <- Options.change(state.options, changes),
          :ok <- if(changes[:backend], do: available(options), else: :ok) do
       :ok = Settings.put(state.shard, options)
       :ok = Native.configure(state.shard, Options.native(options, state.budgets))
-      {:ok, %{state | options: options, single_backend: Commit.single_backend(state.shard)}}
+      {:ok, %{state | options: options, single_backend: Commit.single_backend(backend(options))}}
     else
       error -> {error, state}
     end
@@ -319,17 +318,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   # takes this owner along when it ends, in whatever way.
   defp parent_down(state, reason) do
     cond do
-      orderly?(reason) -> ending(state, reason, timeout(state, :shutdown_timeout))
+      orderly?(reason) -> ending(state, reason, Options.get(state.options, :shutdown_timeout))
       state.supervised? -> crash(state, reason)
-      true -> ending(state, {:shutdown, :parent_down}, timeout(state, :shutdown_timeout))
+      true -> ending(state, {:shutdown, :parent_down})
     end
   end
-
-  defp timeout(state, option), do: Options.get(state.options, option)
 
   defp orderly?(reason) when reason in [:normal, :shutdown], do: true
   defp orderly?({:shutdown, _}), do: true
   defp orderly?(_reason), do: false
+
+  defp ending(state, reason) do
+    option = if reason == :normal, do: :drain_timeout, else: :shutdown_timeout
+    ending(state, reason, Options.get(state.options, option))
+  end
 
   # Refuses new writes and has everything queued committed (11.3, 11.6). Goes on as before meanwhile, until the
   # library says that it is done, or it is too late for that.

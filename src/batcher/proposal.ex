@@ -4,7 +4,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Proposal do
   #
   # Invariant: each write is in it once, in the order of its lane, and no list within a list is made that no caller made.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Commit, Settings}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Commit
 
   @typedoc "What one lane brings: the function that fits it alone, and its lists, which belong together."
   @type part :: {Commit.function_name(), [list]}
@@ -30,15 +30,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Proposal do
   The same if it is one command in all, for a backend that has a function for that, and is still the one that is
   configured.
   """
-  @spec single({Commit.function_name(), list}, integer, lane :: atom | binary, module | nil) ::
+  @spec single({Commit.function_name(), list}, lane :: atom | binary, module | nil, module) ::
           {Commit.function_name(), list | tuple}
-  def single({function, [command]}, shard, :batch, backend) when backend != nil do
-    if backend == Settings.backend(shard),
-      do: {:__commit_single_batch_direct__, command},
-      else: {function, [command]}
-  end
+  def single({_function, [command]}, :batch, backend, backend) when backend != nil,
+    do: {:__commit_single_batch_direct__, command}
 
-  def single(proposal, _shard, _lane, _backend), do: proposal
+  def single(proposal, _lane, _single_backend, _backend), do: proposal
 
   @doc "A command of a namespace lane, as the function that fits it takes it."
   @spec entry(Commit.function_name(), tuple) :: term

@@ -17,29 +17,43 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Settings do
   # More than there is memory.
   @most_bytes 0x7FFF_FFFF_FFFF_FFFF
 
-  # `nil`: the environment of `:ferricstore` says. `given`: see `Options`.
-  defstruct [:backend, :sync_gate, :hot_window_ms, :generic_window_ms, :call_timeout_ms, :given]
+  @backend_key Schema.fetch(:backend)[:host]
+  @backend Schema.fetch(:backend)[:default]
+  @sync_gate_key Schema.fetch(:sync_gate)[:host]
+  @sync_gate Schema.fetch(:sync_gate)[:default]
+  @call_timeout_ms Schema.fetch(:call_timeout)[:default]
 
-  @type t :: %__MODULE__{
-          backend: module | nil,
-          sync_gate: module | nil,
-          hot_window_ms: non_neg_integer | nil,
-          generic_window_ms: non_neg_integer | :direct | nil,
-          call_timeout_ms: non_neg_integer,
-          given: Options.t()
-        }
+  require Record
+
+  # `nil`: the environment of `:ferricstore` says; before that, for one that was never started, that of
+  # `:ferricstore_batcher`. `given`: see `Options`. A record: the fields of a map take a while to find.
+  Record.defrecord(:settings,
+    backend: nil,
+    started?: false,
+    call_timeout_ms: @call_timeout_ms,
+    hot_window_ms: nil,
+    generic_window_ms: nil,
+    sync_gate: nil,
+    given: %{}
+  )
+
+  @type t ::
+          record(:settings,
+            backend: module | nil,
+            started?: boolean,
+            call_timeout_ms: non_neg_integer,
+            hot_window_ms: non_neg_integer | nil,
+            generic_window_ms: non_neg_integer | :direct | nil,
+            sync_gate: module | nil,
+            given: Options.t()
+          )
 
   @doc "The longest window in ms: the longest time a process can wait."
   def max_window_ms, do: @max_window_ms
 
-  @doc "The settings of a shard. One that was never started has those of the environment."
+  @doc "The settings of a shard, looked up once for each call and each commit."
   @spec of(integer) :: t
-  def of(shard) do
-    case :persistent_term.get({__MODULE__, shard}, nil) do
-      nil -> never_started()
-      settings -> settings
-    end
-  end
+  def of(shard), do: :persistent_term.get({__MODULE__, shard}, settings())
 
   @doc """
   From now on these options hold. Where they are others than before, the VM has all processes look for the old ones.
@@ -47,38 +61,40 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Settings do
   @spec put(non_neg_integer, Options.t()) :: :ok
   def put(shard, options), do: :persistent_term.put({__MODULE__, shard}, made_of(options))
 
-  defp made_of(options) do
+  @doc "Settings of a shard that has been started with these options."
+  @spec made_of(Options.t()) :: t
+  def made_of(options) do
     hot_window_ms = Options.given(options, :hot_batch_window_ms)
 
-    %__MODULE__{
+    settings(
       backend: Options.given(options, :backend),
       sync_gate: Options.given(options, :sync_gate),
       hot_window_ms: hot_window_ms && max(hot_window_ms, 0),
       generic_window_ms: Options.given(options, :generic_batch_window_ms),
       call_timeout_ms: Options.get(options, :call_timeout),
-      given: options
-    }
+      given: options,
+      started?: true
+    )
   end
 
-  defp never_started do
-    %__MODULE__{
-      backend: Application.get_env(@own, :backend),
-      sync_gate: Application.get_env(@own, :sync_gate),
-      call_timeout_ms: Schema.fetch(:call_timeout)[:default],
-      given: %{}
-    }
-  end
+  @doc "How long a sync call waits beyond its window, in ms (3.7)."
+  @spec call_timeout_ms(t) :: non_neg_integer
+  def call_timeout_ms(settings(call_timeout_ms: call_timeout_ms)), do: call_timeout_ms
+
+  @doc "What the shard was given: see `Options`."
+  @spec given(t) :: Options.t()
+  def given(settings(given: given)), do: given
 
   @doc "Window of the put and delete lanes in ms; 0 commits directly (2.1)."
   @spec hot_window_ms(t) :: non_neg_integer
-  def hot_window_ms(%{hot_window_ms: nil}),
+  def hot_window_ms(settings(hot_window_ms: nil)),
     do: max(window!(:waraft_hot_batch_window_ms, 1), 0)
 
-  def hot_window_ms(%{hot_window_ms: window_ms}), do: window_ms
+  def hot_window_ms(settings(hot_window_ms: window_ms)), do: window_ms
 
   @doc "Window of the generic lane in ms, or `:direct` (2.2, 2.3)."
   @spec generic_window_ms(t) :: non_neg_integer | :direct
-  def generic_window_ms(%{generic_window_ms: nil}) do
+  def generic_window_ms(settings(generic_window_ms: nil)) do
     window_ms = window!(:waraft_generic_batch_window_ms, 0)
 
     cond do
@@ -88,24 +104,27 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Settings do
     end
   end
 
-  def generic_window_ms(%{generic_window_ms: window_ms}), do: window_ms
+  def generic_window_ms(settings(generic_window_ms: window_ms)), do: window_ms
 
   @doc "The module that commits (2.5)."
-  @spec backend(integer) :: module
-  def backend(shard), do: of(shard).backend || host_backend()
+  @spec backend(t) :: module
+  def backend(settings(backend: nil, started?: true)),
+    do: Application.get_env(@host, @backend_key, @backend)
 
-  @doc "The module that commits where a shard was given none."
-  @spec host_backend() :: module
-  def host_backend, do: from_host(:backend)
+  def backend(settings(backend: nil) = settings),
+    do: Application.get_env(@own, :backend) || backend(settings(settings, started?: true))
+
+  def backend(settings(backend: backend)), do: backend
 
   @doc "The module whose `leave/1` releases sync tokens (12.1)."
-  @spec sync_gate(integer) :: module
-  def sync_gate(shard), do: of(shard).sync_gate || from_host(:sync_gate)
+  @spec sync_gate(t) :: module
+  def sync_gate(settings(sync_gate: nil, started?: true)),
+    do: Application.get_env(@host, @sync_gate_key, @sync_gate)
 
-  defp from_host(key) do
-    spec = Schema.fetch(key)
-    Application.get_env(@host, spec[:host], spec[:default])
-  end
+  def sync_gate(settings(sync_gate: nil) = settings),
+    do: Application.get_env(@own, :sync_gate) || sync_gate(settings(settings, started?: true))
+
+  def sync_gate(settings(sync_gate: sync_gate)), do: sync_gate
 
   @doc "Whether a module of the host's can be loaded and has this function."
   @spec exports?(module, atom, arity) :: boolean

@@ -12,20 +12,22 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.SyncToken do
   def release(_shard, nil), do: :ok
 
   def release(shard, sync_token) do
-    Settings.sync_gate(shard).leave(sync_token)
+    gate(shard).leave(sync_token)
     :ok
   end
 
   @doc "Whether a token has an owner: not all gates know of owners."
   @spec owned?(integer, term) :: boolean
   def owned?(_shard, nil), do: false
-  def owned?(shard, _sync_token), do: Settings.exports?(Settings.sync_gate(shard), :transfer, 2)
+  def owned?(shard, _sync_token), do: Settings.exports?(gate(shard), :transfer, 2)
 
   @doc "Makes a process the owner of a token, if the token has one. False: the gate refused, or failed."
   @spec transfer(integer, term, pid) :: boolean
   def transfer(shard, sync_token, to) do
-    not owned?(shard, sync_token) or Settings.sync_gate(shard).transfer(sync_token, to) == :ok
+    not owned?(shard, sync_token) or gate(shard).transfer(sync_token, to) == :ok
   catch
     _kind, _reason -> false
   end
+
+  defp gate(shard), do: Settings.sync_gate(Settings.of(shard))
 end

@@ -6,7 +6,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write do
   # Invariant: a call that has ended will get no message any more, whether it was answered, waited too
   # long or gave up.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Alone, Budgets, Count, From, Native}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Alone, Budgets, Count, From, Native, Settings}
 
   @typedoc """
   `:invalid_batch_command_list`, `:shutting_down`, `:batcher_overloaded`, or what budgets and the host's
@@ -21,16 +21,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write do
     do: offer(shard, lane, item, count, window_ms, from, nil)
 
   @doc """
-  Queues a write and waits for its reply, `{:reply, reply}`, or `:timeout` after the window and `patience_ms`. One that
-  is alone is committed instead (5.6).
+  Queues a write and waits for its reply, `{:reply, reply}`, or `:timeout` after the window and the call timeout of
+  these settings. One that is alone is committed instead (5.6).
   """
-  @spec call(integer, Native.lane(), term, Count.count(), non_neg_integer, integer) ::
+  @spec call(integer, Native.lane(), term, Count.count(), non_neg_integer, Settings.t()) ::
           {:reply, term} | :timeout | :not_running | error
-  def call(shard, lane, item, count, window_ms, patience_ms) do
+  def call(shard, lane, item, count, window_ms, settings) do
     # Made by this process, so that the receive below skips all messages that were here before it.
     tag = make_ref()
 
-    case offer(shard, lane, item, count, window_ms, tag, patience_ms + window_ms) do
+    wait_ms = Settings.call_timeout_ms(settings) + window_ms
+
+    case offer(shard, lane, item, count, window_ms, tag, wait_ms) do
       # The library sees to it that this wait ends: a timer of each caller's own would cost a quarter of
       # the whole call.
       :queued ->
@@ -40,7 +42,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write do
         end
 
       {:alone, _permit, _bytes, _function} = alone ->
-        {:reply, Alone.commit(shard, lane, item, count, window_ms, alone)}
+        backend = Settings.backend(settings)
+        {:reply, Alone.commit(shard, lane, item, count, window_ms, backend, alone)}
 
       refused ->
         refused

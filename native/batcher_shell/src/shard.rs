@@ -136,8 +136,6 @@ impl<V: Vm> Shard<V> {
             }
             self.set(&config);
             state.engine.configure(now, config);
-            // Where lanes are committed together now, those that wait may have others to wait for than before.
-            state.alone.wait_for(|_lane| true);
         });
     }
 

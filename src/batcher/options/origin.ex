@@ -13,7 +13,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options.Origin do
   @doc "All options of a shard."
   @spec all(integer) :: %{atom => {value :: term, Schema.source()}}
   def all(shard) do
-    given = Settings.of(shard).given
+    given = Settings.given(Settings.of(shard))
     for {key, spec} <- Schema.table(), into: %{}, do: {key, one(key, spec, given, shard)}
   end
 
