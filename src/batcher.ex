@@ -63,6 +63,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
     Owner,
     Settings,
     Snapshot,
+    Stats,
     Write
   }
 
@@ -181,7 +182,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
 
     case Write.call(shard, prefix, command, Count.command(command), window_ms) do
       {:reply, reply} -> reply
-      :not_running -> Commit.run_single(shard, command)
+      :not_running -> directly(shard, command)
       :timeout -> time_out(:write, [shard, prefix, command, window_ms])
       error -> error
     end
@@ -255,7 +256,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
 
     case Write.Async.write(shard, :single, [command], window_ms, from, sync_token) do
       :ok -> :ok
-      :not_running -> {:direct, Commit.run_single(shard, command)}
+      :not_running -> {:direct, directly(shard, command)}
     end
   end
 
@@ -297,6 +298,36 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   @spec snapshot(shard) :: snapshot | nil
   def snapshot(shard) when is_integer(shard), do: Snapshot.take(shard)
 
+  @doc """
+  What the shard has counted and holds now, a map; `nil` without a batcher. `Ferricstore.Raft.WARaftBackend.Batcher.Stats`
+  says what is in it. Counters go on when a batcher is stopped and started again.
+  """
+  @spec stats(shard) :: Stats.t() | nil
+  def stats(shard) when is_integer(shard), do: Stats.take(shard)
+
+  @doc "The same of all shards whose batchers run."
+  @spec stats() :: %{shard => Stats.t()}
+  def stats, do: Stats.all()
+
+  @doc "Zeroes the counters and distributions of a shard, and what `top_lanes/2` counts; gauges stay what they are."
+  @spec reset_stats(shard) :: :ok
+  def reset_stats(shard) when is_integer(shard), do: Stats.reset(shard)
+
+  @doc "The same of all shards whose batchers run."
+  @spec reset_stats() :: :ok
+  def reset_stats, do: Stats.reset_all()
+
+  @doc """
+  The `count` busiest lanes of the shard, those that were given the most calls, the busiest first; `nil` without a
+  batcher. See `t:Ferricstore.Raft.WARaftBackend.Batcher.Stats.lane/0`.
+
+  Of more than 1 024 lanes those that hold nothing are forgotten, with what they were given. On a dirty scheduler; the
+  time it takes grows with the number of lanes.
+  """
+  @spec top_lanes(shard, non_neg_integer) :: [Stats.lane()] | nil
+  def top_lanes(shard, count) when is_integer(shard) and is_integer(count) and count >= 0,
+    do: Stats.top_lanes(shard, count)
+
   defp loaded do
     case Native.loaded() do
       :ok -> :ok
@@ -314,8 +345,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
 
   defp hot_window_ms(shard), do: Native.hot_window(shard, max(Settings.hot_window_ms(), 0))
 
-  defp sync(_shard, _lane, _list, :improper, _window_ms, _function),
-    do: {:error, :invalid_batch_command_list}
+  defp sync(shard, _lane, _list, :improper, _window_ms, _function), do: Write.refuse_list(shard)
 
   defp sync(shard, lane, list, _count, window_ms, _function)
        when window_ms == :direct or (lane != :batch and window_ms <= 0),
@@ -345,7 +375,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
             "{name, node}, got: #{inspect(from)}"
   end
 
-  defp directly(shard, lane, list), do: Commit.run(shard, Commit.function(lane), list)
+  defp directly(shard, lane, list) do
+    Native.directly(shard)
+    Commit.run(shard, Commit.function(lane), list)
+  end
+
+  defp directly(shard, command) do
+    Native.directly(shard)
+    Commit.run_single(shard, command)
+  end
 
   defp time_out(function, args), do: exit({:timeout, {__MODULE__, function, args}})
 end

@@ -54,7 +54,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
     # What is queued there may wait for ever, behind permits that this process was given.
     for shard <- @raw_shards,
         permit <- Process.get(:permits, []),
-        do: Native.give_back(shard, permit)
+        do: Native.give_back(shard, permit, :slices)
 
     for shard <- @raw_shards, do: {Batcher.stop(shard), Native.close(shard)}
     ChildVM.tell("kept", held() - before)

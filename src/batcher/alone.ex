@@ -21,7 +21,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
     telemetry? = Telemetry.loaded?()
     started = if telemetry?, do: System.monotonic_time(:microsecond)
     {how, reply, outcome} = Commit.outcome(shard, proposal(lane, function, item), count)
-    give_back(shard, permit)
+    give_back(shard, permit, how)
 
     if telemetry? do
       commit_us = System.monotonic_time(:microsecond) - started
@@ -34,15 +34,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
   end
 
   # What was committed is answered, even if the library has been lost meanwhile: the lane goes on when it is back.
-  defp give_back(shard, permit) do
-    Native.give_back(shard, permit)
+  defp give_back(shard, permit, how) do
+    Native.give_back(shard, permit, how)
   rescue
-    UndefinedFunctionError -> spawn(fn -> give_back_later(shard, permit) end)
+    UndefinedFunctionError -> spawn(fn -> give_back_later(shard, permit, how) end)
   end
 
-  defp give_back_later(shard, permit) do
+  defp give_back_later(shard, permit, how) do
     Process.sleep(@retry_ms)
-    give_back(shard, permit)
+    give_back(shard, permit, how)
   end
 
   # 7.2
@@ -53,7 +53,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
     do: Proposal.single({function, list}, lane, Commit.loaded_single_backend())
 
   # 9.1
-  defp answer(:each, _lane, _count, reply), do: reply
   defp answer(:slices, lane, 1, [reply]) when is_binary(lane), do: reply
   defp answer(:slices, _lane, _count, replies), do: {:ok, replies}
+  defp answer(_each, _lane, _count, reply), do: reply
 end

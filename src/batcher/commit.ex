@@ -15,10 +15,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
           | :__commit_single_direct__
 
   @typedoc """
-  How callers are answered, each with its slice of the replies or all with the same, with what, and what telemetry is
-  told.
+  How callers are answered, with what, and what telemetry is told. With `:slices` each gets its slice of the replies,
+  otherwise all get the same: the backend has said something else (`:error`), has given another number of replies
+  (`:mismatch`), or exited, raised or threw (`:exit`).
   """
-  @type outcome :: {:slices, replies :: list, term} | {:each, reply :: term, term}
+  @type outcome :: {:slices, replies :: list, term} | {:error | :mismatch | :exit, term, term}
 
   @hook_timeout_ms 30_000
   # The replies of so many are counted at a stretch.
@@ -37,15 +38,19 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
 
   @doc "Calls the backend, which is to give so many replies, and says what became of that, whatever it does (9)."
   @spec outcome(integer, {function_name, list | tuple}, non_neg_integer) :: outcome
-  def outcome(shard, {function, writes}, expected),
-    do: verdict(function, attempt(shard, function, writes), expected)
+  def outcome(shard, {function, writes}, expected) do
+    case attempt(shard, function, writes) do
+      {:returned, result} -> verdict(function, result, expected)
+      {:failed, error} -> {:exit, error, error}
+    end
+  end
 
   # 9.4
   defp attempt(shard, function, writes) do
-    run(shard, function, writes)
+    {:returned, run(shard, function, writes)}
   catch
-    :exit, reason -> {:error, {:backend_exit, reason}}
-    kind, reason -> {:error, {:backend_error, kind, reason}}
+    :exit, reason -> {:failed, {:error, {:backend_exit, reason}}}
+    kind, reason -> {:failed, {:error, {:backend_error, kind, reason}}}
   end
 
   # The backend may have put all replies of a command that counts other than 1 into its one result. Such a command
@@ -61,7 +66,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
 
     if is_list(replies) and count(replies, expected) == expected,
       do: {:slices, replies, result},
-      else: {:each, result, result}
+      else: {:error, result, result}
   end
 
   # 9.1 to 9.3
@@ -71,15 +76,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
         {:slices, list, result}
 
       :improper ->
-        {:each, result, :other}
+        {:error, result, :other}
 
       actual ->
         mismatch = {:error, {:batch_result_mismatch, expected, actual}}
-        {:each, mismatch, mismatch}
+        {:mismatch, mismatch, mismatch}
     end
   end
 
-  defp verdict(_function, result, _expected), do: {:each, result, result}
+  defp verdict(_function, result, _expected), do: {:error, result, result}
 
   # Mostly the backend has given as many replies as it should.
   defp count(list, expected) when expected <= @short,

@@ -115,7 +115,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         __MODULE__.loop(%{state | parts: [entries | state.parts]})
 
       {^ref, :answer, [reply]} ->
-        if answer(ref, :each, reply) == :handed_over, do: finish(ref), else: :erlang.yield()
+        if answer(ref, :exit, reply) == :handed_over, do: finish(ref), else: :erlang.yield()
         take(worked(state))
 
       {^ref, :deliver, proxied} ->

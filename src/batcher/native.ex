@@ -47,6 +47,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   """
   @type answered ::
           :done | :handed_over | {:more | :large, rest :: term} | {:own, proxied, rest :: term}
+  @typedoc "How callers are answered: see `t:Commit.outcome/0`."
+  @type how :: :slices | :error | :mismatch | :exit
   @typedoc "What one lane brings to a commit; `info`: see `Telemetry`."
   @type small_batch :: {lane, function :: atom, entries :: list, info :: tuple}
   @typedoc "A slot, seen from outside: items, froms, weight, window in ms, age in us, usage."
@@ -163,11 +165,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
     do: without_library(:not_running)
 
   @doc """
-  The calling process has committed what was left to it, whatever came of that. If it dies without this call, the lane
+  The calling process has committed what was left to it, and that came of it. If it dies without this call, the lane
   goes on as soon as anybody waits for it.
   """
-  @spec give_back(integer, permit :: non_neg_integer) :: :ok
-  def give_back(_shard, _permit), do: without_library(:ok)
+  @spec give_back(integer, permit :: non_neg_integer, how) :: :ok
+  def give_back(_shard, _permit, _how), do: without_library(:ok)
 
   @doc "Starts a flush: `{tag, :ok}` comes when it is done. Answers a number to cancel it with."
   @spec flush(integer, reference) :: non_neg_integer | :not_running
@@ -202,12 +204,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @spec take_large(reference) :: {:commit, [small_batch, ...]} | :sent
   def take_large(_committer), do: :erlang.nif_error(:not_loaded)
 
-  @doc "Answers callers of what the committer has taken: with slices of a list of replies, or each with the same term."
-  @spec answer(reference, :slices | :each, term) :: answered
+  @doc """
+  Answers callers of what the committer has taken: with slices of a list of replies, or each with the same term. What
+  became of the commit, `how` says too.
+  """
+  @spec answer(reference, how, term) :: answered
   def answer(_committer, _how, _replies), do: :erlang.nif_error(:not_loaded)
 
   @doc "Answers the next caller, on a dirty scheduler."
-  @spec answer_large(reference, :slices | :each, term) :: answered
+  @spec answer_large(reference, how, term) :: answered
   def answer_large(_committer, _how, _replies), do: :erlang.nif_error(:not_loaded)
 
   @doc "The calling process is about to send the message that it was asked to, within this time slice."
@@ -266,6 +271,55 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @doc "Every lane: its name, its slots, the committer of what is in flight, a new reference if that is alone."
   @spec lanes(integer) :: [{lane, [slot], reference | nil}] | :not_running
   def lanes(_shard), do: without_library(:not_running)
+
+  @doc """
+  What `stats/1` has, as the library declares it: name, kind, unit, labels beside the shard, and what it says. Empty
+  while no library is loaded.
+  """
+  @spec metrics() :: [
+          {name :: atom, :counter | :gauge | :distribution, unit :: atom, labels :: [atom],
+           help :: String.t()}
+        ]
+  def metrics, do: without_library([])
+
+  @doc """
+  What a shard holds now: each gauge of `metrics/0` by its name, and `:oldest_commit_pid`, the process that has the
+  commit of `:oldest_commit_age_us`, or `nil`. On a dirty scheduler; the time it takes grows with the number of lanes.
+  """
+  @spec gauges(integer) :: %{atom => non_neg_integer | pid | nil} | :not_running
+  def gauges(_shard), do: without_library(:not_running)
+
+  @doc "All of `metrics/0` of a shard, and `:oldest_commit_pid`: see `Stats`. On a dirty scheduler, too."
+  @spec stats(integer) :: map | :not_running
+  def stats(_shard), do: without_library(:not_running)
+
+  @doc "Zeroes counters and distributions of a shard, and what its lanes were given."
+  @spec forget_stats(integer) :: :ok
+  def forget_stats(_shard), do: without_library(:ok)
+
+  @doc "The shards whose batchers run."
+  @spec shards() :: [non_neg_integer]
+  def shards, do: without_library([])
+
+  @typedoc "Calls, items, bytes."
+  @type tally :: {non_neg_integer, non_neg_integer, non_neg_integer}
+
+  @doc """
+  The lanes that were given the most calls, the busiest first: what they were given, what of it is queued, the age in us
+  of the oldest queued slot and that of what is in flight.
+  """
+  @spec busiest_lanes(integer, non_neg_integer) ::
+          [{lane, given :: tally, queued :: tally, age_us, age_us}] | :not_running
+        when age_us: non_neg_integer | nil
+  def busiest_lanes(_shard, _count), do: without_library(:not_running)
+
+  @doc "A write was refused before it was offered: counted."
+  @spec refused(integer, :invalid | :budget | :shutting_down) :: :ok
+  def refused(_shard, _cause), do: without_library(:ok)
+
+  @doc "The calling process commits directly: counted, where a batcher ran before."
+  @spec directly(integer) :: :ok
+  def directly(_shard), do: without_library(:ok)
 
   # What there is to say while no library is loaded. Looked up, so that no type checker takes the
   # body of a function for all that it can answer.

@@ -47,8 +47,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write do
     end
   end
 
-  defp offer(_shard, _lane, _item, :improper, _window_ms, _from, _wait_ms),
-    do: {:error, :invalid_batch_command_list}
+  @doc "Refuses an improper list (3.6)."
+  @spec refuse_list(integer) :: {:error, :invalid_batch_command_list}
+  def refuse_list(shard) do
+    Native.refused(shard, :invalid)
+    {:error, :invalid_batch_command_list}
+  end
+
+  defp offer(shard, _lane, _item, :improper, _window_ms, _from, _wait_ms), do: refuse_list(shard)
 
   defp offer(shard, lane, item, count, window_ms, from, wait_ms) do
     case Native.offer(shard, lane, item, count, window_ms, from, wait_ms, nil) do
@@ -60,11 +66,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write do
   end
 
   defp offer_measured(shard, lane, item, window_ms, from, wait_ms) do
-    with {:ok, usage, count} <- Budgets.measure(shard, lane, item) do
-      case Native.offer(shard, lane, item, count, window_ms, from, wait_ms, usage) do
-        :large -> offer_large(shard, lane, item, count, window_ms, from, wait_ms, usage)
-        answer -> offered(answer)
-      end
+    case Budgets.measure(shard, lane, item) do
+      {:ok, usage, count} ->
+        case Native.offer(shard, lane, item, count, window_ms, from, wait_ms, usage) do
+          :large -> offer_large(shard, lane, item, count, window_ms, from, wait_ms, usage)
+          answer -> offered(answer)
+        end
+
+      {:error, _reason} = error ->
+        Native.refused(shard, :budget)
+        error
     end
   end
 

@@ -1,7 +1,7 @@
 //! What can be set for a shard.
 
 use crate::name::LaneRef;
-use crate::offer::{Group, Refused, Usage};
+use crate::offer::{Bound, Group, Refused, Usage};
 use std::time::Duration;
 
 /// When the slot that gathered behind a commit leaves (5.4).
@@ -85,7 +85,7 @@ impl Config {
         let Some(budgets) = self.budgets else { return Ok(()) };
         let is_hot = !matches!(lane, LaneRef::Prefix(_) | LaneRef::Long(_));
         if is_hot && self.hot_max.is_some_and(|max| group.weight > max) {
-            return Err(Refused::Overloaded);
+            return Err(Refused::Overloaded(Bound::Slot));
         }
         group.usage.above(budgets).map_or(Ok(()), Err)
     }

@@ -8,7 +8,7 @@ use crate::due::DueLanes;
 use crate::lane::{Epochs, LaneView, State};
 use crate::lanes::Lanes;
 use crate::name::{LaneId, LaneRef};
-use crate::offer::{Accepted, Group, Refused, items};
+use crate::offer::{Accepted, Bound, Group, Refused};
 use crate::pace::{Arrival, Leave, Pace};
 use crate::phase::Phase;
 use crate::schedule::Schedule;
@@ -160,7 +160,7 @@ impl<B: Default> Engine<B> {
         }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.items += items(group);
+        self.items += group.items();
         self.bytes += group.bytes;
 
         let is_first = lane.state == State::Idle
@@ -218,10 +218,15 @@ impl<B: Default> Engine<B> {
     fn admit(&self, lane: LaneRef<'_>, group: Group) -> Result<(), Refused> {
         self.phase.refuses().map_or(Ok(()), Err)?;
         self.config.admit(lane, group)?;
-        let items = self.items.saturating_add(items(group));
+        let items = self.items.saturating_add(group.items());
         let bytes = self.bytes.saturating_add(group.bytes);
-        let over = items > self.config.max_items || bytes > self.config.max_bytes;
-        if over && self.items > 0 { Err(Refused::Overloaded) } else { Ok(()) }
+        match self.items {
+            // It takes any one group.
+            0 => Ok(()),
+            _ if items > self.config.max_items => Err(Refused::Overloaded(Bound::Items)),
+            _ if bytes > self.config.max_bytes => Err(Refused::Overloaded(Bound::Bytes)),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn cause(&self, now: Instant, ready: Option<Reason>, leave: Leave) -> Cause {
@@ -291,6 +296,11 @@ impl<B: Default> Engine<B> {
     /// The next barrier that is done.
     pub fn poll_barrier(&mut self) -> Option<BarrierId> {
         self.barriers.poll()
+    }
+
+    /// Its limits and habits.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// The life of the shard.

@@ -66,6 +66,7 @@ impl<B: Default> Engine<B> {
         let together = self.config.commit_scope == CommitScope::Shard;
         let pace = if together { &mut self.pace } else { &mut lane.pace };
         slot.left = Some(now);
+        lane.done = lane.done.and(&slot);
         if leads {
             slot.paced = reason == Reason::Commit;
             pace.begin(self.config.pacing, slot.callers);

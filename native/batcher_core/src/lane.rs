@@ -31,6 +31,33 @@ pub(crate) struct Epochs {
     pub(crate) life_from: u64,
 }
 
+/// How many calls, and what they take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Calls.
+    pub writes: u64,
+    /// Items as 6.5 counts them.
+    pub items: u64,
+    /// Bytes, as the driver told them.
+    pub bytes: u64,
+}
+
+impl Tally {
+    /// With what a slot holds.
+    pub fn and<B>(self, slot: &Slot<B>) -> Self {
+        self.plus(Tally { writes: slot.groups, items: slot.items, bytes: slot.bytes })
+    }
+
+    /// Both together.
+    pub fn plus(self, other: Tally) -> Self {
+        Tally {
+            writes: self.writes.saturating_add(other.writes),
+            items: self.items.saturating_add(other.items),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Lane<B> {
     pub(crate) key: LaneKey,
@@ -44,6 +71,8 @@ pub(crate) struct Lane<B> {
     pub(crate) in_flight: Option<Slot<B>>,
     /// Whose batch is the first part of the commit in flight here: its own, unless that is one of several lanes.
     pub(crate) head: LaneId,
+    /// What has left since it was opened, or since that was forgotten.
+    pub(crate) done: Tally,
     /// When what gathers here leaves, if each lane has commits of its own.
     pub(crate) pace: Pace,
 }
@@ -59,6 +88,7 @@ impl<B> Lane<B> {
             queue: VecDeque::new(),
             in_flight: None,
             head: id,
+            done: Tally::default(),
             pace: Pace::default(),
         }
     }
@@ -135,6 +165,11 @@ impl<'a, B> LaneView<'a, B> {
     pub fn gathered(&self) -> Option<u64> {
         let takes = |slot: &Slot<B>| !slot.sealed && slot.epoch == self.epochs.now;
         self.queue().next().map_or(Some(0), |slot| takes(slot).then_some(slot.groups))
+    }
+
+    /// What has left it since it was opened, or since [`forget_done`](crate::Engine::forget_done).
+    pub fn done(&self) -> Tally {
+        self.lane.done
     }
 
     /// What is being committed.

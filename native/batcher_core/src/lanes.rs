@@ -4,7 +4,7 @@
 //! number with short names is kept, so that prefixes that come once cost nothing later. A number
 //! names nothing once its lane is gone.
 
-use crate::lane::{Epochs, Lane, LaneView, State};
+use crate::lane::{Epochs, Lane, LaneView, State, Tally};
 use crate::name::{Digest, LONG_PREFIX, LaneId, LaneKey, LaneRef, LongPrefix};
 use crate::slot::Slot;
 use foldhash::fast::RandomState;
@@ -142,6 +142,15 @@ impl<B> Lanes<B> {
             let id = LaneId { place, generation: lane.generation };
             Some(LaneView::new(id, lane, epochs))
         })
+    }
+
+    /// Forgets what has left the lanes in these places.
+    pub(crate) fn forget_done(&mut self, places: Range<u32>) {
+        for place in places {
+            if let Some(lane) = self.slab.get_mut(place as usize) {
+                lane.done = Tally::default();
+            }
+        }
     }
 
     /// Everything in all lanes.

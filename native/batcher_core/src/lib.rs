@@ -10,7 +10,8 @@
 //! crates.
 //!
 //! A file imports only from those before it: `name`, `offer`, `phase`, `answered`, `barrier`, `config`,
-//! `commit`, `auto`, `pace`, `slot`, `lane`, `due`, `cause`, `gate`, `schedule`, `lanes`, `engine`, `life`, `flight`.
+//! `commit`, `auto`, `pace`, `slot`, `lane`, `due`, `cause`, `gate`, `schedule`, `lanes`, `engine`, `life`, `flight`,
+//! `gauges`.
 
 #![forbid(unsafe_code)]
 
@@ -24,6 +25,7 @@ mod due;
 mod engine;
 mod flight;
 mod gate;
+mod gauges;
 mod lane;
 mod lanes;
 mod life;
@@ -37,8 +39,8 @@ mod slot;
 pub use barrier::BarrierId;
 pub use config::{CommitScope, Config, Overflow, Pacing};
 pub use engine::Engine;
-pub use lane::LaneView;
-pub use name::{LONG_PREFIX, LaneId, LaneKey, LaneRef, LongPrefix};
-pub use offer::{Accepted, Group, Refused, Usage};
+pub use lane::{LaneView, Tally};
+pub use name::{LONG_PREFIX, LaneId, LaneKey, LaneKind, LaneRef, LongPrefix};
+pub use offer::{Accepted, Bound, Group, Held, Refused, Usage};
 pub use phase::Phase;
 pub use slot::{Commit, Reason, Slot};

@@ -31,6 +31,19 @@ pub enum LaneKey {
     Delete,
 }
 
+/// What kind of lane one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LaneKind {
+    /// That of a namespace.
+    Namespace,
+    /// The hot lane of `write_batch`.
+    Generic,
+    /// The hot lane of puts.
+    Put,
+    /// The hot lane of deletes.
+    Delete,
+}
+
 impl LaneKey {
     /// The same name, borrowed, however long it is: a [`LongPrefix`] is made of its bytes, not here.
     pub fn borrow(&self) -> LaneRef<'_> {
@@ -59,6 +72,16 @@ pub enum LaneRef<'a> {
 }
 
 impl LaneRef<'_> {
+    /// What kind of lane it names.
+    pub fn kind(self) -> LaneKind {
+        match self {
+            LaneRef::Prefix(_) | LaneRef::Long(_) => LaneKind::Namespace,
+            LaneRef::Generic => LaneKind::Generic,
+            LaneRef::Put => LaneKind::Put,
+            LaneRef::Delete => LaneKind::Delete,
+        }
+    }
+
     /// The same name, owned.
     pub fn to_key(self) -> LaneKey {
         match self {

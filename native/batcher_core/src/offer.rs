@@ -21,6 +21,13 @@ pub struct Group {
     pub apart: bool,
 }
 
+impl Group {
+    /// What it counts against the most items of a shard: an empty one takes room too (6.5).
+    pub fn items(&self) -> u64 {
+        self.weight.max(1)
+    }
+}
+
 /// What a group, a slot or a whole commit is to the state machine that applies it (16.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -75,15 +82,32 @@ pub enum Refused {
     NotRunning,
     /// It is being stopped (10.3).
     ShuttingDown,
-    /// It holds as much as it may (6.5), or the slot behind a commit does (16.3).
-    Overloaded,
+    /// Something holds as much as it may.
+    Overloaded(Bound),
     /// More command items or visits than one commit may be (16.3).
     CommandBudget,
     /// More members of compound values than one commit may be (16.3).
     CompoundBudget,
 }
 
-/// An empty group takes room too.
-pub(crate) fn items(group: Group) -> u64 {
-    group.weight.max(1)
+/// What holds as much as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// The shard, in items (6.5).
+    Items,
+    /// The same in bytes.
+    Bytes,
+    /// All shards of the driver's together, in bytes: it says so, the engine does not.
+    TotalBytes,
+    /// The slot behind a commit, or any slot (16.3).
+    Slot,
+}
+
+/// What takes room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Items as 6.5 counts them.
+    pub items: u64,
+    /// Bytes, as the driver told them.
+    pub bytes: u64,
 }

@@ -4,7 +4,7 @@
 //! the lane or the budgets unless the slot holds a single group.
 
 use crate::name::{LaneId, LaneKey};
-use crate::offer::{Group, Refused, Usage, items};
+use crate::offer::{Bound, Group, Refused, Usage};
 use std::time::{Duration, Instant};
 
 /// Why a batch left its lane (13.5).
@@ -38,9 +38,9 @@ pub struct Slot<B> {
     /// How many of them wait for their replies.
     pub(crate) callers: u64,
     /// Bytes, as the driver told them.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
     /// Items as 6.5 counts them: an empty group is one too.
-    pub(crate) items: u64,
+    pub items: u64,
     /// What the driver keeps here: filled by it after each accepted offer.
     pub contents: B,
     /// The epoch in which it was opened. After that it takes no more groups and leaves windows aside.
@@ -116,7 +116,7 @@ impl<B> Slot<B> {
     ) -> Option<Refused> {
         let weight = held.map_or(0, |slot| slot.weight);
         if max.is_some_and(|max| weight.saturating_add(group.weight) > max) {
-            return Some(Refused::Overloaded);
+            return Some(Refused::Overloaded(Bound::Slot));
         }
         let budgets = budgets?;
         held.map_or(group.usage, |slot| slot.usage.and(group.usage)).above(budgets)
@@ -129,7 +129,7 @@ impl<B> Slot<B> {
         self.callers += u64::from(group.waits);
         self.apart |= group.apart;
         self.bytes += group.bytes;
-        self.items += items(group);
+        self.items += group.items();
         // On a cache line of its own: not written where groups are not measured.
         if group.usage != Usage::default() {
             self.usage = self.usage.and(group.usage);

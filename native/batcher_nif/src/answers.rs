@@ -111,13 +111,15 @@ impl Answers {
         self.callers.add(caller.keep(&mut self.tags.small, copied, replies, bare), until);
     }
 
-    /// No callers any more.
-    pub(crate) fn clear(&mut self) {
+    /// No callers any more. Answers how many of them had given up before they could be answered.
+    pub(crate) fn clear(&mut self) -> u64 {
+        let late = self.callers.late();
         self.tags.small.clear();
         self.tags.large.clear();
         self.callers.clear();
         self.handovers.clear();
         (self.others, self.ordered) = (false, false);
+        late
     }
 
     /// Tells some callers, from this one on, that they have waited too long: each is sent `{tag}`. No reply will come.

@@ -56,6 +56,12 @@ pub(crate) fn timer(index: u64) -> (usize, &'static Timer<Beam>) {
     (number, &timers[number])
 }
 
+/// All shards that were ever opened.
+pub(crate) fn all() -> impl Iterator<Item = &'static Shard> {
+    let far: Vec<_> = FAR_SHARDS.read().values().copied().collect();
+    NEAR_SHARDS.iter().filter_map(|cell| cell.get().copied()).chain(far)
+}
+
 /// The shard of this index, made if need be.
 pub(crate) fn find_or_make(index: u64) -> &'static Shard {
     let make = || -> &'static Shard {

@@ -10,7 +10,7 @@ use crate::writes::{Writes, commit_function, entries};
 use crate::{atoms, measure};
 use batcher_core::LaneKey;
 use batcher_shell::sync::{micros, millis};
-use batcher_shell::{Batch, Event, Failure, Flight, Taken, WorkerId};
+use batcher_shell::{Batch, Ended, Event, Failure, Flight, Taken, Verdict, WorkerId};
 use parking_lot::Mutex;
 use rustler::{Atom, Encoder, Env, LocalPid, Monitor, NifResult, Resource, ResourceArc, Term};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +32,8 @@ pub(crate) struct Task {
     answering: usize,
     /// The part whose replies may not have been sent yet.
     finishing: usize,
+    /// What the committer says of the commit.
+    pub(crate) verdict: Verdict,
 }
 
 impl Task {
@@ -119,14 +121,14 @@ pub(crate) fn join(env: Env<'_>, shard: &'static Shard) -> ResourceArc<Committer
 /// asked for where that takes long (`:large`), or something that it sends itself (`:sent`); or it rests, or leaves.
 pub(crate) fn take<'a>(env: Env<'a>, committer: &ResourceArc<Committer>) -> Term<'a> {
     let mut task = committer.task.lock();
-    let long_names = std::mem::take(&mut *task).flights.into_iter().filter_map(
-        |Flight { key, slot, .. }| {
-            slot.contents.lock().answers.clear();
-            measure::is_long(name_len(&key)).then_some(key)
-        },
-    );
+    let Task { flights, verdict, .. } = std::mem::take(&mut *task);
+    let mut ended = Ended { verdict, late_replies: 0 };
+    let long_names = flights.into_iter().filter_map(|Flight { key, slot, .. }| {
+        ended.late_replies += slot.contents.lock().answers.clear();
+        measure::is_long(name_len(&key)).then_some(key)
+    });
     let long_names: Vec<_> = long_names.collect();
-    let taken = committer.shard.take(env, committer.id);
+    let taken = committer.shard.take(env, committer.id, ended);
     long_names.into_iter().for_each(|name| committer.shard.notify(Event::Free(name)));
     let (mut terms, name) = match taken {
         Taken::Rest => return atoms::rest().encode(env),

@@ -9,7 +9,7 @@
 //! crates.
 //!
 //! A file imports only from those before it: `atoms`, `arena`, `beam`, `measure`, `caller`, `responder`,
-//! `writes`, `answers`, `committer`, `owner`, `watch`, `offer`, `snapshot`, `vm`.
+//! `writes`, `answers`, `committer`, `owner`, `watch`, `offer`, `snapshot`, `stats`, `vm`.
 
 #![deny(unsafe_code)]
 
@@ -24,6 +24,7 @@ mod offer;
 mod owner;
 mod responder;
 mod snapshot;
+mod stats;
 mod vm;
 mod watch;
 mod writes;
@@ -154,11 +155,12 @@ fn offer_large<'a>(
 }
 
 #[rustler::nif]
-fn give_back(env: Env<'_>, shard: Found, permit: u64) -> Atom {
+fn give_back(env: Env<'_>, shard: Found, permit: u64, how: Atom) -> NifResult<Atom> {
+    let verdict = stats::verdict(how)?;
     if let Some(shard) = shard.0 {
-        shard.give_back(Some(env), Alone(permit));
+        shard.give_back(Some(env), Alone(permit), verdict);
     }
-    atoms::ok()
+    Ok(atoms::ok())
 }
 
 #[rustler::nif]
@@ -210,6 +212,7 @@ fn answer<'a>(
 ) -> NifResult<Term<'a>> {
     let (sliced, mut chunk) = (how == atoms::slices(), Chunk::new());
     let mut task = committer.task.lock();
+    task.verdict = stats::verdict(how)?;
     let progress = task.answer(env, committer.shard, replies, |batch, answerer, replies| {
         batch.lock().answers.answer(answerer, replies, sliced, &mut chunk)
     });
@@ -299,6 +302,59 @@ fn lanes<'a>(env: Env<'a>, shard: Found) -> Term<'a> {
         Some(shard) => snapshot::lanes(env, shard),
         None => atoms::not_running().encode(env),
     }
+}
+
+#[rustler::nif]
+fn metrics(env: Env<'_>) -> NifResult<Term<'_>> {
+    stats::metrics(env)
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn stats<'a>(env: Env<'a>, shard: Found) -> NifResult<Term<'a>> {
+    shard.0.map_or_else(|| Ok(atoms::not_running().encode(env)), |shard| stats::stats(env, shard))
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn forget_stats(shard: Found) -> Atom {
+    if let Some(shard) = shard.0 {
+        shard.forget_counts();
+    }
+    atoms::ok()
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn busiest_lanes<'a>(env: Env<'a>, shard: Found, count: u64) -> Term<'a> {
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    shard
+        .0
+        .map_or_else(|| atoms::not_running().encode(env), |shard| stats::busiest(env, shard, count))
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn shards() -> Vec<u64> {
+    beam::all().filter(|shard| shard.is_open()).map(|shard| shard.index).collect()
+}
+
+#[rustler::nif]
+fn refused(shard: Found, cause: Atom) -> NifResult<Atom> {
+    let cause = stats::cause(cause)?;
+    if let Some(shard) = shard.0 {
+        shard.refuse(cause);
+    }
+    Ok(atoms::ok())
+}
+
+#[rustler::nif]
+fn directly(shard: Found) -> Atom {
+    if let Some(shard) = shard.0 {
+        shard.commit_directly();
+    }
+    atoms::ok()
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn gauges<'a>(env: Env<'a>, shard: Found) -> NifResult<Term<'a>> {
+    shard.0.map_or_else(|| Ok(atoms::not_running().encode(env)), |shard| stats::gauges(env, shard))
 }
 
 /// Makes the timer of the shard panic while it serves that.

@@ -49,6 +49,11 @@ impl<V: Vm> AloneWrites<V> {
         self.entries.iter().any(|entry| entry.lane == lane)
     }
 
+    /// The process of what is in flight of this lane, if that is alone.
+    pub(crate) fn process_of(&self, lane: LaneId) -> Option<&V::Process> {
+        self.entries.iter().find(|entry| entry.lane == lane).map(|entry| &entry.process)
+    }
+
     /// Somebody waits for those in such lanes.
     pub(crate) fn wait_for(&mut self, is: impl Fn(LaneId) -> bool) {
         if self.unwaited == 0 {

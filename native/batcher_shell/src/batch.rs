@@ -41,6 +41,11 @@ impl<V: Vm> Batch<V> {
         Reservation { contents: Arc::clone(&self.contents), is_filled: false }
     }
 
+    /// How many groups had been accepted when this handle was made.
+    pub(crate) fn groups(&self) -> u64 {
+        self.accepted
+    }
+
     /// What it holds, as soon as all groups are in that were accepted when this handle was made or copied.
     pub fn lock(&self) -> LockGuard<'_, Contents<V>> {
         sync::lock_when(&self.contents, |contents| contents.filled >= self.accepted)

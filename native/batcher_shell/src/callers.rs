@@ -18,6 +18,8 @@ const AT_ONCE: usize = 256;
 pub struct Callers<C> {
     waiting: Vec<Waiting<C>>,
     next: usize,
+    /// How many of those passed had given up.
+    late: u64,
 }
 
 #[derive(Debug)]
@@ -34,11 +36,13 @@ pub struct Expired {
     pub earliest: Option<Instant>,
     /// Where to go on looking; `None` at the end.
     pub next: Option<usize>,
+    /// How many have given up now.
+    pub given_up: u64,
 }
 
 impl<C> Default for Callers<C> {
     fn default() -> Self {
-        Callers { waiting: Vec::new(), next: 0 }
+        Callers { waiting: Vec::new(), next: 0, late: 0 }
     }
 }
 
@@ -57,6 +61,7 @@ impl<C> Callers<C> {
     pub fn pass(&mut self) -> Option<(&C, bool)> {
         let waiting = self.waiting.get(self.next)?;
         self.next += 1;
+        self.late += u64::from(waiting.given_up);
         Some((&waiting.caller, !waiting.given_up))
     }
 
@@ -69,7 +74,12 @@ impl<C> Callers<C> {
     pub fn clear(&mut self) {
         self.waiting.clear();
         self.waiting.shrink_to(KEPT);
-        self.next = 0;
+        (self.next, self.late) = (0, 0);
+    }
+
+    /// How many of those passed had given up.
+    pub fn late(&self) -> u64 {
+        self.late
     }
 
     /// The caller passed last could not be sent anything: whoever sees to the batch next, does.
@@ -80,16 +90,17 @@ impl<C> Callers<C> {
     /// Looks at some callers from this place on. Those who have waited until now give up, and are told that.
     pub fn expire(&mut self, now: Instant, from: usize, mut tell: impl FnMut(&C)) -> Expired {
         let end = self.waiting.len().min(from.saturating_add(AT_ONCE));
-        let mut earliest: Option<Instant> = None;
+        let (mut earliest, mut given_up): (Option<Instant>, _) = (None, 0);
         for waiting in &mut self.waiting[from.max(self.next).min(end)..end] {
             let Some(until) = waiting.until.filter(|_| !waiting.given_up) else { continue };
             if until <= now {
                 waiting.given_up = true;
+                given_up += 1;
                 tell(&waiting.caller);
             } else {
                 earliest = Some(earliest.map_or(until, |other| other.min(until)));
             }
         }
-        Expired { earliest, next: (end < self.waiting.len()).then_some(end) }
+        Expired { earliest, next: (end < self.waiting.len()).then_some(end), given_up }
     }
 }

@@ -33,10 +33,7 @@ impl<V: Vm> Shard<V> {
 
     /// The committer of the batch in flight of this lane, or the one that has died with it.
     pub fn committer_of(&self, lane: LaneId) -> Option<V::Committer> {
-        self.locked(|state| {
-            let mut lanes = state.workers.lanes();
-            lanes.find_map(|(other, committer)| (other == lane).then(|| committer.clone()))
-        })
+        self.locked(|state| state.workers.committer_of(lane).cloned())
     }
 
     /// The batches of all lanes, queued and in flight.
@@ -50,7 +47,7 @@ impl<V: Vm> Shard<V> {
     }
 
     /// Looks at one lane after the other, the lock given back every so often.
-    fn each_lane(&self, mut look: impl FnMut(LaneView<'_, Batch<V>>)) {
+    pub(crate) fn each_lane(&self, mut look: impl FnMut(LaneView<'_, Batch<V>>)) {
         let (mut next, mut places) = (0, 1);
         while next < places {
             places = self.locked(|state| {

@@ -113,6 +113,11 @@ impl<V: Vm> Responders<V> {
         }
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.at.lock().iter().flatten().count()
+    }
+
     /// All of them have ended.
     pub(crate) fn clear(&self) {
         self.at.lock().clear();

@@ -4,15 +4,17 @@
 //! [`Effects`] and run when the lock is free.
 
 use crate::batch::{Batch, Contents};
+use crate::counts::Verdict;
 #[cfg(feature = "lock-times")]
 use crate::lock_times::held_since;
 use crate::responders::Responders;
-use crate::state::{Effects, Event, State, Taken};
+use crate::state::{Effects, Ended, Event, State, Taken};
 use crate::sync::{self, Lock, Sender};
 use crate::vm::{Alone, Failure, Notice, Vm, panic_text};
 use crate::workers::{Worker, WorkerId};
 use batcher_core::{
-    Accepted, BarrierId, CommitScope, Config, Engine, Group, LaneId, LaneRef, Refused,
+    Accepted, BarrierId, CommitScope, Config, Engine, Group, LaneId, LaneRef, Phase, Reason,
+    Refused,
 };
 use crossbeam_utils::CachePadded;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -47,6 +49,8 @@ pub struct Shard<V: Vm> {
     owner: AtomicU64,
     /// Its responders.
     pub responders: Responders<V>,
+    /// How often callers have committed directly. None of loom's either: nothing depends on it.
+    pub(crate) direct_commits: CachePadded<AtomicU64>,
     /// To its timer.
     events: Sender<Happened<V>>,
 }
@@ -65,6 +69,7 @@ impl<V: Vm> Shard<V> {
             commits_together: AtomicBool::new(false),
             owner: AtomicU64::new(0),
             responders: Responders::default(),
+            direct_commits: CachePadded::default(),
             events,
         }
     }
@@ -85,9 +90,11 @@ impl<V: Vm> Shard<V> {
         self.commits_together.load(Ordering::Relaxed)
     }
 
-    /// Why nothing can be offered now.
+    /// Why nothing can be offered now: what was about to be is refused, and counted as that.
     pub fn refuses(&self) -> Option<Refused> {
-        self.locked(|state| state.engine.phase().refuses())
+        self.locked(|state| {
+            state.engine.phase().refuses().inspect(|&refused| state.counts.refuse(refused))
+        })
     }
 
     /// Tells its timer.
@@ -120,6 +127,7 @@ impl<V: Vm> Shard<V> {
             self.measures.store(config.budgets.is_some(), Ordering::Relaxed);
             let together = config.commit_scope == CommitScope::Shard;
             self.commits_together.store(together, Ordering::Relaxed);
+            state.counts.adoptions += u64::from(state.engine.phase() != Phase::Closed);
             state.workers.handle_new_owner();
             // Those of another owner end with it.
             self.responders.clear();
@@ -164,7 +172,9 @@ impl<V: Vm> Shard<V> {
         let (accepted, effects) = self.change(Some(sender), |state, now| {
             #[cfg(feature = "lock-times")]
             taken.replace(sync::now());
-            let accepted = state.engine.offer(now, lane, group, window)?;
+            let offered = state.engine.offer(now, lane, group, window);
+            let accepted = offered.inspect_err(|&refused| state.counts.refuse(refused))?;
+            state.counts.accept(lane.kind(), group);
             let Accepted { ticket, contents, lane, is_alone } = accepted;
             if is_alone {
                 state.alone.add(Alone(ticket), lane, V::process(sender));
@@ -219,13 +229,13 @@ impl<V: Vm> Shard<V> {
         self.with(Some(sender), |state, _now| state.workers.join(id, committer));
     }
 
-    /// The committer has answered the callers of the batch that it had, if it had one, has emptied what held them, and
-    /// gets what is next.
-    pub fn take(&'static self, sender: V::Env<'_>, id: WorkerId) -> Taken<V> {
+    /// The committer has answered the callers of the batch that it had, if it had one, which has `ended` so, has emptied
+    /// what held them, and gets what is next.
+    pub fn take(&'static self, sender: V::Env<'_>, id: WorkerId, ended: Ended) -> Taken<V> {
         self.end(Some(sender), |state, now| {
             let Some(did) = state.workers.ask(id) else { return (Taken::Leave, Vec::new()) };
             let left = match did {
-                Worker::Committing(lanes, _) => state.commit_done(now, &lanes),
+                Worker::Committing(lanes, reason) => state.commit_done(now, &lanes, reason, ended),
                 _ => Vec::new(),
             };
             (state.take(now, id), left)
@@ -233,10 +243,11 @@ impl<V: Vm> Shard<V> {
     }
 
     /// A write that was alone has been committed by its process, or that is no more: its lane goes on.
-    pub fn give_back(&'static self, sender: Option<V::Env<'_>>, alone: Alone) {
+    pub fn give_back(&'static self, sender: Option<V::Env<'_>>, alone: Alone, verdict: Verdict) {
         let watch = self.end(sender, |state, now| {
             let (lane, watch) = state.alone.remove(alone).unzip();
-            (watch, state.commit_done(now, lane.as_slice()))
+            let ended = Ended { verdict, ..Ended::default() };
+            (watch, state.commit_done(now, lane.as_slice(), Reason::Alone, ended))
         });
         drop(watch);
     }

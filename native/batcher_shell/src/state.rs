@@ -7,6 +7,7 @@
 
 use crate::alone::AloneWrites;
 use crate::batch::Batch;
+use crate::counts::{Counts, Verdict};
 use crate::vm::{Alone, Failure, Notice, Vm};
 use crate::workers::{WorkerId, Workers};
 use batcher_core::{BarrierId, Engine, LaneId, LaneKey, Phase, Reason, Slot};
@@ -21,6 +22,7 @@ const LOOKS_APART: Duration = Duration::from_millis(10);
 #[repr(C)]
 pub(crate) struct State<V: Vm> {
     pub(crate) engine: Engine<Batch<V>>,
+    pub(crate) counts: Counts,
     pub(crate) owner: Option<V::Owner>,
     /// How many owners there were.
     pub(crate) owners: u64,
@@ -47,6 +49,7 @@ impl<V: Vm> Default for State<V> {
     fn default() -> Self {
         State {
             engine: Engine::default(),
+            counts: Counts::default(),
             owner: None,
             owners: 0,
             workers: Workers::default(),
@@ -127,6 +130,15 @@ pub enum Taken<V: Vm> {
     Leave,
 }
 
+/// What is known of a commit that has ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ended {
+    /// What became of it.
+    pub verdict: Verdict,
+    /// How many of its callers had given up before they could be answered.
+    pub late_replies: u64,
+}
+
 /// What is in flight of one lane: a commit, or a part of one.
 pub struct Flight<V: Vm> {
     /// Its lane.
@@ -201,8 +213,21 @@ impl<V: Vm> State<V> {
     }
 
     /// A commit of these lanes has ended. Returns what held their batches, unless the engine keeps it for others.
-    pub(crate) fn commit_done(&mut self, now: Instant, lanes: &[LaneId]) -> Vec<Batch<V>> {
+    pub(crate) fn commit_done(
+        &mut self,
+        now: Instant,
+        lanes: &[LaneId],
+        reason: Reason,
+        ended: Ended,
+    ) -> Vec<Batch<V>> {
         let mut left = Vec::new();
+        self.counts.late_replies += ended.late_replies;
+        // Not if the library has failed, and forgotten it.
+        let is_known =
+            |&lane: &LaneId| self.engine.lane(lane).is_some_and(|lane| lane.in_flight().is_some());
+        if lanes.iter().any(is_known) {
+            self.counts.commit(reason, ended.verdict);
+        }
         // With the first one the commit has ended.
         for &lane in lanes.iter().rev() {
             let batch = self.engine.handle_commit_done(now, lane);

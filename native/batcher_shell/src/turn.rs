@@ -4,8 +4,9 @@
 
 use crate::alone::AloneWrites;
 use crate::batch::Batch;
+use crate::counts::Verdict;
 use crate::shard::Shard;
-use crate::state::Event;
+use crate::state::{Ended, Event};
 use crate::sync;
 use crate::vm::{Failure, Notice, Vm, panic_text};
 use std::collections::HashMap;
@@ -26,7 +27,7 @@ impl<V: Vm> Shard<V> {
             Event::Wake | Event::Free(_) => {}
             Event::OwnerDown(number) => self.owner_down(number),
             Event::WorkerDown(id) => self.with(None, |state, now| state.workers.died(id, now)),
-            Event::AloneDown(alone) => self.give_back(None, alone),
+            Event::AloneDown(alone) => self.give_back(None, alone, Verdict::Exit),
             Event::Run(effects) => effects.run(None),
             // Not if it comes so late that it was another's.
             Event::Crash(owner, _) if self.locked(|state| state.owners) != owner => {}
@@ -69,7 +70,10 @@ impl<V: Vm> Shard<V> {
         let mut place = Some(0);
         while let Some(from) = place {
             let expired = V::expire(&mut batch.lock().answers, now, from);
-            self.locked(|state| state.expire_at(expired.earliest));
+            self.locked(|state| {
+                state.counts.timeouts += expired.given_up;
+                state.expire_at(expired.earliest);
+            });
             place = expired.next;
         }
     }
@@ -81,6 +85,8 @@ impl<V: Vm> Shard<V> {
             self.with(None, |state, _now| {
                 let next = std::iter::from_fn(|| state.engine.poll_abandoned());
                 abandoned.extend(next.take(ABANDONED_AT_ONCE));
+                let writes = abandoned.iter().map(Batch::groups).sum::<u64>();
+                state.counts.abandoned_writes += writes;
                 if state.is_closed() && abandoned.len() < ABANDONED_AT_ONCE {
                     state.swept = state.owners;
                 }
@@ -97,13 +103,16 @@ impl<V: Vm> Shard<V> {
     /// Answers the batch of a dead committer, when nobody will start a committer for that. True: there may be more.
     fn fail_dead(&'static self) -> bool {
         let next = self.locked(|state| {
-            let (lanes, ..) = state.is_closed().then(|| state.workers.poll_dead()).flatten()?;
+            let dead = state.is_closed().then(|| state.workers.poll_dead());
+            let (lanes, reason, _) = dead.flatten()?;
             let batches: Vec<_> = lanes.iter().filter_map(|&lane| state.in_flight(lane)).collect();
-            Some((lanes, batches))
+            Some((lanes, reason, batches))
         });
-        let Some((lanes, batches)) = next else { return false };
+        let Some((lanes, reason, batches)) = next else { return false };
         self.fail(batches.into_iter(), &Failure::CommitterDown);
-        drop(self.with(None, |state, now| state.commit_done(now, &lanes)));
+        drop(
+            self.with(None, |state, now| state.commit_done(now, &lanes, reason, Ended::default())),
+        );
         true
     }
 
@@ -132,6 +141,7 @@ impl<V: Vm> Shard<V> {
     pub(crate) fn crash(&'static self, text: Arc<str>) {
         let failure = Failure::Crashed(Arc::clone(&text));
         let (owner, waiters, batches) = self.locked(|state| {
+            state.counts.panics += 1;
             let owner = state.owner.clone();
             let closed = catch_unwind(AssertUnwindSafe(|| {
                 self.shut(state, failure.clone());

@@ -44,6 +44,8 @@ pub(crate) struct Workers<V: Vm> {
     unexplained: VecDeque<(Instant, WorkerId)>,
     /// How many the owner was asked for that have not joined yet.
     asked_for: usize,
+    /// How many have died since that was last asked for.
+    deaths: u64,
 }
 
 impl<V: Vm> Workers<V> {
@@ -138,6 +140,7 @@ impl<V: Vm> Workers<V> {
     /// True if it leaves a batch that is not to be answered yet.
     fn bury(&mut self, id: WorkerId, reply: Option<V::Terms>) -> bool {
         let Some(entry) = self.entries.get_mut(&id) else { return false };
+        self.deaths += u64::from(!matches!(entry.worker, Worker::Dead(..)));
         match std::mem::replace(&mut entry.worker, Worker::Awake) {
             Worker::Idle => self.forget_idle(id),
             Worker::Awake => self.leave(id),
@@ -152,6 +155,11 @@ impl<V: Vm> Workers<V> {
             }
         }
         false
+    }
+
+    /// How many have died since this was asked last.
+    pub(crate) fn take_deaths(&mut self) -> u64 {
+        std::mem::take(&mut self.deaths)
     }
 
     /// Those that the owner says nothing of are answered without it: all of them where there is none.
@@ -205,6 +213,17 @@ impl<V: Vm> Workers<V> {
     pub(crate) fn committers(&self) -> Vec<V::Committer> {
         let living = |entry: &&Entry<V>| !matches!(entry.worker, Worker::Dead(..));
         self.entries.values().filter(living).map(|entry| entry.committer.clone()).collect()
+    }
+
+    /// How many live.
+    pub(crate) fn living(&self) -> usize {
+        let living = |entry: &&Entry<V>| !matches!(entry.worker, Worker::Dead(..));
+        self.entries.values().filter(living).count()
+    }
+
+    /// Who has the batch in flight of this lane, be it dead or not.
+    pub(crate) fn committer_of(&self, lane: LaneId) -> Option<&V::Committer> {
+        self.lanes().find_map(|(other, committer)| (other == lane).then_some(committer))
     }
 
     /// The lanes of the batches that are being committed and answered, and who has these, be it dead or not.

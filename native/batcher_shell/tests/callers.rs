@@ -16,8 +16,9 @@ fn late(count: u32) -> (Callers<u32>, Instant) {
 /// Who is told at this time, of those from this one on, and where to go on looking.
 fn expire(callers: &mut Callers<u32>, now: Instant, from: usize) -> (Vec<u32>, Option<usize>) {
     let mut late = Vec::new();
-    let Expired { earliest, next } = callers.expire(now, from, |&caller| late.push(caller));
-    assert_eq!(earliest, None);
+    let Expired { earliest, next, given_up } =
+        callers.expire(now, from, |&caller| late.push(caller));
+    assert_eq!((earliest, given_up), (None, late.len() as u64));
     (late, next)
 }
 
@@ -29,6 +30,9 @@ fn who_is_passed_can_not_give_up() {
     assert_eq!(expire(&mut callers, later, 0), (vec![2], None));
     assert_eq!(callers.pass(), Some((&2, false)));
     assert_eq!(callers.pass(), None);
+    assert_eq!(callers.late(), 1);
+    callers.clear();
+    assert_eq!(callers.late(), 0);
 }
 
 #[test]
@@ -61,5 +65,5 @@ fn who_waits_longer_is_told_later() {
     callers.add(3, None);
     let mut late = Vec::new();
     let looked = callers.expire(later, 0, |&caller| late.push(caller));
-    assert_eq!((late, looked), (vec![0], Expired { earliest: Some(end), next: None }));
+    assert_eq!((late, looked), (vec![0], Expired { earliest: Some(end), next: None, given_up: 1 }));
 }

@@ -5,7 +5,7 @@
 mod common;
 
 use batcher_core::{Group, LaneRef};
-use batcher_shell::{Contents, Event, Flight, Shard, Taken, WorkerId};
+use batcher_shell::{Contents, Ended, Event, Flight, Shard, Taken, WorkerId};
 use common::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ fn whoever_waits_is_told_although_the_thread_fails() {
     let (timer, shard) = new();
     let first = join(shard, 1);
     let in_flight = offer(shard, AT_ONCE);
-    assert!(matches!(shard.take((), first), Taken::Commit(..)));
+    assert!(matches!(shard.take((), first, Ended::default()), Taken::Commit(..)));
     let abandoned = offer(shard, LATE);
     let flush = Caller::default();
     shard.flush((), Arc::clone(&flush), false).unwrap();
@@ -45,7 +45,7 @@ fn a_lane_goes_on_after_a_wake_that_failed() {
     let flush = Caller::default();
     shard.flush((), Arc::clone(&flush), false).unwrap();
     answer(commit(shard, id));
-    assert!(matches!(shard.take((), id), Taken::Rest));
+    assert!(matches!(shard.take((), id, Ended::default()), Taken::Rest));
     assert_eq!(told([&first, &second, &flush]), [1, 1, 1]);
 }
 
@@ -63,7 +63,7 @@ fn a_lane_goes_on_after_a_take_that_failed() {
         answer(flights);
         // It has the next batch by then, and nobody else knows of that.
         FAILS.set(Some("drop"));
-        assert!(catch_unwind(AssertUnwindSafe(|| shard.take((), id))).is_err());
+        assert!(catch_unwind(AssertUnwindSafe(|| shard.take((), id, Ended::default()))).is_err());
     });
 }
 
@@ -71,7 +71,7 @@ fn goes_on_after(end: impl FnOnce(&'static Shard<Failing>, WorkerId, Vec<Flight<
     let (timer, shard) = new();
     let id = join(shard, 1);
     let first = offer(shard, AT_ONCE);
-    let Taken::Commit(flights) = shard.take((), id) else { panic!("it is due") };
+    let Taken::Commit(flights) = shard.take((), id, Ended::default()) else { panic!("it is due") };
     let flush = Caller::default();
     shard.flush((), Arc::clone(&flush), false).unwrap();
     let behind = offer(shard, AT_ONCE);
@@ -85,7 +85,7 @@ fn goes_on_after(end: impl FnOnce(&'static Shard<Failing>, WorkerId, Vec<Flight<
     open(timer, shard);
     join(shard, 2);
     offer(shard, AT_ONCE);
-    assert!(matches!(shard.take((), WorkerId(2)), Taken::Commit(..)));
+    assert!(matches!(shard.take((), WorkerId(2), Ended::default()), Taken::Commit(..)));
 }
 
 #[test]
@@ -106,14 +106,14 @@ fn a_committer_that_its_owner_does_not_speak_of_is_buried() {
     let (timer, shard) = new();
     let first = join(shard, 1);
     let waiting = offer(shard, AT_ONCE);
-    assert!(matches!(shard.take((), first), Taken::Commit(..)));
+    assert!(matches!(shard.take((), first, Ended::default()), Taken::Commit(..)));
     shard.notify(Event::WorkerDown(first));
     let second = join(shard, 2);
     // The thread waits for the owner's word, and then no longer.
     let taken = loop {
         shard.notify(Event::Wake);
         timer.round();
-        if let Taken::Answer(flights, None) = shard.take((), second) {
+        if let Taken::Answer(flights, None) = shard.take((), second, Ended::default()) {
             break flights;
         }
     };
@@ -136,7 +136,7 @@ fn a_caller_in_one_of_many_lanes_is_told_that_it_is_late_after_the_end() {
         contents.answers.add(Arc::clone(&caller), until);
     };
     shard.offer((), LaneRef::Put, group, AT_ONCE, wait, put).unwrap();
-    assert!(matches!(shard.take((), id), Taken::Commit(..)));
+    assert!(matches!(shard.take((), id, Ended::default()), Taken::Commit(..)));
     shard.close(());
     // Its commit hangs, so that the timer does not end.
     while told([&caller]) == [0] {

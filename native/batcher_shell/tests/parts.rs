@@ -4,7 +4,7 @@
 mod common;
 
 use batcher_core::{LaneRef, Reason};
-use batcher_shell::{Event, Flight, Shard, Taken, WorkerId};
+use batcher_shell::{Ended, Event, Flight, Shard, Taken, WorkerId};
 use common::*;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -49,7 +49,7 @@ fn a_committer_takes_what_is_due_of_all_lanes() {
     let flights = commit(shard, id);
     assert!(are_of(&flights, &LANES[..1]));
     answer(flights);
-    assert!(matches!(shard.take((), id), Taken::Rest));
+    assert!(matches!(shard.take((), id, Ended::default()), Taken::Rest));
     assert_eq!((counts(&callers), told([&behind])), ([1; 3], [1]));
     assert!(is_free(shard));
 }
@@ -66,10 +66,12 @@ fn another_committer_answers_for_all_lanes_of_one_that_has_died() {
     shard.explain_death((), |()| true, ());
     rounds(timer, shard, 2);
     let second = join(shard, 2);
-    let Taken::Answer(left, Some(())) = shard.take((), second) else { panic!("it is to be told") };
+    let Taken::Answer(left, Some(())) = shard.take((), second, Ended::default()) else {
+        panic!("it is to be told")
+    };
     assert!(are_of(&left, &LANES));
     answer(left);
-    assert!(matches!(shard.take((), second), Taken::Rest));
+    assert!(matches!(shard.take((), second, Ended::default()), Taken::Rest));
     assert_eq!(counts(&callers), [1; 3]);
     assert!(is_free(shard));
 }
@@ -100,7 +102,7 @@ fn all_lanes_are_told_when_the_library_fails() {
     assert_eq!(counts(&callers), [1; 3]);
     // Its committer comes back with what it could not know.
     answer(flights);
-    assert!(matches!(shard.take((), id), Taken::Leave));
+    assert!(matches!(shard.take((), id, Ended::default()), Taken::Leave));
     while timer.round() {
         // Until nothing is in flight any more.
     }

@@ -5,7 +5,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write.Async do
   # Invariant: `:ok` means that exactly one reply reaches `from` and that the token is released
   # exactly once; any other outcome leaves both to the caller.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Count, From, Name, Settings, SyncToken, Write}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{
+    Count,
+    From,
+    Name,
+    Native,
+    Settings,
+    SyncToken,
+    Write
+  }
 
   @deferred_ms 30_000
   @handoff_ms 1_000
@@ -21,7 +29,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write.Async do
 
     case Settings.cast_hook() do
       _any when count == :improper ->
-        refuse(:invalid_batch_command_list, from, sync_token)
+        {:error, reason} = Write.refuse_list(shard)
+        refuse(reason, from, sync_token)
 
       _any when window_ms == :direct ->
         :not_running
@@ -59,7 +68,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write.Async do
             if token_arrived?(ref, sync_token) and continued?(pid, owner) and
                  SyncToken.transfer(sync_token, owner) and offer.() != :not_running,
                do: :ok,
-               else: refuse(:shutting_down, from, sync_token)
+               else: refuse_lost(shard, from, sync_token)
           end)
 
         give_token(sync_token, helper, ref)
@@ -97,6 +106,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write.Async do
     after
       @deferred_ms -> false
     end
+  end
+
+  # A lost cast (12).
+  defp refuse_lost(shard, from, sync_token) do
+    Native.refused(shard, :shutting_down)
+    refuse(:shutting_down, from, sync_token)
   end
 
   defp refuse(reason, from, sync_token) do

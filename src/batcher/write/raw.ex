@@ -9,7 +9,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write.Raw do
   require Logger
   import Ferricstore.Raft.WARaftBackend.Batcher.From, only: [is_from: 1]
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Count, From, Settings, SyncToken, Write}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Count, From, Native, Settings, SyncToken, Write}
 
   @lists [:write_batch, :write_put_batch, :write_delete_batch]
 
@@ -18,13 +18,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write.Raw do
   def call(shard, {:write, prefix, command, window_ms} = request, from) do
     if is_binary(prefix) and is_tuple(command) and window?(window_ms),
       do: offer(shard, prefix, command, Count.command(command), window_ms, from, request),
-      else: refuse(from, request)
+      else: refuse(shard, from, request)
   end
 
   def call(shard, {kind, list, window_ms} = request, from) when kind in @lists do
     if is_list(list) and window?(window_ms),
       do: offer(shard, lane(kind), list, count(kind, list), window_ms, from, request),
-      else: refuse(from, request)
+      else: refuse(shard, from, request)
   end
 
   def call(_shard, _unknown, _from), do: :ok
@@ -57,21 +57,30 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write.Raw do
 
     if match?([_command], commands) and window?(window_ms),
       do: offer(shard, :single, commands, Count.commands(commands), window_ms, from, request),
-      else: refuse(from, request)
+      else: refuse(shard, from, request)
   end
 
   defp offer(shard, lane, item, count, window_ms, from, request) do
     case Write.offer(shard, lane, item, count, max(window_ms, 0), From.others(from)) do
       :queued -> :ok
-      :not_running -> GenServer.reply(from, {:error, :shutting_down})
+      :not_running -> refuse_late(shard, from)
       {:error, _} = error -> GenServer.reply(from, error)
     end
   catch
     # The host's modules (16.3) failed to measure a command that they do not understand.
-    _kind, _reason -> refuse(from, request)
+    _kind, _reason -> refuse(shard, from, request)
   end
 
-  defp refuse(from, request), do: GenServer.reply(from, {:error, {:invalid_request, request}})
+  # The owner has closed the shard and answers what is left in its mailbox.
+  defp refuse_late(shard, from) do
+    Native.refused(shard, :shutting_down)
+    GenServer.reply(from, {:error, :shutting_down})
+  end
+
+  defp refuse(shard, from, request) do
+    Native.refused(shard, :invalid)
+    GenServer.reply(from, {:error, {:invalid_request, request}})
+  end
 
   # The kind of a failure, without the terms that failed.
   defp describe(:error, %module{}), do: inspect(module)

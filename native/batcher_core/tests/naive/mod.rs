@@ -7,7 +7,7 @@
 mod leave;
 mod slot;
 
-use batcher_core::{Config, Group, Overflow, Pacing, Reason, Refused, Usage};
+use batcher_core::{Bound, Config, Group, Overflow, Pacing, Reason, Refused, Usage};
 pub(crate) use slot::{Place, Slot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -123,7 +123,7 @@ impl Naive {
         }
         let over = |weight: u64| max.is_some_and(|max| weight > max);
         if self.config.budgets.is_some() && is_hot && over(group.weight) {
-            return Err(Refused::Overloaded);
+            return Err(Refused::Overloaded(Bound::Slot));
         }
         if let Some(refused) = self.above_budgets(&[group]) {
             return Err(refused);
@@ -132,9 +132,11 @@ impl Naive {
         let held: Vec<Group> = held.map(|&(_, group)| group).chain([group]).collect();
         let items: u64 = held.iter().map(|group| group.weight.max(1)).sum();
         let bytes: u64 = held.iter().map(|group| group.bytes).sum();
-        let too_much = items > self.config.max_items || bytes > self.config.max_bytes;
-        if held.len() > 1 && too_much {
-            return Err(Refused::Overloaded);
+        if held.len() > 1 && items > self.config.max_items {
+            return Err(Refused::Overloaded(Bound::Items));
+        }
+        if held.len() > 1 && bytes > self.config.max_bytes {
+            return Err(Refused::Overloaded(Bound::Bytes));
         }
 
         // Why the group can't be in one commit with what a slot holds.
@@ -142,7 +144,11 @@ impl Naive {
             let with = slot.into_iter().flat_map(|slot| &slot.groups).map(|&(_, group)| group);
             let with: Vec<Group> = with.chain([group]).collect();
             let weight = with.iter().map(|group| group.weight).sum();
-            if over(weight) { Some(Refused::Overloaded) } else { self.above_budgets(&with) }
+            if over(weight) {
+                Some(Refused::Overloaded(Bound::Slot))
+            } else {
+                self.above_budgets(&with)
+            }
         };
         let mut behind = self.queued(lane);
         let is_busy = self.in_flight(lane).is_some();

@@ -175,7 +175,7 @@ fn offer(driver: &mut Driver, mut values: Values<'_>) -> Result<String, String> 
         Ok(ticket) => format!("ticket {ticket}"),
         Err(Refused::NotRunning) => "refused not_running".into(),
         Err(Refused::ShuttingDown) => "refused shutting_down".into(),
-        Err(Refused::Overloaded) => "refused overloaded".into(),
+        Err(Refused::Overloaded(_)) => "refused overloaded".into(),
         Err(Refused::CommandBudget) => "refused command_budget".into(),
         Err(Refused::CompoundBudget) => "refused compound_budget".into(),
     })

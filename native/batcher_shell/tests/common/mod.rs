@@ -3,7 +3,8 @@
 
 use batcher_core::{CommitScope, Config, Group, LaneRef, Pacing};
 use batcher_shell::{
-    Alone, Callers, Event, Expired, Failure, Flight, Notice, Shard, Taken, Timer, Vm, WorkerId,
+    Alone, Callers, Ended, Event, Expired, Failure, Flight, Notice, Shard, Taken, Timer, Vm,
+    WorkerId,
 };
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -162,7 +163,7 @@ pub(crate) fn offer_waiting(shard: &'static Shard<Failing>) -> Option<Alone> {
 
 /// What this committer is to commit.
 pub(crate) fn commit(shard: &'static Shard<Failing>, id: WorkerId) -> Vec<Flight<Failing>> {
-    let Taken::Commit(flights) = shard.take((), id) else { panic!("it is due") };
+    let Taken::Commit(flights) = shard.take((), id, Ended::default()) else { panic!("it is due") };
     flights.iter().for_each(|flight| drop(flight.slot.contents.take_writes()));
     flights
 }

@@ -5,8 +5,8 @@
 
 use batcher_core::{CommitScope, Config, Group, LaneRef, Pacing, Refused};
 use batcher_shell::{
-    Alone, Callers as AllCallers, Contents, Event, Expired, Failure, Flight, Notice, Taken, Vm,
-    WorkerId,
+    Alone, Callers as AllCallers, Contents, Ended, Event, Expired, Failure, Flight, Notice, Taken,
+    Verdict, Vm, WorkerId,
 };
 use loom::sync::{Condvar, Mutex};
 use loom::thread::JoinHandle;
@@ -206,7 +206,7 @@ impl Crew {
     fn work_as(&self, id: WorkerId, shard: &'static Shard) -> Vec<Arc<Caller>> {
         let mut committed = Vec::new();
         loop {
-            match shard.take((), id) {
+            match shard.take((), id, Ended::default()) {
                 Taken::Commit(flights) => {
                     self.begin();
                     committed.extend(self.answer(&flights));
@@ -227,7 +227,7 @@ impl Crew {
         self.begin();
         caller.reply();
         self.in_flight.fetch_sub(1, Relaxed);
-        shard.give_back(Some(()), alone);
+        shard.give_back(Some(()), alone, Verdict::Ok);
     }
 
     /// Returns whose writes these were.
@@ -252,7 +252,7 @@ impl Crew {
     /// The same with the batches of so many lanes.
     pub(crate) fn kill_with(&self, shard: &'static Shard, lanes: usize) -> WorkerId {
         let id = self.next_woken();
-        let taken = shard.take((), id);
+        let taken = shard.take((), id, Ended::default());
         assert!(matches!(taken, Taken::Commit(flights) if flights.len() == lanes));
         self.begin();
         id

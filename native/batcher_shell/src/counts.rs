@@ -1,0 +1,151 @@
+//! What has happened to a shard, counted.
+//!
+//! Invariant: whoever counts has the lock of the shard for other reasons already, and no count can fail: those that can't
+//! grow any more stay as they are.
+
+use batcher_core::{Bound, Group, LaneKind, Reason, Refused, Tally};
+
+/// How the label of a lane is named, in the order of [`LaneKind`].
+const LANES: [&str; 4] = ["namespace", "batch", "put_batch", "delete_batch"];
+
+/// Why a write was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The shard holds as many items as it may.
+    Items,
+    /// It holds as many bytes.
+    Bytes,
+    /// All shards together do.
+    TotalBytes,
+    /// It does not fit the slot behind a commit, or any.
+    Overflow,
+    /// It is more work than one commit may be, or the host's measuring says no.
+    Budget,
+    /// The batcher is being stopped.
+    ShuttingDown,
+    /// It is not what can be written.
+    Invalid,
+}
+
+/// Their names, in the same order.
+const CAUSES: [&str; 7] =
+    ["items", "bytes", "total_bytes", "overflow", "budget", "shutting_down", "invalid"];
+
+impl Cause {
+    /// `None` where no batcher runs: such a write is committed directly.
+    fn of(refused: Refused) -> Option<Cause> {
+        Some(match refused {
+            Refused::NotRunning => return None,
+            Refused::ShuttingDown => Cause::ShuttingDown,
+            Refused::Overloaded(Bound::Items) => Cause::Items,
+            Refused::Overloaded(Bound::Bytes) => Cause::Bytes,
+            Refused::Overloaded(Bound::TotalBytes) => Cause::TotalBytes,
+            Refused::Overloaded(Bound::Slot) => Cause::Overflow,
+            Refused::CommandBudget | Refused::CompoundBudget => Cause::Budget,
+        })
+    }
+}
+
+/// The names of the reasons for which commits leave.
+const REASONS: [&str; 7] = ["window", "size", "commit", "immediate", "alone", "flush", "stop"];
+
+/// The place of a reason among these.
+fn place(reason: Reason) -> usize {
+    match reason {
+        Reason::Window => 0,
+        Reason::Size => 1,
+        Reason::Commit => 2,
+        Reason::Immediate => 3,
+        Reason::Alone => ALONE,
+        Reason::Flush => 5,
+        Reason::Stop => 6,
+    }
+}
+
+const ALONE: usize = 4;
+
+/// What became of a commit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verdict {
+    /// Each write has its reply.
+    Ok,
+    /// The backend has said something else.
+    Error,
+    /// It has given another number of replies.
+    Mismatch,
+    /// It exited, raised or threw, or its process was killed.
+    #[default]
+    Exit,
+}
+
+/// Their names, in the same order.
+const VERDICTS: [&str; 4] = ["ok", "error", "mismatch", "exit"];
+
+/// All counts of a shard. Those that each write changes come first, those of one kind of lane on one cache line.
+#[derive(Clone, Debug, Default)]
+#[repr(C)]
+pub struct Counts {
+    accepted: [Line; LANES.len()],
+    refused: [u64; CAUSES.len()],
+    commits: [[u64; VERDICTS.len()]; REASONS.len()],
+    pub(crate) late_replies: u64,
+    pub(crate) timeouts: u64,
+    pub(crate) abandoned_writes: u64,
+    pub(crate) adoptions: u64,
+    pub(crate) committer_deaths: u64,
+    pub(crate) panics: u64,
+    /// Counted without the lock, and added when all are read.
+    pub(crate) direct_commits: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(align(32))]
+struct Line(Tally);
+
+impl Counts {
+    /// A write was queued, or is alone.
+    #[inline]
+    pub(crate) fn accept(&mut self, lane: LaneKind, group: Group) {
+        let accepted = &mut self.accepted[lane as usize].0;
+        *accepted = accepted.plus(Tally { writes: 1, items: group.items(), bytes: group.bytes });
+    }
+
+    /// A write was refused.
+    pub(crate) fn refuse(&mut self, refused: Refused) {
+        if let Some(cause) = Cause::of(refused) {
+            self.refuse_for(cause);
+        }
+    }
+
+    /// The same for a cause that the engine does not know.
+    pub(crate) fn refuse_for(&mut self, cause: Cause) {
+        self.refused[cause as usize] += 1;
+    }
+
+    /// A commit has ended.
+    pub(crate) fn commit(&mut self, reason: Reason, verdict: Verdict) {
+        self.commits[place(reason)][verdict as usize] += 1;
+    }
+
+    pub(crate) fn by_lane(
+        &self,
+        count: impl Fn(&Tally) -> u64,
+    ) -> impl Iterator<Item = (&'static str, u64)> {
+        LANES.into_iter().zip(self.accepted.map(|line| count(&line.0)))
+    }
+
+    pub(crate) fn by_cause(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        CAUSES.into_iter().zip(self.refused)
+    }
+
+    pub(crate) fn by_commit(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        let rows = REASONS.into_iter().zip(self.commits);
+        rows.flat_map(|(reason, row)| {
+            VERDICTS.into_iter().zip(row).map(move |(verdict, count)| (reason, verdict, count))
+        })
+    }
+
+    pub(crate) fn alone(&self) -> u64 {
+        self.commits[ALONE].iter().sum()
+    }
+}

@@ -1,0 +1,231 @@
+//! The metrics of a shard: one table, from which what is read, its documentation and its exporters are made.
+//!
+//! Invariant: whatever is counted has its line here, and a line says how it is read, and so what kind it is and which
+//! labels it has.
+
+use crate::counts::Counts;
+use crate::gauges::Gauges;
+use batcher_core::Tally;
+
+/// A metric.
+pub struct Metric {
+    /// Its name. That of a counter ends with `_total`, that of a time or a size with its unit.
+    pub name: &'static str,
+    /// What its values count.
+    pub unit: Unit,
+    /// What it says, in a sentence.
+    pub help: &'static str,
+    /// How it is read.
+    pub read: Read,
+}
+
+/// What the values of a metric count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Calls, commits, events.
+    None,
+    /// Commands, entries, keys.
+    Items,
+    /// Bytes.
+    Bytes,
+    /// Microseconds.
+    Microseconds,
+}
+
+impl Unit {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Unit::None => "none",
+            Unit::Items => "items",
+            Unit::Bytes => "bytes",
+            Unit::Microseconds => "microseconds",
+        }
+    }
+}
+
+/// Where the value of a metric stands.
+pub enum Read {
+    /// In what a shard holds now.
+    Gauge(fn(&Gauges) -> u64),
+    /// In what has been counted.
+    Counter(fn(&Counts) -> u64),
+    /// The same for each kind of lane.
+    Lanes(fn(&Tally) -> u64),
+    /// Writes that were refused, by cause.
+    Refused,
+    /// Commits that have ended, by why they had left and by what became of them.
+    Commits,
+}
+
+/// What is read.
+pub struct Seen {
+    /// What the shard holds now.
+    pub gauges: Gauges,
+    /// What has happened to it.
+    pub counts: Counts,
+}
+
+impl Read {
+    /// The kind of the metric.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Read::Gauge(_) => "gauge",
+            Read::Counter(_) | Read::Lanes(_) | Read::Refused | Read::Commits => "counter",
+        }
+    }
+
+    /// Its labels, beside the shard.
+    pub fn labels(&self) -> &'static [&'static str] {
+        match self {
+            Read::Gauge(_) | Read::Counter(_) => &[],
+            Read::Lanes(_) => &["lane"],
+            Read::Refused => &["cause"],
+            Read::Commits => &["reason", "result"],
+        }
+    }
+
+    /// Its values, each beside those of its labels, in their order.
+    pub fn values(&self, seen: &Seen) -> Vec<(Vec<&'static str>, u64)> {
+        let Seen { gauges, counts } = seen;
+        let labelled = |(label, count)| (vec![label], count);
+        match self {
+            Read::Gauge(read) => vec![(vec![], read(gauges))],
+            Read::Counter(read) => vec![(vec![], read(counts))],
+            Read::Lanes(read) => counts.by_lane(read).map(labelled).collect(),
+            Read::Refused => counts.by_cause().map(labelled).collect(),
+            Read::Commits => {
+                let of = |(reason, verdict, count)| (vec![reason, verdict], count);
+                counts.by_commit().map(of).collect()
+            }
+        }
+    }
+}
+
+const fn gauge(
+    name: &'static str,
+    unit: Unit,
+    help: &'static str,
+    read: fn(&Gauges) -> u64,
+) -> Metric {
+    Metric { name, unit, help, read: Read::Gauge(read) }
+}
+
+const fn counter(name: &'static str, help: &'static str, read: Read) -> Metric {
+    Metric { name, unit: Unit::None, help, read }
+}
+
+/// All of them.
+pub const METRICS: &[Metric] = &[
+    counter(
+        "writes_total",
+        "Calls whose writes were queued, or left to the caller to be committed alone",
+        Read::Lanes(|accepted| accepted.writes),
+    ),
+    Metric {
+        name: "items_total",
+        unit: Unit::Items,
+        help: "Commands, entries and keys in these calls, at least one for each call",
+        read: Read::Lanes(|accepted| accepted.items),
+    },
+    Metric {
+        name: "bytes_total",
+        unit: Unit::Bytes,
+        help: "Bytes that these took, with binaries, prefixes and tags of callers",
+        read: Read::Lanes(|accepted| accepted.bytes),
+    },
+    counter(
+        "refused_total",
+        "Calls that were refused, nothing of them queued: by a bound in items or bytes, that on all shards together \
+         (total_bytes), a full slot (overflow), the budgets or the measuring of the host (budget), while the batcher \
+         was being stopped, or because they were no writes (invalid)",
+        Read::Refused,
+    ),
+    counter(
+        "commits_total",
+        "Commits that have ended, by why they had left, and by result: each call had its reply (ok), the backend said \
+         something else (error), it gave another number of replies (mismatch), or it exited, raised, threw, or its \
+         process was killed (exit)",
+        Read::Commits,
+    ),
+    counter(
+        "direct_commits_total",
+        "Commits past the batcher, by callers whose window is 0, or while none ran; counted since one ran first",
+        Read::Counter(|counts| counts.direct_commits),
+    ),
+    counter(
+        "alone_commits_total",
+        "Commits of calls that were alone, by their callers; those of commits_total with the reason alone",
+        Read::Counter(Counts::alone),
+    ),
+    counter(
+        "timeouts_total",
+        "Calls that have waited too long and ended without a reply; they may be committed all the same",
+        Read::Counter(|counts| counts.timeouts),
+    ),
+    counter(
+        "late_replies_total",
+        "Replies that were not sent since their calls had waited too long",
+        Read::Counter(|counts| counts.late_replies),
+    ),
+    counter(
+        "abandoned_writes_total",
+        "Calls that were queued, but not committed: the batcher was stopped, its owner died, or the library failed",
+        Read::Counter(|counts| counts.abandoned_writes),
+    ),
+    counter(
+        "adoptions_total",
+        "Owners that took over what an owner before them had left",
+        Read::Counter(|counts| counts.adoptions),
+    ),
+    counter(
+        "committer_deaths_total",
+        "Committers that have died",
+        Read::Counter(|counts| counts.committer_deaths),
+    ),
+    counter(
+        "panics_total",
+        "Failures of the library, each of which has ended the batcher of this shard",
+        Read::Counter(|counts| counts.panics),
+    ),
+    gauge("queued_items", Unit::Items, "Items that are queued", |now| now.queued_items),
+    gauge("queued_bytes", Unit::Bytes, "Bytes that are queued", |now| now.queued_bytes),
+    gauge(
+        "in_flight_items",
+        Unit::Items,
+        "Items that are being committed, or whose callers are being answered",
+        |now| now.in_flight_items,
+    ),
+    gauge("in_flight_bytes", Unit::Bytes, "The same in bytes", |now| now.in_flight_bytes),
+    gauge(
+        "max_queue_items",
+        Unit::Items,
+        "Most items that may be queued and in flight together",
+        |now| now.max_queue_items,
+    ),
+    gauge("max_queue_bytes", Unit::Bytes, "The same in bytes", |now| now.max_queue_bytes),
+    gauge(
+        "oldest_write_age_us",
+        Unit::Microseconds,
+        "How long the oldest queued slot has been open, which is how long its first write has waited; 0: nothing is queued",
+        |now| now.oldest_write_age_us,
+    ),
+    gauge(
+        "oldest_commit_age_us",
+        Unit::Microseconds,
+        "For how long the oldest commit has been in flight, one alone in its caller among them; 0: none is",
+        |now| now.oldest_commit_age_us,
+    ),
+    gauge("lanes", Unit::None, "Lanes with something queued or in flight", |now| now.lanes),
+    gauge("committers", Unit::None, "Committers that live", |now| now.committers),
+    gauge("responders", Unit::None, "Responders that live", |now| now.responders),
+    gauge(
+        "in_flight_commits",
+        Unit::None,
+        "Commits in flight, without those that are left of a batcher that was stopped",
+        |now| now.in_flight_commits,
+    ),
+    gauge("max_in_flight", Unit::None, "Most commits that may be in flight", |now| {
+        now.max_in_flight
+    }),
+];

@@ -1,0 +1,97 @@
+//! What a shard has counted, as it is read and forgotten, and what is counted elsewhere than under its lock.
+//!
+//! Invariant: reading changes nothing, and whatever is read was so at one moment of the lock.
+
+use crate::counts::{Cause, Counts};
+use crate::shard::Shard;
+use crate::sync;
+use crate::vm::Vm;
+use batcher_core::{LaneKey, Tally};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// A lane, and what it was given.
+pub struct BusyLane {
+    /// Its name.
+    pub lane: LaneKey,
+    /// What it was given since it was opened, or since all counts were forgotten.
+    pub given: Tally,
+    /// What of that is queued.
+    pub queued: Tally,
+    /// When its oldest queued slot was opened.
+    pub opened: Option<Instant>,
+    /// When what is in flight of it left.
+    pub left: Option<Instant>,
+}
+
+/// So many lanes are looked at under one lock.
+const AT_ONCE: u32 = 256;
+
+impl<V: Vm> Shard<V> {
+    /// All counts; `None` if no batcher runs.
+    pub fn counts(&self) -> Option<Counts> {
+        let direct_commits = self.direct_commits.load(Ordering::Relaxed);
+        self.locked(|state| {
+            state.counts.committer_deaths += state.workers.take_deaths();
+            state.counts.direct_commits = direct_commits;
+            (!state.is_closed()).then(|| state.counts.clone())
+        })
+    }
+
+    /// Forgets all counts, those of lanes too.
+    pub fn forget_counts(&self) {
+        self.direct_commits.store(0, Ordering::Relaxed);
+        let mut places = self.locked(|state| {
+            state.workers.take_deaths();
+            state.counts = Counts::default();
+            state.engine.places()
+        });
+        let mut next = 0;
+        while next < places {
+            places = self.locked(|state| {
+                state.engine.forget_done(next..next + AT_ONCE);
+                state.engine.places()
+            });
+            next += AT_ONCE;
+        }
+    }
+
+    /// A write was refused before it could be offered.
+    pub fn refuse(&self, cause: Cause) {
+        self.locked(|state| state.counts.refuse_for(cause));
+    }
+
+    /// A caller commits directly.
+    pub fn commit_directly(&self) {
+        self.direct_commits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So many of the lanes that hold something, or are kept for their next write: those that were given the most
+    /// writes, the busiest first; `None` if no batcher runs.
+    pub fn busiest_lanes(&self, count: usize) -> Option<Vec<BusyLane>> {
+        let mut lanes = Vec::new();
+        self.each_lane(|lane| {
+            let queued = lane.queue().fold(Tally::default(), Tally::and);
+            let given = lane.done().plus(queued);
+            if given.writes > 0 {
+                let opened = lane.queue().next().map(|slot| slot.opened);
+                let left = lane.in_flight().and_then(|slot| slot.left);
+                let lane = lane.key().clone();
+                lanes.push(BusyLane { lane, given, queued, opened, left });
+            }
+        });
+        lanes.sort_by_key(|lane| std::cmp::Reverse(lane.given.writes));
+        lanes.truncate(count);
+        self.locked(|state| !state.is_closed()).then_some(lanes)
+    }
+
+    /// Whether a batcher runs.
+    pub fn is_open(&self) -> bool {
+        self.locked(|state| !state.is_closed())
+    }
+}
+
+/// How long ago that was, in microseconds.
+pub fn age_us(since: Instant) -> u64 {
+    sync::micros(sync::now().saturating_duration_since(since))
+}
