@@ -3,7 +3,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Phase do
   # A column of the table as it is measured: batchers where it has any, then the writes, then the drain.
   # One invariant: no batcher of a phase runs when the next one begins.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Demo.{Column, Meter, Report, Shards}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Demo.{Column, Meter, Metrics, Report, Shards}
 
   @typedoc """
   A phase that is over: seconds that it took, Raft commits that it made (nil: the backend has none), and what the
@@ -32,6 +32,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Phase do
   def run(%{via: :batched} = column, shards, write) do
     with {:ok, supervisor} <- Shards.start_batchers(column.shards, column.batcher),
          phase = measure(column, shards, write),
+         # With the batchers goes what they have counted.
+         :ok = Metrics.await_scrape(shards.metrics),
          :ok <- Shards.stop_batchers(supervisor, column.shards),
          do: {:ok, phase}
   end
