@@ -8,16 +8,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Stats do
   `:shard`, each metric of the table below by its name, and `:oldest_commit_pid`, the process that has the commit of
   `:oldest_commit_age_us`, or `nil`.
 
-  The value of a metric without labels is a number. That of one with a label is a map, from each value of the label to a
-  number; where there are several labels the keys are tuples, in the order of the labels:
+  The value of a metric without labels is a number, or a map for a distribution. That of one with a label is a map, from each value of the label to a
+  number or a distribution; where there are several labels the keys are tuples, in the order of the labels:
 
       %{
         shard: 0,
         writes_total: %{namespace: 17, batch: 0, put_batch: 3, delete_batch: 0},
         commits_total: %{{:window, :ok} => 4, {:window, :error} => 0, ...},
         queued_items: 2,
+        commit_us: %{count: 7, sum: 9_120, min: 803, max: 2_410, mean: 1302.9, p50: 1_190, p90: 2_410, p99: 2_410,
+                     p99_9: 2_410, buckets: [{10, 0}, ..., {1_000, 2}, {2_500, 7}, ..., {:infinity, 7}]},
         ...
       }
+
+  A distribution is what `t:distribution/0` says. It has all values since the last `reset_stats/1`.
 
   The label `lane` is the kind of lane: `:namespace`, `:batch` (the generic lane), `:put_batch` or `:delete_batch`, and
   never a prefix; `top_lanes/2` names those. Each shard counts for itself, for as long as the VM lives: a counter goes
@@ -37,6 +41,24 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Stats do
 
   @typedoc "See the module."
   @type t :: %{required(atom) => term}
+
+  @typedoc """
+  How values are distributed: how many there are, their sum, the least, the greatest and the mean, quantiles, which are
+  off by 1 % at most, and how many values are not above each bound, in ascending order. What is above 2^30, eighteen
+  minutes in microseconds, counts as that in quantiles and buckets. All 0 where there are no values.
+  """
+  @type distribution :: %{
+          count: non_neg_integer,
+          sum: non_neg_integer,
+          min: non_neg_integer,
+          max: non_neg_integer,
+          mean: float,
+          p50: non_neg_integer,
+          p90: non_neg_integer,
+          p99: non_neg_integer,
+          p99_9: non_neg_integer,
+          buckets: [{upper_bound :: non_neg_integer | :infinity, non_neg_integer}]
+        }
 
   @typedoc "Calls, items and bytes that a lane was given, or has queued."
   @type tally :: %{

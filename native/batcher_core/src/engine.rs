@@ -85,6 +85,8 @@ pub struct Engine<B> {
 pub(crate) struct Flights {
     /// How many commits are of this life: those of earlier ones may hang, and take no room (11.1).
     pub(crate) of_life: usize,
+    /// When one ended last.
+    pub(crate) freed: Option<Instant>,
     pub(crate) items: u64,
     pub(crate) bytes: u64,
     /// In no order; each lane knows its place here.

@@ -65,7 +65,12 @@ impl<B: Default> Engine<B> {
         let mut slot = lane.queue.pop_front().expect("a due lane holds a slot");
         let together = self.config.commit_scope == CommitScope::Shard;
         let pace = if together { &mut self.pace } else { &mut lane.pace };
+        let freed = if together { self.flights.freed } else { lane.freed };
         slot.left = Some(now);
+        slot.ready = Some(freed.map_or(slot.opened, |freed| freed.max(slot.opened)));
+        if together {
+            slot.held_until = self.schedule.gate.held_until;
+        }
         lane.done = lane.done.and(&slot);
         if leads {
             slot.paced = reason == Reason::Commit;
@@ -160,6 +165,10 @@ impl<B: Default> Engine<B> {
         let of_life = slot.epoch >= self.epochs.life_from;
         let leads = lane.head == id;
         lane.state = State::Idle;
+        lane.freed = Some(now);
+        if leads {
+            self.flights.freed = Some(now);
+        }
         if let Some(queue) = lane.take_stale(self.epochs) {
             self.abandoned.push_back(queue);
         }

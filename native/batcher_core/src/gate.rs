@@ -22,7 +22,7 @@ pub(crate) struct Gate {
     /// The shortest window.
     window: Option<Duration>,
     /// The end of a hold, if there is one: instead of windows.
-    held_until: Option<Instant>,
+    pub(crate) held_until: Option<Instant>,
     /// Some of it leaves when the commit in flight ends, though it came while the callers of that were being answered.
     pub(crate) follows: bool,
     /// A slot is full.

@@ -71,6 +71,8 @@ pub(crate) struct Lane<B> {
     pub(crate) in_flight: Option<Slot<B>>,
     /// Whose batch is the first part of the commit in flight here: its own, unless that is one of several lanes.
     pub(crate) head: LaneId,
+    /// When its last commit ended.
+    pub(crate) freed: Option<Instant>,
     /// What has left since it was opened, or since that was forgotten.
     pub(crate) done: Tally,
     /// When what gathers here leaves, if each lane has commits of its own.
@@ -88,6 +90,7 @@ impl<B> Lane<B> {
             queue: VecDeque::new(),
             in_flight: None,
             head: id,
+            freed: None,
             done: Tally::default(),
             pace: Pace::default(),
         }

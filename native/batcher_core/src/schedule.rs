@@ -27,10 +27,11 @@ impl Schedule {
         if lane.is_behind() {
             return;
         }
-        let Some(first) = lane.queue.front() else {
+        let Some(first) = lane.queue.front_mut() else {
             lane.state = State::Idle;
             return;
         };
+        first.held_until = cause.held_until.or(first.held_until);
         let reason = why_now(Front::of(first, cause.epoch), cause);
         let deadline = cause.held_until.unwrap_or_else(|| first.deadline());
         let before = lane.state;

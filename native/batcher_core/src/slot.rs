@@ -56,6 +56,11 @@ pub struct Slot<B> {
     pub(crate) follows: bool,
     /// When it left.
     pub left: Option<Instant>,
+    /// When it could have left, if nobody had been waited for: once it was opened, and no commit was before it. Known
+    /// when it has left.
+    pub ready: Option<Instant>,
+    /// Until when it was to be held by learned pacing, if it was.
+    pub held_until: Option<Instant>,
     /// The window of the write that opened it.
     pub window: Duration,
     /// When it was opened.
@@ -94,6 +99,8 @@ impl<B> Slot<B> {
             groups: 0,
             callers: 0,
             left: None,
+            ready: None,
+            held_until: None,
             window,
             opened: now,
             first_ticket,

@@ -9,11 +9,12 @@ use crate::responder::Answerer;
 use crate::writes::{Writes, commit_function, entries};
 use crate::{atoms, measure};
 use batcher_core::LaneKey;
-use batcher_shell::sync::{micros, millis};
+use batcher_shell::sync::{micros, millis, now};
 use batcher_shell::{Batch, Ended, Event, Failure, Flight, Taken, Verdict, WorkerId};
 use parking_lot::Mutex;
 use rustler::{Atom, Encoder, Env, LocalPid, Monitor, NifResult, Resource, ResourceArc, Term};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 /// A committing process.
 pub(crate) struct Committer {
@@ -34,6 +35,9 @@ pub(crate) struct Task {
     finishing: usize,
     /// What the committer says of the commit.
     pub(crate) verdict: Verdict,
+    /// When its callers began to be answered, which is when the backend had returned, and when all of them had been.
+    returned: Option<Instant>,
+    answered: Option<Instant>,
 }
 
 impl Task {
@@ -53,6 +57,7 @@ impl Task {
         mut replies: Term<'a>,
         mut answer: impl FnMut(&Batch<Beam>, Answerer<'a>, Term<'a>) -> NifResult<Progress<'a>>,
     ) -> NifResult<Term<'a>> {
+        self.returned.get_or_insert_with(now);
         while let Some(flight) = self.part() {
             let answerer = Answerer { env, shard, lane: flight.lane };
             match answer(&flight.slot.contents, answerer, replies)? {
@@ -63,6 +68,7 @@ impl Task {
             }
             self.answering += 1;
         }
+        self.answered = Some(now());
         let handed = |flight: &Flight<Beam>| flight.slot.contents.lock().answers.is_handed_over();
         let left = self.flights[self.finishing..].iter().any(handed);
         Ok(if left { atoms::handed_over() } else { atoms::done() }.encode(env))
@@ -121,8 +127,8 @@ pub(crate) fn join(env: Env<'_>, shard: &'static Shard) -> ResourceArc<Committer
 /// asked for where that takes long (`:large`), or something that it sends itself (`:sent`); or it rests, or leaves.
 pub(crate) fn take<'a>(env: Env<'a>, committer: &ResourceArc<Committer>) -> Term<'a> {
     let mut task = committer.task.lock();
-    let Task { flights, verdict, .. } = std::mem::take(&mut *task);
-    let mut ended = Ended { verdict, late_replies: 0 };
+    let Task { flights, verdict, returned, answered, .. } = std::mem::take(&mut *task);
+    let mut ended = Ended { verdict, returned, answered, late_replies: 0 };
     let long_names = flights.into_iter().filter_map(|Flight { key, slot, .. }| {
         ended.late_replies += slot.contents.lock().answers.clear();
         measure::is_long(name_len(&key)).then_some(key)

@@ -317,7 +317,7 @@ fn stats<'a>(env: Env<'a>, shard: Found) -> NifResult<Term<'a>> {
 #[rustler::nif(schedule = "DirtyCpu")]
 fn forget_stats(shard: Found) -> Atom {
     if let Some(shard) = shard.0 {
-        shard.forget_counts();
+        shard.forget_stats();
     }
     atoms::ok()
 }

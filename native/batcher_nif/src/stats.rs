@@ -7,7 +7,8 @@ use crate::beam::{Beam, Shard};
 use crate::committer::lane_term;
 use batcher_core::Tally;
 use batcher_shell::{
-    BusyLane, Cause, CommittedBy, Counts, METRICS, Metric, Read, Seen, Verdict, age_us,
+    BusyLane, Cause, CommittedBy, METRICS, Metric, QUANTILES, Read, Seen, Summary, Value, Verdict,
+    age_us,
 };
 use rustler::types::tuple::make_tuple;
 use rustler::{Atom, Encoder, Env, NifResult, Term};
@@ -27,16 +28,16 @@ pub(crate) fn metrics(env: Env<'_>) -> NifResult<Term<'_>> {
 /// The gauges as a map, with `oldest_commit_pid` beside them; `:not_running` for a closed shard.
 pub(crate) fn gauges<'a>(env: Env<'a>, shard: &'static Shard) -> NifResult<Term<'a>> {
     let Some((gauges, by)) = shard.gauges() else { return Ok(atoms::not_running().encode(env)) };
-    let seen = Seen { gauges, counts: Counts::default() };
+    let seen = Seen { gauges, ..Seen::default() };
     let is_gauge = |metric: &&Metric| matches!(metric.read, Read::Gauge(_));
-    read(env, METRICS.iter().filter(is_gauge), &seen, by)
+    read(env, shard, METRICS.iter().filter(is_gauge), &seen, by)
 }
 
 /// All metrics as a map, otherwise the same.
 pub(crate) fn stats<'a>(env: Env<'a>, shard: &'static Shard) -> NifResult<Term<'a>> {
     match (shard.gauges(), shard.counts()) {
         (Some((gauges, by)), Some(counts)) => {
-            read(env, METRICS.iter(), &Seen { gauges, counts }, by)
+            read(env, shard, METRICS.iter(), &Seen { gauges, counts }, by)
         }
         _ => Ok(atoms::not_running().encode(env)),
     }
@@ -44,6 +45,7 @@ pub(crate) fn stats<'a>(env: Env<'a>, shard: &'static Shard) -> NifResult<Term<'
 
 fn read<'a>(
     env: Env<'a>,
+    shard: &'static Shard,
     metrics: impl Iterator<Item = &'static Metric>,
     seen: &Seen,
     by: Option<CommittedBy<Beam>>,
@@ -54,24 +56,49 @@ fn read<'a>(
     });
     let mut pairs = vec![(atoms::oldest_commit_pid().encode(env), pid.encode(env))];
     for metric in metrics {
-        let values = metric.read.values(seen);
+        let values = shard.values(&metric.read, seen);
         pairs.push((atom(env, metric.name)?.encode(env), by_labels(env, &values)?));
     }
     Term::map_from_pairs(env, &pairs)
 }
 
 /// The value itself, or a map by the value of the one label, or by a tuple of those of several.
-fn by_labels<'a>(env: Env<'a>, values: &[(Vec<&str>, u64)]) -> NifResult<Term<'a>> {
+fn by_labels<'a>(env: Env<'a>, values: &[(Vec<&str>, Value)]) -> NifResult<Term<'a>> {
     let mut pairs = Vec::with_capacity(values.len());
     for (labels, value) in values {
+        let value = value_term(env, value)?;
         let labels = labels.iter().map(|label| atom(env, label).map(|label| label.encode(env)));
         let labels = labels.collect::<NifResult<Vec<_>>>()?;
         let key = match *labels {
-            [] => return Ok(value.encode(env)),
+            [] => return Ok(value),
             [label] => label,
             _ => make_tuple(env, &labels),
         };
-        pairs.push((key, value.encode(env)));
+        pairs.push((key, value));
+    }
+    Term::map_from_pairs(env, &pairs)
+}
+
+/// A number, or of a distribution `%{count: n, sum: n, min: n, max: n, mean: float, p50: n, p90: n, p99: n, p99_9: n,
+/// buckets: [{bound, n}]}`, the last bound `:infinity`.
+fn value_term<'a>(env: Env<'a>, value: &Value) -> NifResult<Term<'a>> {
+    let Summary { count, sum, min, max, quantiles, buckets } = match value {
+        Value::Number(number) => return Ok(number.encode(env)),
+        Value::Summary(summary) => summary,
+    };
+    let mean = if *count == 0 { 0.0 } else { *sum as f64 / *count as f64 };
+    let all = (atoms::infinity(), *count).encode(env);
+    let buckets: Vec<_> = buckets.iter().map(|bucket| bucket.encode(env)).chain([all]).collect();
+    let mut pairs = vec![
+        (atoms::count().encode(env), count.encode(env)),
+        (atoms::sum().encode(env), sum.encode(env)),
+        (atoms::min().encode(env), min.encode(env)),
+        (atoms::max().encode(env), max.encode(env)),
+        (atoms::mean().encode(env), mean.encode(env)),
+        (atoms::buckets().encode(env), buckets.encode(env)),
+    ];
+    for ((name, _), value) in QUANTILES.iter().zip(quantiles) {
+        pairs.push((atom(env, name)?.encode(env), value.encode(env)));
     }
     Term::map_from_pairs(env, &pairs)
 }

@@ -6,7 +6,7 @@
 use batcher_core::{Bound, Group, LaneKind, Reason, Refused, Tally};
 
 /// How the label of a lane is named, in the order of [`LaneKind`].
-const LANES: [&str; 4] = ["namespace", "batch", "put_batch", "delete_batch"];
+pub(crate) const LANES: [&str; 4] = ["namespace", "batch", "put_batch", "delete_batch"];
 
 /// Why a write was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

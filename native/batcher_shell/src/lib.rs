@@ -8,7 +8,7 @@
 //! Start with [`Shard`], then [`Timer`]. Clause numbers refer to `docs/contract.md`; `docs/glossary.md` has the words,
 //! `docs/tour.md` follows one write through all crates.
 //!
-//! A file imports only from those before it: `callers`, `counts`, `vm`, `alone`, `sync`, `batch`, `workers`, `responders`,
+//! A file imports only from those before it: `callers`, `counts`, `vm`, `alone`, `sync`, `distributions`, `batch`, `workers`, `responders`,
 //! `lock_times`, `state`, `shard`, `look`, `gauges`, `metrics`, `stats`, `turn`,
 //! `timer`.
 
@@ -18,6 +18,7 @@ mod alone;
 mod batch;
 mod callers;
 mod counts;
+mod distributions;
 mod gauges;
 #[cfg(feature = "lock-times")]
 mod lock_times;
@@ -36,15 +37,16 @@ mod workers;
 pub use batch::{Batch, Contents};
 pub use callers::{Callers, Expired, KEPT};
 pub use counts::{Cause, Counts, Verdict};
+pub use distributions::{Distribution, Distributions, QUANTILES, Summary};
 pub use gauges::{CommittedBy, Gauges};
 #[cfg(feature = "lock-times")]
 pub use lock_times::take_lock_times;
 pub use look::LaneLook;
-pub use metrics::{METRICS, Metric, Read, Seen, Unit};
+pub use metrics::{METRICS, Metric, Read, Unit};
 pub use responders::{Handover, Handovers, Responders, finish};
 pub use shard::{Happened, Shard};
 pub use state::{Effects, Ended, Event, Flight, Taken};
-pub use stats::{BusyLane, age_us};
+pub use stats::{BusyLane, Seen, Value, age_us};
 pub use timer::Timer;
 pub use vm::{Alone, Failure, Notice, Vm};
 pub use workers::WorkerId;

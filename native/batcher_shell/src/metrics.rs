@@ -4,6 +4,7 @@
 //! labels it has.
 
 use crate::counts::Counts;
+use crate::distributions::{Distribution, Distributions};
 use crate::gauges::Gauges;
 use batcher_core::Tally;
 
@@ -56,14 +57,10 @@ pub enum Read {
     Refused,
     /// Commits that have ended, by why they had left and by what became of them.
     Commits,
-}
-
-/// What is read.
-pub struct Seen {
-    /// What the shard holds now.
-    pub gauges: Gauges,
-    /// What has happened to it.
-    pub counts: Counts,
+    /// A distribution, to be told with the number of values up to each of these bounds.
+    Distribution(fn(&Distributions) -> &Distribution, &'static [u64]),
+    /// The same for each kind of lane.
+    Distributions(fn(&Distributions) -> &[Distribution; 4], &'static [u64]),
 }
 
 impl Read {
@@ -72,32 +69,17 @@ impl Read {
         match self {
             Read::Gauge(_) => "gauge",
             Read::Counter(_) | Read::Lanes(_) | Read::Refused | Read::Commits => "counter",
+            Read::Distribution(..) | Read::Distributions(..) => "distribution",
         }
     }
 
     /// Its labels, beside the shard.
     pub fn labels(&self) -> &'static [&'static str] {
         match self {
-            Read::Gauge(_) | Read::Counter(_) => &[],
-            Read::Lanes(_) => &["lane"],
+            Read::Gauge(_) | Read::Counter(_) | Read::Distribution(..) => &[],
+            Read::Lanes(_) | Read::Distributions(..) => &["lane"],
             Read::Refused => &["cause"],
             Read::Commits => &["reason", "result"],
-        }
-    }
-
-    /// Its values, each beside those of its labels, in their order.
-    pub fn values(&self, seen: &Seen) -> Vec<(Vec<&'static str>, u64)> {
-        let Seen { gauges, counts } = seen;
-        let labelled = |(label, count)| (vec![label], count);
-        match self {
-            Read::Gauge(read) => vec![(vec![], read(gauges))],
-            Read::Counter(read) => vec![(vec![], read(counts))],
-            Read::Lanes(read) => counts.by_lane(read).map(labelled).collect(),
-            Read::Refused => counts.by_cause().map(labelled).collect(),
-            Read::Commits => {
-                let of = |(reason, verdict, count)| (vec![reason, verdict], count);
-                counts.by_commit().map(of).collect()
-            }
         }
     }
 }
@@ -114,6 +96,45 @@ const fn gauge(
 const fn counter(name: &'static str, help: &'static str, read: Read) -> Metric {
     Metric { name, unit: Unit::None, help, read }
 }
+
+const fn by_lane(
+    name: &'static str,
+    help: &'static str,
+    read: fn(&Distributions) -> &[Distribution; 4],
+) -> Metric {
+    let read = Read::Distributions(read, TIMES);
+    Metric { name, unit: Unit::Microseconds, help, read }
+}
+
+const fn time(
+    name: &'static str,
+    help: &'static str,
+    read: fn(&Distributions) -> &Distribution,
+) -> Metric {
+    Metric { name, unit: Unit::Microseconds, help, read: Read::Distribution(read, TIMES) }
+}
+
+/// Bounds of times, from 10 microseconds to a minute.
+const TIMES: &[u64] = &[
+    10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000,
+    500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
+];
+/// Bounds of numbers of writes.
+const WRITES: &[u64] = &[1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000];
+/// Bounds of sizes, from 256 bytes to 256 MiB.
+const BYTES: &[u64] = &[
+    1 << 8,
+    1 << 10,
+    1 << 12,
+    1 << 14,
+    1 << 16,
+    1 << 18,
+    1 << 20,
+    1 << 22,
+    1 << 24,
+    1 << 26,
+    1 << 28,
+];
 
 /// All of them.
 pub const METRICS: &[Metric] = &[
@@ -187,6 +208,53 @@ pub const METRICS: &[Metric] = &[
         "panics_total",
         "Failures of the library, each of which has ended the batcher of this shard",
         Read::Counter(|counts| counts.panics),
+    ),
+    by_lane(
+        "answer_us",
+        "From when a call was accepted until its commit had been answered; of calls that left together, the time of the \
+         first one counts for all",
+        |times| &times.answer,
+    ),
+    by_lane(
+        "queue_wait_us",
+        "From when a call was accepted until its commit left; of calls that left together, the time of the first one \
+         counts for all",
+        |times| &times.queue_wait,
+    ),
+    time(
+        "commit_us",
+        "From when a commit left until its backend had returned, the way to the committer included",
+        |times| &times.commit,
+    ),
+    time(
+        "answering_us",
+        "From when a backend had returned until all callers of the commit had been answered, or their replies left to \
+         responders; of commits that were not alone",
+        |times| &times.answering,
+    ),
+    Metric {
+        name: "writes_per_commit",
+        unit: Unit::None,
+        help: "Calls in a commit",
+        read: Read::Distribution(|sizes| &sizes.writes, WRITES),
+    },
+    Metric {
+        name: "bytes_per_commit",
+        unit: Unit::Bytes,
+        help: "Bytes in a commit",
+        read: Read::Distribution(|sizes| &sizes.bytes, BYTES),
+    },
+    time(
+        "hold_us",
+        "For how long a commit was held, when no other was before it any more, by a window or by learned pacing; of \
+         commits that were not alone",
+        |times| &times.hold,
+    ),
+    time(
+        "meant_hold_us",
+        "For how long learned pacing meant to hold it, which ends early when all who were expected have come; 0: not \
+         at all",
+        |times| &times.meant_hold,
     ),
     gauge("queued_items", Unit::Items, "Items that are queued", |now| now.queued_items),
     gauge("queued_bytes", Unit::Bytes, "Bytes that are queued", |now| now.queued_bytes),

@@ -8,9 +8,10 @@
 use crate::alone::AloneWrites;
 use crate::batch::Batch;
 use crate::counts::{Counts, Verdict};
+use crate::distributions::{Distributions, Times};
 use crate::vm::{Alone, Failure, Notice, Vm};
 use crate::workers::{WorkerId, Workers};
-use batcher_core::{BarrierId, Engine, LaneId, LaneKey, Phase, Reason, Slot};
+use batcher_core::{BarrierId, Engine, LaneId, LaneKey, Pacing, Phase, Reason, Slot, Tally};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,6 +32,7 @@ pub(crate) struct State<V: Vm> {
     pub(crate) waiters: HashMap<BarrierId, V::Waiter>,
     /// Replies that need a process to send them, until a committer takes them.
     pub(crate) proxied: VecDeque<V::Terms>,
+    pub(crate) distributions: Distributions,
     /// What the callers of abandoned writes are told.
     pub(crate) abandon_with: Failure,
     /// No caller has waited too long before this time; `None`: none ever will.
@@ -56,6 +58,7 @@ impl<V: Vm> Default for State<V> {
             alone: AloneWrites::default(),
             waiters: HashMap::new(),
             proxied: VecDeque::new(),
+            distributions: Distributions::default(),
             abandon_with: Failure::ShuttingDown,
             expiry: None,
             next_look: None,
@@ -137,6 +140,10 @@ pub struct Ended {
     pub verdict: Verdict,
     /// How many of its callers had given up before they could be answered.
     pub late_replies: u64,
+    /// When the backend had returned; `None`: only now.
+    pub returned: Option<Instant>,
+    /// When all callers had been answered; `None`: nobody was to be.
+    pub answered: Option<Instant>,
 }
 
 /// What is in flight of one lane: a commit, or a part of one.
@@ -221,13 +228,7 @@ impl<V: Vm> State<V> {
         ended: Ended,
     ) -> Vec<Batch<V>> {
         let mut left = Vec::new();
-        self.counts.late_replies += ended.late_replies;
-        // Not if the library has failed, and forgotten it.
-        let is_known =
-            |&lane: &LaneId| self.engine.lane(lane).is_some_and(|lane| lane.in_flight().is_some());
-        if lanes.iter().any(is_known) {
-            self.counts.commit(reason, ended.verdict);
-        }
+        self.count(now, lanes, reason, ended);
         // With the first one the commit has ended.
         for &lane in lanes.iter().rev() {
             let batch = self.engine.handle_commit_done(now, lane);
@@ -236,6 +237,31 @@ impl<V: Vm> State<V> {
             }));
         }
         left
+    }
+
+    /// A commit of these lanes has ended, and is counted, unless the library has failed meanwhile and forgotten it.
+    fn count(&mut self, now: Instant, lanes: &[LaneId], reason: Reason, ended: Ended) {
+        self.counts.late_replies += ended.late_replies;
+        let learned = self.engine.config().pacing == Pacing::Auto;
+        let (mut sum, mut of_commit) = (Tally::default(), None);
+        for &id in lanes {
+            let lane = self.engine.lane(id);
+            let flight =
+                lane.and_then(|lane| Some((lane.key().borrow().kind(), lane.in_flight()?)));
+            let Some((kind, slot)) = flight else { continue };
+            let (left, returned) = (slot.left.unwrap_or(now), ended.returned.unwrap_or(now));
+            let times = Times { left, returned, answered: ended.answered };
+            self.distributions.add_lane(kind, slot, times);
+            if of_commit.is_none() && reason != Reason::Alone {
+                self.distributions.add_hold(slot, left, learned);
+            }
+            sum = sum.and(slot);
+            of_commit = Some(times);
+        }
+        if let Some(times) = of_commit {
+            self.counts.commit(reason, ended.verdict);
+            self.distributions.add_commit(sum.writes, sum.bytes, times);
+        }
     }
 
     /// A caller waits until this time.

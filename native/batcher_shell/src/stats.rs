@@ -2,13 +2,34 @@
 //!
 //! Invariant: reading changes nothing, and whatever is read was so at one moment of the lock.
 
-use crate::counts::{Cause, Counts};
+use crate::counts::{Cause, Counts, LANES};
+use crate::distributions::Summary;
+use crate::gauges::Gauges;
+use crate::metrics::Read;
 use crate::shard::Shard;
 use crate::sync;
 use crate::vm::Vm;
 use batcher_core::{LaneKey, Tally};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+
+/// What is read at once.
+#[derive(Default)]
+pub struct Seen {
+    /// What the shard holds now.
+    pub gauges: Gauges,
+    /// What has happened to it.
+    pub counts: Counts,
+}
+
+/// The value of a metric.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// Of a gauge or a counter.
+    Number(u64),
+    /// Of a distribution.
+    Summary(Summary),
+}
 
 /// A lane, and what it was given.
 pub struct BusyLane {
@@ -38,14 +59,44 @@ impl<V: Vm> Shard<V> {
         })
     }
 
-    /// Forgets all counts, those of lanes too.
-    pub fn forget_counts(&self) {
+    /// The values of a metric, each beside those of its labels, in their order. Distributions are read here, one under
+    /// each lock, since they are large.
+    pub fn values(&self, read: &Read, seen: &Seen) -> Vec<(Vec<&'static str>, Value)> {
+        let Seen { gauges, counts } = seen;
+        let labelled = |(label, count)| (vec![label], Value::Number(count));
+        match *read {
+            Read::Gauge(read) => vec![(vec![], Value::Number(read(gauges)))],
+            Read::Counter(read) => vec![(vec![], Value::Number(read(counts)))],
+            Read::Lanes(read) => counts.by_lane(read).map(labelled).collect(),
+            Read::Refused => counts.by_cause().map(labelled).collect(),
+            Read::Commits => {
+                let of = |(reason, verdict, count)| (vec![reason, verdict], Value::Number(count));
+                counts.by_commit().map(of).collect()
+            }
+            Read::Distribution(read, bounds) => {
+                let distribution = self.locked(|state| read(&state.distributions).clone());
+                vec![(vec![], Value::Summary(distribution.summary(bounds)))]
+            }
+            Read::Distributions(read, bounds) => {
+                let of = |(index, lane): (usize, _)| {
+                    let distribution =
+                        self.locked(|state| read(&state.distributions)[index].clone());
+                    (vec![lane], Value::Summary(distribution.summary(bounds)))
+                };
+                LANES.into_iter().enumerate().map(of).collect()
+            }
+        }
+    }
+
+    /// Forgets all counts and distributions, and what lanes were given.
+    pub fn forget_stats(&self) {
         self.direct_commits.store(0, Ordering::Relaxed);
-        let mut places = self.locked(|state| {
+        let (mut places, distributions) = self.locked(|state| {
             state.workers.take_deaths();
             state.counts = Counts::default();
-            state.engine.places()
+            (state.engine.places(), std::mem::take(&mut state.distributions))
         });
+        drop(distributions);
         let mut next = 0;
         while next < places {
             places = self.locked(|state| {
