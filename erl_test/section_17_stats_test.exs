@@ -2,6 +2,7 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section17StatsTest do
   use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: false
 
+  import Bitwise
   import Ferricstore.Raft.WARaftBackend.Batcher.Writes
 
   import Ferricstore.Raft.WARaftBackend.Batcher.ApplyWorkDouble, only: [context: 1, load: 0]
@@ -134,6 +135,40 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section17StatsTest do
     assert Batcher.stats(shard).writes_total.namespace == 1
     release(commit)
     await(task)
+  end
+
+  test "17.3 refused: by the bound in bytes on all shards together", %{shard: shard} do
+    put_total(10_000)
+    backend(shard, :block)
+    start_batcher(shard)
+    assert Native.gauges(shard).max_total_queue_bytes == 10_000
+    task = call_async(fn -> Batcher.write(shard, "p", {:a, :binary.copy("a", 6_000)}, 1) end)
+    commit = next_commit(shard)
+    other = new_shard()
+    start_batcher(other)
+    large = {:a, :binary.copy("a", 4_000)}
+    assert Batcher.write(other, "p", large, 1) == @overloaded
+    assert refused(other) == %{total_bytes: 1}
+    assert Batcher.write(other, "p", {:a}, 1) == {:done, {:a}}
+    release(commit)
+    await(task)
+    wait_until(fn -> Native.gauges(shard).in_flight_bytes == 0 end)
+    assert Batcher.write(other, "p", large, 1) == {:done, large}
+  end
+
+  test "6.5 a bound on all shards together that is none", %{shard: shard} do
+    for value <- [0, -1, 1.5, "10", :none] do
+      put_total(value)
+      error = {:invalid_option, :max_total_queue_bytes, value}
+      assert Batcher.start_link(shard) == {:error, error}
+    end
+
+    for value <- [nil, :infinity, 1 <<< 100] do
+      put_total(value)
+      start_batcher(shard)
+      assert {:done, _} = Batcher.write(shard, "p", {:a}, 1)
+      stop_supervised!({Batcher, shard})
+    end
   end
 
   test "17.3 refused: a full slot", %{shard: shard} do
@@ -456,6 +491,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section17StatsTest do
     release(commit)
     await_reply(commit.tag)
     Enum.each(behind, &await/1)
+  end
+
+  # The bound of all batchers that start from now on, until the end of the test.
+  defp put_total(bytes) do
+    Application.put_env(:ferricstore_batcher, :max_total_queue_bytes, bytes)
+
+    on_exit(fn ->
+      Application.delete_env(:ferricstore_batcher, :max_total_queue_bytes)
+      Native.bound_total(nil)
+    end)
   end
 
   # What was refused, without causes for which nothing was.

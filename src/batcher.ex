@@ -24,6 +24,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
         {Ferricstore.Raft.WARaftBackend.Batcher, {1, namespace_batch_max: 500}}
       ]
 
+  The environment key `:max_total_queue_bytes` of `:ferricstore_batcher`, read when a batcher starts, bounds what all
+  shards of the VM hold together, in bytes; by default nothing does.
+
   Options; unknown keys are ignored:
 
   #{Ferricstore.Raft.WARaftBackend.Batcher.Options.docs()}
@@ -38,8 +41,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
       killed; unknown as well
     * `{:error, {:backend_error, :error | :throw, reason}}` - it raised or threw; unknown as well
     * `{:error, :invalid_batch_command_list}` - an improper list; nothing was queued
-    * `{:error, :batcher_overloaded}` - the shard holds as much as it may, or the lane does with
-      `overflow: :refuse`; nothing was queued
+    * `{:error, :batcher_overloaded}` - the shard holds as much as it may, or all shards together do, or the
+      lane does with `overflow: :refuse`; nothing was queued
     * `{:error, :batch_command_apply_budget_exceeded}` and the like - with `:apply_context`, more work
       than one commit may be, or what the host's measuring says; nothing was queued
     * `{:error, :shutting_down}` - the batcher is being stopped; not committed
@@ -139,6 +142,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
     with :ok <- loaded(),
          :ok <- addressable(shard),
          {:ok, options} <- Options.check(opts),
+         :ok <- bound_total(),
          do: Owner.start_link(shard, options)
   end
 
@@ -337,6 +341,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
 
   defp addressable(shard) when shard <= @max_shard, do: :ok
   defp addressable(shard), do: {:error, {:invalid_option, :shard, shard}}
+
+  defp bound_total do
+    with {:ok, bytes} <- Settings.max_total_queue_bytes(), do: Native.bound_total(bytes)
+  end
 
   defp hot_window(shard) do
     window_ms = hot_window_ms(shard)

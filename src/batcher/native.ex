@@ -116,6 +116,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @spec open(non_neg_integer, tuple) :: {:ok, [pid]} | {:error, String.t()}
   def open(_shard, _options), do: without_library({:error, "no library"})
 
+  @doc "All shards together may hold so many bytes from now on; `nil`: as many as they like."
+  @spec bound_total(non_neg_integer | nil) :: :ok
+  def bound_total(_bytes), do: without_library(:ok)
+
   @doc "The shard runs no more: what is queued is refused, what is in flight may end."
   @spec close(integer) :: :ok
   def close(_shard), do: without_library(:ok)

@@ -6,6 +6,22 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Settings do
 
   @app :ferricstore
   @max_window_ms 4_294_967_295
+  # More than there is memory.
+  @most_bytes 0x7FFF_FFFF_FFFF_FFFF
+
+  @doc """
+  The most bytes that all shards of the VM may hold together, `nil` for as many as they like: `:max_total_queue_bytes` of
+  `:ferricstore_batcher`, read when a batcher starts.
+  """
+  @spec max_total_queue_bytes() ::
+          {:ok, pos_integer | nil} | {:error, {:invalid_option, :max_total_queue_bytes, term}}
+  def max_total_queue_bytes do
+    case Application.get_env(:ferricstore_batcher, :max_total_queue_bytes, :infinity) do
+      none when none in [nil, :infinity] -> {:ok, nil}
+      bytes when is_integer(bytes) and bytes > 0 -> {:ok, min(bytes, @most_bytes)}
+      other -> {:error, {:invalid_option, :max_total_queue_bytes, other}}
+    end
+  end
 
   @doc "The longest window in ms: the longest time a process can wait."
   def max_window_ms, do: @max_window_ms

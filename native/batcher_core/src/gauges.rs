@@ -9,6 +9,11 @@ use std::ops::Range;
 use std::time::Instant;
 
 impl<B: Default> Engine<B> {
+    /// What is queued and in flight.
+    pub fn held(&self) -> Held {
+        Held { items: self.items, bytes: self.bytes }
+    }
+
     /// What is queued.
     pub fn queued(&self) -> Held {
         // After a failure of the engine itself these may contradict each other.

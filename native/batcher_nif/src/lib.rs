@@ -105,6 +105,12 @@ fn open<'a>(env: Env<'a>, shard: u64, options: Options) -> NifResult<Term<'a>> {
 }
 
 #[rustler::nif]
+fn bound_total(bytes: Option<u64>) -> Atom {
+    batcher_shell::bound_total(bytes);
+    atoms::ok()
+}
+
+#[rustler::nif]
 fn close(env: Env<'_>, shard: Found) -> Atom {
     if let Some(shard) = shard.0 {
         shard.close(env);

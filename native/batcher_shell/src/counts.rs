@@ -134,7 +134,8 @@ impl Counts {
         LANES.into_iter().zip(self.accepted.map(|line| count(&line.0)))
     }
 
-    pub(crate) fn by_cause(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    /// Refused writes by cause.
+    pub fn by_cause(&self) -> impl Iterator<Item = (&'static str, u64)> {
         CAUSES.into_iter().zip(self.refused)
     }
 

@@ -8,7 +8,7 @@
 //! Start with [`Shard`], then [`Timer`]. Clause numbers refer to `docs/contract.md`; `docs/glossary.md` has the words,
 //! `docs/tour.md` follows one write through all crates.
 //!
-//! A file imports only from those before it: `callers`, `counts`, `vm`, `alone`, `sync`, `distributions`, `batch`, `workers`, `responders`,
+//! A file imports only from those before it: `callers`, `counts`, `total`, `vm`, `alone`, `sync`, `distributions`, `batch`, `workers`, `responders`,
 //! `lock_times`, `state`, `shard`, `look`, `gauges`, `metrics`, `stats`, `turn`,
 //! `timer`.
 
@@ -30,6 +30,7 @@ mod state;
 mod stats;
 pub mod sync;
 mod timer;
+mod total;
 mod turn;
 mod vm;
 mod workers;
@@ -48,5 +49,6 @@ pub use shard::{Happened, Shard};
 pub use state::{Effects, Ended, Event, Flight, Taken};
 pub use stats::{BusyLane, Seen, Value, age_us};
 pub use timer::Timer;
+pub use total::bound_total;
 pub use vm::{Alone, Failure, Notice, Vm};
 pub use workers::WorkerId;

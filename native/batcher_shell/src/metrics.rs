@@ -273,6 +273,12 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge("max_queue_bytes", Unit::Bytes, "The same in bytes", |now| now.max_queue_bytes),
     gauge(
+        "max_total_queue_bytes",
+        Unit::Bytes,
+        "Most bytes that all shards of the VM may hold together; 0: as many as they like",
+        |now| now.max_total_queue_bytes,
+    ),
+    gauge(
         "oldest_write_age_us",
         Unit::Microseconds,
         "How long the oldest queued slot has been open, which is how long its first write has waited; 0: nothing is queued",

@@ -172,6 +172,10 @@ impl<V: Vm> Shard<V> {
         let (accepted, effects) = self.change(Some(sender), |state, now| {
             #[cfg(feature = "lock-times")]
             taken.replace(sync::now());
+            if let Err(refused) = state.admit_to_total(group.bytes) {
+                state.counts.refuse(refused);
+                return Err(refused);
+            }
             let offered = state.engine.offer(now, lane, group, window);
             let accepted = offered.inspect_err(|&refused| state.counts.refuse(refused))?;
             state.counts.accept(lane.kind(), group);
@@ -334,7 +338,9 @@ impl<V: Vm> Shard<V> {
         let now = sync::now();
         let changed = self.guard(sender, || {
             let mut state = sync::lock(&self.state);
-            (change(&mut state, now), state.collect())
+            let changed = change(&mut state, now);
+            state.settle_total();
+            (changed, state.collect())
         });
         changed.unwrap_or_else(|panic| resume_unwind(panic))
     }

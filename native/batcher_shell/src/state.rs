@@ -9,9 +9,12 @@ use crate::alone::AloneWrites;
 use crate::batch::Batch;
 use crate::counts::{Counts, Verdict};
 use crate::distributions::{Distributions, Times};
+use crate::total::Share;
 use crate::vm::{Alone, Failure, Notice, Vm};
 use crate::workers::{WorkerId, Workers};
-use batcher_core::{BarrierId, Engine, LaneId, LaneKey, Pacing, Phase, Reason, Slot, Tally};
+use batcher_core::{
+    BarrierId, Bound, Engine, LaneId, LaneKey, Pacing, Phase, Reason, Refused, Slot, Tally,
+};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +27,7 @@ const LOOKS_APART: Duration = Duration::from_millis(10);
 pub(crate) struct State<V: Vm> {
     pub(crate) engine: Engine<Batch<V>>,
     pub(crate) counts: Counts,
+    pub(crate) share: Share,
     pub(crate) owner: Option<V::Owner>,
     /// How many owners there were.
     pub(crate) owners: u64,
@@ -52,6 +56,7 @@ impl<V: Vm> Default for State<V> {
         State {
             engine: Engine::default(),
             counts: Counts::default(),
+            share: Share::default(),
             owner: None,
             owners: 0,
             workers: Workers::default(),
@@ -162,6 +167,20 @@ impl<V: Vm> State<V> {
     /// Whether no batcher runs.
     pub(crate) fn is_closed(&self) -> bool {
         self.engine.phase() == Phase::Closed
+    }
+
+    /// So many bytes are about to be offered: whether all shards together may hold them too.
+    pub(crate) fn admit_to_total(&mut self, bytes: u64) -> Result<(), Refused> {
+        // Where no batcher runs, or one is being stopped, there is another reason to refuse them.
+        if self.engine.phase().refuses().is_some() || self.share.admit(bytes) {
+            return Ok(());
+        }
+        Err(Refused::Overloaded(Bound::TotalBytes))
+    }
+
+    /// What the shard holds may have changed, or what was to come was refused.
+    pub(crate) fn settle_total(&mut self) {
+        self.share.settle(self.engine.held().bytes);
     }
 
     /// What is in flight of this lane.

@@ -153,6 +153,7 @@ impl<V: Vm> Shard<V> {
                 state.alone = AloneWrites::default();
                 std::mem::take(&mut state.engine).into_contents().collect()
             });
+            state.settle_total();
             (owner, std::mem::take(&mut state.waiters), batches)
         });
         self.fail(batches.into_iter(), &failure);
