@@ -31,7 +31,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.TopTest do
   defp distribution(count, sum, max, buckets),
     do: %{count: count, sum: sum, max: max, buckets: buckets}
 
-  defp look(at_us, stats, lanes \\ %{}), do: %{at_us: at_us, stats: stats, lanes: lanes}
+  defp sample(at_us, stats, lanes \\ %{}), do: %{at_us: at_us, stats: stats, lanes: lanes}
 
   defp lane(writes),
     do: %{given: %{writes: writes}, queued: %{items: 0}, oldest_write_age_us: nil}
@@ -52,12 +52,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.TopTest do
     )
   end
 
-  describe "22.4 between two looks" do
+  describe "22.4 between two samples" do
     test "rates are those of the time between, and a mean is that of what ended then" do
-      before = look(0, %{1 => stats(1_000, distribution(10, 10_000, 9_000, [{:infinity, 10}]))})
+      before = sample(0, %{1 => stats(1_000, distribution(10, 10_000, 9_000, [{:infinity, 10}]))})
 
       now =
-        look(2_000_000, %{
+        sample(2_000_000, %{
           1 =>
             stats(1_600, distribution(30, 20_000, 9_000, [{:infinity, 30}]), %{
               refused_total: %{items: 3, bytes: 1},
@@ -80,8 +80,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.TopTest do
     end
 
     test "a percentile is that of the commits that ended between them, not of all" do
-      looks = fn before, now ->
-        Top.shards(look(0, %{1 => stats(0, before)}), look(1, %{1 => stats(0, now)}))
+      shards = fn before, now ->
+        Top.shards(sample(0, %{1 => stats(0, before)}), sample(1, %{1 => stats(0, now)}))
       end
 
       bounds = [1_000, 10_000, 100_000, :infinity]
@@ -89,23 +89,23 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.TopTest do
       before = commits.([0, 0, 1_000, 1_000])
 
       # Evenly within the bucket from 1 to 10 ms, in which 50 of 100 lie.
-      assert [%{commit_p99_ms: 9.82}] = looks.(before, commits.([50, 100, 1_100, 1_100]))
-      assert [%{commit_p99_ms: nil, writes_per_commit: nil}] = looks.(before, before)
+      assert [%{commit_p99_ms: 9.82}] = shards.(before, commits.([50, 100, 1_100, 1_100]))
+      assert [%{commit_p99_ms: nil, writes_per_commit: nil}] = shards.(before, before)
 
       # Nothing took longer than the longest that was ever seen.
-      assert [%{commit_p99_ms: 180.0}] = looks.(before, commits.([0, 0, 1_000, 1_001]))
+      assert [%{commit_p99_ms: 180.0}] = shards.(before, commits.([0, 0, 1_000, 1_001]))
       short = %{commits.([0, 0, 1_001, 1_001]) | max: 80_000}
-      assert [%{commit_p99_ms: 80.0}] = looks.(before, short)
+      assert [%{commit_p99_ms: 80.0}] = shards.(before, short)
     end
 
-    test "what was reset in between counts from then on, what was opened from the second look on" do
+    test "what was reset in between counts from then on, what was opened from the second sample on" do
       fresh = stats(5, distribution(1, 10, 10, [{:infinity, 1}]))
-      before = look(0, %{1 => stats(1_000, distribution(9, 10, 10, [{:infinity, 9}]))})
+      before = sample(0, %{1 => stats(1_000, distribution(9, 10, 10, [{:infinity, 9}]))})
 
       assert [
                %{shard: 1, writes_per_second: 5.0, writes_per_commit: 5.0},
                %{shard: 2, writes_per_second: 0.0, writes_per_commit: nil}
-             ] = Top.shards(before, look(1_000_000, %{1 => fresh, 2 => fresh}))
+             ] = Top.shards(before, sample(1_000_000, %{1 => fresh, 2 => fresh}))
     end
 
     test "the busiest comes first, of shards and of lanes" do
@@ -113,10 +113,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.TopTest do
       busy = stats(9, distribution(0, 0, 0, [{:infinity, 0}]))
 
       before =
-        look(0, %{1 => idle, 2 => idle}, %{1 => %{"a" => lane(100)}, 2 => %{batch: lane(0)}})
+        sample(0, %{1 => idle, 2 => idle}, %{1 => %{"a" => lane(100)}, 2 => %{batch: lane(0)}})
 
       now =
-        look(1_000_000, %{1 => idle, 2 => busy}, %{
+        sample(1_000_000, %{1 => idle, 2 => busy}, %{
           1 => %{"a" => lane(101)},
           2 => %{batch: lane(9)}
         })
@@ -127,14 +127,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.TopTest do
 
     test "a lane is told of only if what it had been given before is known" do
       many = for i <- 1..20, into: %{}, do: {"#{i}", lane(100)}
-      now = look(1_000_000, %{}, %{1 => %{"new" => lane(7)}})
+      now = sample(1_000_000, %{}, %{1 => %{"new" => lane(7)}})
 
-      # The first look found all lanes of the shard, and this one was not there.
-      assert [%{lane: "new", writes_per_second: 7.0}] = Top.lanes(look(0, %{}, %{1 => %{}}), now)
+      # The first sample found all lanes of the shard, and this one was not there.
+      assert [%{lane: "new", writes_per_second: 7.0}] =
+               Top.lanes(sample(0, %{}, %{1 => %{}}), now)
+
       # It found as many as it had asked for.
-      assert [] = Top.lanes(look(0, %{}, %{1 => many}), now)
+      assert [] = Top.lanes(sample(0, %{}, %{1 => many}), now)
       # It had not asked that shard.
-      assert [] = Top.lanes(look(0, %{}, %{2 => %{}}), now)
+      assert [] = Top.lanes(sample(0, %{}, %{2 => %{}}), now)
     end
 
     test "text is flush right, so that it sorts as its numbers do, and never too wide" do

@@ -14,7 +14,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.ObserverCli do
   to `:plugins` of `:observer_cli`.
 
   The keys below take Return behind them. `q` quits, `H` goes to observer_cli's own pages, `F` and `B` to the next and the
-  former page of shards, a number sets the milliseconds between two looks; the letter in the head of a column sorts by it:
+  former page of shards, a number sets the milliseconds between two samples; the letter in the head of a column sorts by it:
 
   | column | of each shard |
   | --- | --- |
@@ -26,13 +26,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.ObserverCli do
   | `p99(t)` | 99 of 100 commits took less, in ms |
   | `ref(r)` | writes refused per second, for whatever cause |
 
-  Rates, means and percentiles are those since the last look.
+  Rates, means and percentiles are those since the last sample.
   """
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Top
 
-  # How long the first page looks, which has no look before it.
-  @first_look_ms 250
+  # How far apart those of the first page are, which has no sample before it.
+  @first_sample_ms 250
 
   @plugin %{module: __MODULE__, title: ~c"Batcher", shortcut: ~c"BA", sort_column: 2}
 
@@ -74,7 +74,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.ObserverCli do
     Application.put_env(:observer_cli, :plugins, [@plugin | others])
   end
 
-  # What observer_cli asks for at each look. State is the look before, `:undefined` at first.
+  # What observer_cli asks for at each sample. State is the sample before, `:undefined` at first.
 
   @doc false
   def sheet_header do
@@ -86,24 +86,24 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.ObserverCli do
 
   @doc false
   def sheet_body(state) do
-    {before, now} = looks(state)
+    {before, now} = samples(state)
     {for(row <- Top.shards(before, now), do: cells(row)), now}
   end
 
   @doc false
   def attributes(state) do
-    {before, now} = looks(state)
+    {before, now} = samples(state)
     lines = Top.summary(Top.shards(before, now), Top.lanes(before, now))
     {for(line <- lines, do: [%{content: to_charlist(line), width: @line_width}]), now}
   end
 
-  defp looks(:undefined) do
-    before = Top.look()
-    Process.sleep(@first_look_ms)
-    {before, Top.look()}
+  defp samples(:undefined) do
+    before = Top.sample()
+    Process.sleep(@first_sample_ms)
+    {before, Top.sample()}
   end
 
-  defp looks(before), do: {before, Top.look()}
+  defp samples(before), do: {before, Top.sample()}
 
   # observer_cli sorts by the cells as they are. Text that is flush right sorts as its numbers do.
   defp cells(row) do

@@ -1,9 +1,9 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Top do
   @moduledoc false
-  # What the shards and the busiest lanes have done between two looks at the statistics: what the live page and
+  # What the shards and the busiest lanes have done between two samples of the statistics: what the live page and
   # `mix batcher.top` show.
   #
-  # Invariant: a look costs the library no more than `Batcher.stats/0` and `Batcher.top_lanes/2` of a few shards.
+  # Invariant: a sample costs the library no more than `Batcher.stats/0` and `Batcher.top_lanes/2` of a few shards.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
 
@@ -28,16 +28,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Top do
     {"refused/s", :refused_per_second, 0, 9}
   ]
 
-  @typedoc "When a look was taken, in microseconds of the monotonic clock, and what it saw."
-  @type look :: %{
+  @typedoc "When a sample was taken, in microseconds of the monotonic clock, and what it saw."
+  @type sample :: %{
           at_us: integer,
           stats: %{Batcher.shard() => map},
           lanes: %{Batcher.shard() => %{(lane :: term) => map}}
         }
 
   @typedoc """
-  A shard between two looks: rates are per second, a mean is `nil` where nothing was committed; what is queued and for
-  how long is that of the second look.
+  A shard between two samples: rates are per second, a mean is `nil` where nothing was committed; what is queued and for
+  how long is that of the second sample.
   """
   @type shard_row :: %{
           shard: Batcher.shard(),
@@ -50,7 +50,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Top do
           refused_per_second: float
         }
 
-  @typedoc "A lane between two looks; `lane` is the prefix, or the kind of a hot lane."
+  @typedoc "A lane between two samples; `lane` is the prefix, or the kind of a hot lane."
   @type lane_row :: %{
           shard: Batcher.shard(),
           lane: binary | :batch | :put_batch | :delete_batch,
@@ -62,8 +62,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Top do
   @type found :: %{seconds: float, shards: [shard_row], lanes: [lane_row]}
 
   @doc "Looks at all shards that are open."
-  @spec look() :: look
-  def look do
+  @spec sample() :: sample
+  def sample do
     stats = Batcher.stats()
 
     asked =
@@ -80,20 +80,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Top do
     %{at_us: System.monotonic_time(:microsecond), stats: stats, lanes: lanes}
   end
 
-  @doc "Two looks so many milliseconds apart, and what happened in between."
+  @doc "Two samples so many milliseconds apart, and what happened in between."
   @spec watch(pos_integer) :: found
   def watch(interval_ms) do
-    before = look()
+    before = sample()
     Process.sleep(interval_ms)
-    now = look()
+    now = sample()
     %{seconds: seconds(before, now), shards: shards(before, now), lanes: lanes(before, now)}
   end
 
   @doc """
-  The shards of the second look, the one with the most writes per second first. Nothing is known yet of what one has
-  done that was not open at the first look: it may have counted before.
+  The shards of the second sample, the one with the most writes per second first. Nothing is known yet of what one has
+  done that was not open at the first sample: it may have counted before.
   """
-  @spec shards(look, look) :: [shard_row]
+  @spec shards(sample, sample) :: [shard_row]
   def shards(before, now) do
     seconds = seconds(before, now)
 
@@ -104,8 +104,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Top do
     |> Enum.sort_by(&{-&1.writes_per_second, &1.shard})
   end
 
-  @doc "The busiest lanes, the one with the most writes per second first, of those that both looks tell enough of."
-  @spec lanes(look, look) :: [lane_row]
+  @doc "The busiest lanes, the one with the most writes per second first, of those that both samples tell enough of."
+  @spec lanes(sample, sample) :: [lane_row]
   def lanes(before, now) do
     seconds = seconds(before, now)
 
@@ -164,7 +164,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Top do
   defp ms(nil), do: nil
   defp ms(us), do: us / 1000
 
-  # What a distribution has counted between two looks.
+  # What a distribution has counted between two samples.
   defp distribution_since(now, before) do
     earlier =
       if before && before.count <= now.count, do: before, else: %{count: 0, sum: 0, buckets: []}

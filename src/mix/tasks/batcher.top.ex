@@ -11,10 +11,10 @@ defmodule Mix.Tasks.Batcher.Top do
   Opens a page of observer_cli on the node, which must have that: see
   `Ferricstore.Raft.WARaftBackend.Batcher.ObserverCli` for its columns and keys. Options:
 
-    * `--once` - looks once, prints the page as text, and ends. Needs no terminal, and no observer_cli
+    * `--once` - prints the page as text, and ends. Needs no terminal, and no observer_cli
     * `--json` - the same as JSON: `{"node", "seconds", "shards", "lanes"}`, with times in ms and rates per second, a
       mean or percentile `null` where nothing was committed
-    * `--interval MS` - with these two: how long it looks, 1 000 ms by default
+    * `--interval MS` - with these two: over how long, 1 000 ms by default
     * `--cookie C` - the cookie of the node, unless it is that in `~/.erlang.cookie`
 
   This VM joins as a hidden node with a name that it is given there, and needs no epmd of its own. The exit status is 1,
