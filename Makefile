@@ -8,7 +8,7 @@ export LC_ALL := C.UTF-8
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test torture soak bench bench-instructions test-matrix lint clean
+.PHONY: help setup build demo test torture soak sanitize bench bench-instructions test-matrix lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ torture: setup ## kill the nodes of a cluster under load, TORTURE_KILLS=20 times
 soak: setup ## look for leaks in millions of writes, print what is held
 	SOAK_PRINT=1 SOAK_WRITES=$${SOAK_WRITES:-10000000} SOAK_CYCLES=$${SOAK_CYCLES:-10000} \
 	SOAK_TIMEOUTS=$${SOAK_TIMEOUTS:-100000} SOAK_REFUSALS=$${SOAK_REFUSALS:-1000000} mix test erl_test/soak_test.exs
+
+sanitize: setup ## run fuzzing and the contract's tests with the library under AddressSanitizer, of what is committed
+	@scripts/sanitize
 
 test-matrix: ## run the tests of the BEAM side on other versions of Erlang and Elixir, in chroots of Debian's (as root)
 	@scripts/matrix

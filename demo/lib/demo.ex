@@ -24,6 +24,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo do
     Verdict
   }
 
+  # So often do the columns of the load take turns, each time with callers of their own.
+  @turns 3
+
   @doc """
   Runs the demo with these command line arguments (`["--help"]` lists them) and returns the exit status, 0 or 1.
 
@@ -81,19 +84,24 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo do
     parts = length(columns) + if options.kill?, do: 1, else: 0
     milliseconds = div(options.seconds * 1000, parts)
 
-    write = fn column, meter ->
+    write = fn column, meter, milliseconds, turn ->
       plan = Plan.new(column.shards, options.window, options.value_size)
-      {plan, Load.run(plan, meter, options.callers, milliseconds)}
+      callers = (turn * options.callers)..((turn + 1) * options.callers - 1)
+      {plan, Load.run(plan, meter, callers, milliseconds)}
+    end
+
+    in_turn = fn column, meter, turn ->
+      write.(column, meter, div(milliseconds, @turns), turn)
     end
 
     cost = Cost.per_write(options)
 
-    with_phases(columns, shards, write, fn phases ->
+    with_phases(columns, shards, @turns, in_turn, fn phases ->
       Report.table(phases)
       Report.cost(cost)
 
       with {:ok, more} <- outage(options, shards, milliseconds, write) do
-        phases = Enum.map(phases ++ more, &{&1, load_expectations(&1.result)})
+        phases = Enum.map(phases ++ more, &{&1, load_expectations(&1.results)})
         Verdict.read_back(shards, phases)
       else
         {:error, message} -> {nil, [message]}
@@ -106,17 +114,22 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo do
 
   defp outage(options, %{cluster: cluster} = shards, milliseconds, write) do
     column = Column.outage(options)
-    kill = &Outage.during(cluster, &1, div(milliseconds, 2), fn -> write.(column, &1) end)
+    load = &write.(column, &1, milliseconds, 0)
+    kill = &Outage.during(cluster, &1, div(milliseconds, 2), fn -> load.(&1) end)
 
-    with {:ok, %{meter: meter, result: {written, outage}} = phase} <-
+    with {:ok, %{meter: meter, results: [{written, outage}]} = phase} <-
            Phase.run(column, shards, kill),
          {:ok, outage} <- outage do
       Report.outage(meter, outage)
-      {:ok, [%{phase | result: written}]}
+      {:ok, [%{phase | results: [written]}]}
     end
   end
 
-  defp load_expectations({plan, traces}), do: &ReadBack.expectations(plan, traces, &1)
+  # The plan is the same one in each turn.
+  defp load_expectations([{plan, _traces} | _] = results) do
+    traces = Enum.flat_map(results, fn {_plan, traces} -> traces end)
+    &ReadBack.expectations(plan, traces, &1)
+  end
 
   # The columns that are only there for comparison take no longer than the load's; the last one replays the whole file.
   defp replay(options, shards) do
@@ -125,7 +138,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo do
     milliseconds = div(options.seconds * 1000, length(columns))
     window_ms = max(options.window, 1)
 
-    write = fn column, meter ->
+    write = fn column, meter, 0 ->
       limit = if column == chosen, do: :infinity, else: milliseconds
       replay = Replay.run(options.input, meter, options.callers, window_ms, limit)
       if replay.result == :halted, do: Report.halted(column.name, replay.commands)
@@ -134,10 +147,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo do
 
     cost = Cost.per_write(options)
 
-    with_phases(columns, shards, write, fn phases ->
+    with_phases(columns, shards, 1, write, fn phases ->
       Report.table(phases)
       Report.cost(cost)
-      {compared, [%{result: replay} = phase]} = Enum.split(phases, -1)
+      {compared, [%{results: [replay]} = phase]} = Enum.split(phases, -1)
       describe(replay)
 
       compared_problems =
@@ -150,7 +163,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo do
     end)
   end
 
-  defp replay_read_back(shards, %{meter: meter, result: replay} = phase),
+  defp replay_read_back(shards, %{meter: meter, results: [replay]} = phase),
     do: Verdict.read_back(shards, [{phase, &Replay.expectations(replay, meter.shards, &1)}])
 
   defp describe(replay) do
@@ -167,8 +180,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo do
   defp broken(path, {:error, message, offset}), do: ["#{path}: byte #{offset}: #{message}"]
   defp broken(_path, :ok), do: []
 
-  defp with_phases(columns, shards, write, finish) do
-    case Phase.run_all(columns, shards, write) do
+  defp with_phases(columns, shards, turns, write, finish) do
+    case Phase.run_all(columns, shards, turns, write) do
       {:ok, phases} -> finish.(phases)
       {:error, message} -> {nil, [message]}
     end

@@ -10,6 +10,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmFaults do
   @writers 64
   @restart_every_ms 50
   # A committer that rests comes out of its loop after 5 s.
+  @src Path.expand("../../src", __DIR__)
   @purge_ms 10_000
   @writes 1_000
 
@@ -198,7 +199,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmFaults do
           Path.wildcard(Path.join(ebin, "Elixir.Ferricstore.Raft.WARaftBackend.Batcher*.beam")),
         module = path |> Path.basename(".beam") |> String.to_atom(),
         source = to_string(module.module_info(:compile)[:source]),
-        source =~ "/src/",
+        String.starts_with?(source, @src),
         do: module
   end
 

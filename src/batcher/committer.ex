@@ -9,7 +9,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   #
   # Messages, `committer` being what `Native.join/1` returned. From whatever makes a lane due:
   #
-  #   * `{committer, :work}`: there is something to `take/1`
+  #   * `:work`: there is something to `take/1`; from a stranger it does no harm
   #
   # What it takes, unless that is a small batch, sent by the library in its name:
   #
@@ -122,7 +122,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         From.deliver(proxied)
         take(state)
 
-      {^ref, :work} ->
+      :work ->
         take(state)
 
       {^ref, :look} when state.worked? ->

@@ -194,7 +194,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @doc """
   The committer has answered the callers of what it had, if it had anything, and takes what is next: small batches that
   are committed together, mostly one, each with what comes as a message otherwise; `:sent`, it has been sent messages;
-  `:large`, `take_large/1` sends them; `:rest`, nothing until `{reference, :work}` comes; `:leave`, it is to end.
+  `:large`, `take_large/1` sends them; `:rest`, nothing until `:work` comes; `:leave`, it is to end.
   """
   @spec take(reference) ::
           {:commit, [small_batch, ...]}
@@ -265,7 +265,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   def panic_thread(_shard), do: :erlang.nif_error(:not_built_for_tests)
 
   @doc """
-  How long offers have held the locks of shards since the last call, `count` of them for `ns` each, ascending. Each
+  How long calls have held the locks of shards since the last call, `count` of them for `ns` each, ascending. Each
   time includes one look at the clock, `clock_ns`. Only in a library that was built for benchmarks.
   """
   @spec lock_times() :: {[{ns, count}], clock_ns :: non_neg_integer}

@@ -1,6 +1,6 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.ClockedVm do
   @moduledoc false
-  # A VM of its own with a library that keeps how long offers hold the lock of a shard (`Native.lock_times/0`): built
+  # A VM of its own with a library that keeps how long calls hold the lock of a shard (`Native.lock_times/0`): built
   # with the feature `lock-times`, which the library of this VM has not.
   # One invariant: that library is installed below _build/bench alone, where no other VM looks for one, and its VM has
   # ended when `run/1` returns.

@@ -3,17 +3,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.OpenLoop do
   # Writes that come when they are due, whether or not those before have been answered: Poisson arrivals, as of very
   # many callers that know nothing of each other.
   #
-  # A pacer goes through a schedule that was made before, the same one for every peer, and starts a process for each
-  # write when that is due: nobody who waits for a reply keeps a write from coming. There is one pacer, since it yields
-  # while the next write is near: many would take from those who are measured what they themselves gain in time.
+  # A program outside the VM, the pacer, goes through a schedule that was made before, the same one for every peer, and
+  # says when each write is due; a process is started for it then: nobody who waits for a reply keeps a write from coming.
   # One invariant: latency counts from the moment a write was due, whenever it was sent, and how late that was is kept
   # beside it.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Tools.Histogram
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{ClosedLoop, Conductor, Peer, Wait, Work}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{ClosedLoop, Conductor, Peer, Work}
 
-  # The pacer waits by then.
+  # The pacer knows the schedule by then.
   @start_ns 20_000_000
+  @pacer Path.expand("../../pacer.py", __DIR__)
 
   @typedoc "Of the writes that were due after the warm-up. `late`: how long after it was due each of them was sent."
   @type sample :: %{latency: Histogram.t(), late: Histogram.t(), writes: non_neg_integer}
@@ -39,11 +39,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.OpenLoop do
         for caller <- 0..(work.callers - 1), do: Peer.module(name).call(handle, work, caller)
 
       calls = List.to_tuple(calls)
-      start = now() + @start_ns
-      run = Map.merge(sample, %{from: start + warm_up, to_come: to_come(schedule), all: self()})
-
-      pacer = Conductor.callers(1, fn 0 -> fn -> pace(schedule, start, calls, 0, run) end end)
-      Conductor.gather(pacer)
+      run = Map.merge(sample, %{to_come: to_come(schedule), all: self()})
+      pace = fn 0 -> fn -> pace(schedule, warm_up, calls, run) end end
+      Conductor.gather(Conductor.callers(1, pace))
       await_replies()
       Conductor.check()
       sample
@@ -71,14 +69,45 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.OpenLoop do
     count
   end
 
-  defp pace([], _start, _calls, _number, _run), do: :ok
+  defp pace(schedule, warm_up, calls, run) do
+    # A process of high priority starts writes before those that have been started go on.
+    Process.flag(:priority, :high)
+    options = [:binary, :use_stdio, :exit_status, args: [@pacer]]
+    port = Port.open({:spawn_executable, python()}, options)
+    # It is ready.
+    1 = due_now(port)
+    {start, system_start} = {now() + @start_ns, System.os_time(:nanosecond) + @start_ns}
+    numbers = [system_start, length(schedule) | schedule]
+    true = Port.command(port, for(number <- numbers, into: <<>>, do: <<number::little-64>>))
+    due = Enum.map(schedule, &(start + &1))
+    start_writes(port, due, calls, 0, Map.put(run, :from, start + warm_up))
+    Port.close(port)
+  end
 
-  defp pace([offset | schedule], start, calls, number, run) do
-    due = start + offset
-    Wait.until(due)
-    call = elem(calls, rem(number, tuple_size(calls)))
-    spawn(fn -> write(call, due, run) end)
-    pace(schedule, start, calls, number + 1, run)
+  defp start_writes(_port, [], _calls, _number, _run), do: :ok
+
+  defp start_writes(port, due, calls, number, run) do
+    count = due_now(port)
+    {now_due, later} = Enum.split(due, count)
+
+    for {due, place} <- Enum.with_index(now_due, number) do
+      call = elem(calls, rem(place, tuple_size(calls)))
+      spawn(fn -> write(call, due, run) end)
+    end
+
+    start_writes(port, later, calls, number + count, run)
+  end
+
+  defp due_now(port) do
+    receive do
+      {^port, {:data, bytes}} -> byte_size(bytes)
+      {^port, {:exit_status, status}} -> exit({:pacer_failed, status})
+    end
+  end
+
+  defp python do
+    System.find_executable("python3") ||
+      raise "the open loop needs python3, which says when writes are due"
   end
 
   defp write(call, due, run) do

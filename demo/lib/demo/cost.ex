@@ -27,7 +27,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Cost do
   defp write(%{input: nil} = options, meter) do
     plan = Plan.new(meter.shards, options.window, options.value_size)
     callers = min(options.callers, System.schedulers_online())
-    Load.run(plan, meter, callers, @milliseconds)
+    Load.run(plan, meter, 0..(callers - 1), @milliseconds)
   end
 
   defp write(options, meter) do

@@ -8,7 +8,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Load do
 
   # A client that gets an error waits a little: 256 callers against a dead backend would only make heat.
   @pause_after_failure 10
-  # How often a caller flushes the shard that it works on.
+  # One caller of so many flushes the shard that it works on, after so many calls: direct commits have nothing like it.
+  @callers_per_flusher 16
   @calls_per_flush 640
 
   @typedoc "What is left to read back: how many calls a caller made, and the numbers of those not acknowledged."
@@ -18,11 +19,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Load do
           failed: [non_neg_integer()]
         }
 
-  @spec run(Plan.t(), Meter.t(), pos_integer(), pos_integer()) :: [trace()]
+  @doc "`callers` are their indices: no two loads of a plan may have the same one."
+  @spec run(Plan.t(), Meter.t(), Range.t(), pos_integer()) :: [trace()]
   def run(plan, meter, callers, milliseconds) do
     deadline = Meter.now() + milliseconds * 1_000_000
 
-    0..(callers - 1)
+    callers
     |> Enum.map(&Task.async(fn -> caller(plan, meter, deadline, &1, 0, []) end))
     |> Task.await_many(:infinity)
   end
@@ -65,7 +67,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Load do
   end
 
   defp flush(plan, %{via: :batched} = meter, caller, number)
-       when number > 0 and rem(number, @calls_per_flush) == 0 do
+       when number > 0 and rem(number, @calls_per_flush) == 0 and
+              rem(caller, @callers_per_flusher) == 0 do
     case Batcher.flush(Plan.shard(plan, caller, Plan.round(number))) do
       :ok -> :ok
       {:error, reason} -> Meter.failed(meter, {:flush, reason}, 1)

@@ -11,11 +11,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Report do
   @no_value "-"
 
   @doc """
-  Runs `fun`, with a progress line each second meanwhile, and returns its result and the seconds it took.
+  Runs `fun`, with a progress line each second meanwhile, and returns its result and the seconds it took. So many
+  seconds there were in turns before.
   """
-  @spec watch(Meter.t(), (() -> result)) :: {result, float()} when result: term()
-  def watch(meter, fun) do
-    ticker = Task.async(fn -> tick(meter, System.monotonic_time(:millisecond), 0, 0) end)
+  @spec watch(Meter.t(), float(), (() -> result)) :: {result, float()} when result: term()
+  def watch(meter, seconds_before, fun) do
+    ticks = round(seconds_before * 1000 / @interval)
+    started = System.monotonic_time(:millisecond) - ticks * @interval
+    ticker = Task.async(fn -> tick(meter, started, ticks, Meter.acknowledged(meter)) end)
     started = System.monotonic_time(:microsecond)
     result = fun.()
     seconds = (System.monotonic_time(:microsecond) - started) / 1_000_000

@@ -11,7 +11,7 @@ use rustler::sys::{
     ErlNifTerm, enif_clear_env, enif_get_tuple, enif_make_list_from_array, enif_make_pid,
     enif_send, enif_thread_type,
 };
-use rustler::{Encoder, Env, LocalPid, Term};
+use rustler::{Atom, Encoder, Env, LocalPid, Term};
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -135,6 +135,12 @@ impl Arena {
             inside.send_copy(sender, to, message)
         })
     }
+}
+
+/// Sends an atom: a message that takes no memory. One to a process that is gone is lost.
+pub(crate) fn send_atom(sender: Option<Env<'_>>, to: LocalPid, atom: Atom) {
+    // SAFETY: an atom is a transparent word and lives in no environment.
+    let _ = unsafe { enif_send(raw(sender), to.as_c_arg(), ptr::null_mut(), atom.as_c_arg()) };
 }
 
 /// A process as a number, which no other living one has.

@@ -373,7 +373,7 @@ fn panic_thread(shard: Found) -> Atom {
     atoms::ok()
 }
 
-/// How long offers have held the locks of shards: `{[{ns, count}], cost of a look at the clock}`.
+/// How long calls have held the locks of shards: `{[{ns, count}], cost of a look at the clock}`.
 #[cfg(feature = "lock-times")]
 #[rustler::nif(schedule = "DirtyCpu")]
 fn lock_times() -> (Vec<(u64, u64)>, u64) {

@@ -44,10 +44,9 @@ impl Vm for Beam {
         Watch::new(sender, process, index, alone)
     }
 
-    /// Sends `{committer, :work}`.
+    /// Sends `:work`.
     fn wake(committer: &ResourceArc<Committer>, sender: Option<Env<'_>>) {
-        Arena::default()
-            .send(sender, committer.pid, |inside| (committer, atoms::work()).encode(inside.env()));
+        arena::send_atom(sender, committer.pid, atoms::work());
     }
 
     /// Sends `{tag, :ok}`, or `{tag, {:error, reason}}` after a failure.

@@ -6,9 +6,11 @@
 use crate::batch::{Batch, Contents};
 use crate::counts::Verdict;
 #[cfg(feature = "lock-times")]
-use crate::lock_times::held_since;
+use crate::lock_times::lock;
 use crate::responders::Responders;
 use crate::state::{Effects, Ended, Event, State, Taken};
+#[cfg(not(feature = "lock-times"))]
+use crate::sync::lock;
 use crate::sync::{self, Lock, Sender};
 use crate::vm::{Alone, Failure, Notice, Vm, panic_text};
 use crate::workers::{Worker, WorkerId};
@@ -167,11 +169,7 @@ impl<V: Vm> Shard<V> {
         wait: Option<Duration>,
         put: impl FnOnce(&mut Contents<V>, Option<Instant>),
     ) -> Result<Option<Alone>, Refused> {
-        #[cfg(feature = "lock-times")]
-        let mut taken = None;
         let (accepted, effects) = self.change(Some(sender), |state, now| {
-            #[cfg(feature = "lock-times")]
-            taken.replace(sync::now());
             if let Err(refused) = state.admit_to_total(group.bytes) {
                 state.counts.refuse(refused);
                 return Err(refused);
@@ -191,8 +189,6 @@ impl<V: Vm> Shard<V> {
             state.alone.wait_for(|other| together || other == lane);
             Ok(Ok((reservation, until)))
         });
-        #[cfg(feature = "lock-times")]
-        taken.into_iter().for_each(held_since);
         let offered = accepted.map(|queued| match queued {
             Ok((reservation, until)) => reservation
                 .fill(|contents| self.guard(Some(sender), || put(contents, until)).map(|()| None)),
@@ -337,7 +333,7 @@ impl<V: Vm> Shard<V> {
     ) -> (R, Option<Effects<V>>) {
         let now = sync::now();
         let changed = self.guard(sender, || {
-            let mut state = sync::lock(&self.state);
+            let mut state = lock(&self.state);
             let changed = change(&mut state, now);
             state.settle_total();
             (changed, state.collect())
@@ -387,6 +383,6 @@ impl<V: Vm> Shard<V> {
 
     /// Works on the state when nothing follows from it.
     pub(crate) fn locked<R>(&self, work: impl FnOnce(&mut State<V>) -> R) -> R {
-        work(&mut sync::lock(&self.state))
+        work(&mut lock(&self.state))
     }
 }

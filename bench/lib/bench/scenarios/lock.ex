@@ -1,7 +1,7 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Lock do
   @moduledoc false
-  # How long a write holds the lock of its shard, which whoever writes to the shard needs, in a closed loop as in
-  # `Closed`, with a library that looks at the clock when the lock has been taken and before it is given back.
+  # How long a call holds the lock of a shard, which whoever writes to the shard needs, in a closed loop as in
+  # `Closed`, with a library that looks at the clock when the lock has been taken and given back.
   # One invariant: what a look at the clock takes, measured in the same VM, is taken off each figure.
 
   @behaviour Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenario
