@@ -13,7 +13,7 @@ ARGS ?=
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## install what is missing: Elixir, Erlang, Dialyzer, PropEr, Ra (Debian, as root)
+setup: ## install what is missing: Elixir, Erlang, Dialyzer, PropEr, Ra, Prometheus (Debian, as root)
 	@scripts/setup
 
 build: setup ## compile the shared library and the BEAM side

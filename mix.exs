@@ -3,7 +3,7 @@
 
 Code.require_file("mix/compile_batcher_native.exs", __DIR__)
 
-# Ra, as `make setup` unpacks it, for this project's tests and demo. A project that depends on this one
+# Ra and the like, as `make setup` unpacks them, for this project's tests and demo. A project that depends on this one
 # is on Mix's stack already when this file is loaded, and brings its own Ra or none.
 if Mix.Project.get() == nil do
   for ebin <- Path.wildcard(Path.join(__DIR__, ".erlang-libs/*/ebin")), do: Code.append_path(ebin)
@@ -12,8 +12,19 @@ end
 defmodule FerricstoreBatcher.MixProject do
   use Mix.Project
 
-  # Modules that are called when the host brings them, and are no dependencies; the last one by the benchmarks.
-  @brought_by_the_host [:ra, :ra_system, :telemetry, :gen_batch_server]
+  # Modules that are called when the host brings them, and are no dependencies; the last five by demo and benchmarks.
+  @brought_by_the_host [
+    :ra,
+    :ra_system,
+    :telemetry,
+    :prometheus_model_helpers,
+    :observer_cli,
+    :prometheus_registry,
+    :prometheus_text_format,
+    :inets,
+    :httpd,
+    :gen_batch_server
+  ]
   # For those who work on this project: not in a release, not in the package, not where this is a dependency.
   # Demo and benchmarks don't know each other; what both use is in tools.
   @workshop if Mix.Project.get() == nil,
@@ -31,7 +42,7 @@ defmodule FerricstoreBatcher.MixProject do
       elixirc_paths: elixirc_paths(Mix.env()),
       test_paths: ["erl_test"],
       compilers: [:batcher_native] ++ Mix.compilers(),
-      # Ra and PropEr are on the code path, but not among the dependencies.
+      # Ra and the like are on the code path, but not among the dependencies.
       prune_code_paths: false,
       deps: [],
       description: "Write batcher of ferricstore's Raft backend: Elixir API, Rust engine",

@@ -61,7 +61,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.DemoTest do
       {0, lines, ""} = demo(["--help"])
 
       for option <- ~w(shards callers seconds value-size window pacing commit-scope backend nodes
-            no-kill data-dir input expected) do
+            no-kill data-dir metrics-port input expected) do
         assert Enum.any?(lines, &(&1 =~ "  --#{option} "))
       end
     end
@@ -79,6 +79,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.DemoTest do
             {["--nodes", "2"], ~s(--nodes must be 1 or 3, not "2")},
             {["--nodes", "3", "--backend", "null"], "--nodes 3 makes a Raft cluster"},
             {["--no-kill"], "--no-kill spares a node of a cluster, so it needs --nodes 3"},
+            {["--metrics-port", "70000"], "--metrics-port must be from 0 to 65535, not 70000"},
             {["--nonsense"], "--nonsense is no option"},
             {["nonsense"], ~s(not "nonsense")},
             {["--input", "/no/such/file"], "/no/such/file: no such file"},

@@ -80,6 +80,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.CommandLine do
         "where Raft keeps its files: a new or empty directory, which is left in place\n" <>
           "(by default a fresh one, removed when all went well)"
     ],
+    metrics_port: [
+      type: {:number, 0..65_535},
+      value: "N",
+      help:
+        "serve what the batchers count to Prometheus at http://127.0.0.1:N/metrics; 0: on any free port, which\n" <>
+          "is told. If somebody scrapes that, each column with a batcher ends with one more scrape"
+    ],
     input: [
       type: :file,
       value: "FILE",
@@ -108,6 +115,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.CommandLine do
           window: non_neg_integer(),
           backend: :ra | :null,
           data_dir: Path.t() | nil,
+          metrics_port: :inet.port_number() | nil,
           input: Path.t() | nil,
           expected: Path.t() | nil
         }

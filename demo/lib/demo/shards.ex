@@ -5,11 +5,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Shards do
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
   alias Ferricstore.Raft.WARaftBackend.Batcher.Backend
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Demo.{Cluster, CommandLine}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Demo.{Cluster, CommandLine, Metrics}
 
   @type t :: %{
           backend: module(),
           cluster: Cluster.t() | nil,
+          metrics: pid() | nil,
           directory: Path.t() | nil,
           temporary?: boolean(),
           environment: keyword(),
@@ -27,20 +28,31 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Shards do
       shards = %{
         backend: if(options.backend == :ra, do: Backend.Ra, else: Backend.Null),
         cluster: nil,
+        metrics: nil,
         directory: directory,
         temporary?: temporary?,
         environment: environment(options),
         log_level: log_level
       }
 
-      case cluster(options.nodes) do
-        {:ok, cluster} ->
-          start(%{shards | cluster: cluster}, count)
-
+      with {:ok, metrics} <- metrics(options.metrics_port),
+           shards = %{shards | metrics: metrics},
+           {:ok, cluster} <- cluster(options.nodes) do
+        start(%{shards | cluster: cluster}, count)
+      else
         {:error, message} ->
           close(shards, false)
           {:error, message}
       end
+    end
+  end
+
+  defp metrics(nil), do: {:ok, nil}
+
+  defp metrics(port) do
+    with {:ok, metrics, url} <- Metrics.start(port) do
+      IO.puts("metrics for Prometheus at #{url}")
+      {:ok, metrics}
     end
   end
 
@@ -131,6 +143,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Shards do
   def close(shards, keep?) do
     if shards.backend == Backend.Ra, do: Backend.Ra.stop()
     if shards.cluster, do: Cluster.stop(shards.cluster)
+    Metrics.stop(shards.metrics)
     restore(shards)
     unless keep?, do: remove(shards)
     if shards.directory && File.dir?(shards.directory), do: shards.directory

@@ -1,0 +1,142 @@
+defmodule Mix.Tasks.Batcher.Top do
+  @shortdoc "Shows what the shards of a running node do"
+  @moduledoc """
+  Shows what the shards of a running node do, and its busiest lanes.
+
+      mix batcher.top app@host
+      mix batcher.top app@host.example.org --cookie secret
+      mix batcher.top app@host --once
+      mix batcher.top app@host --json
+
+  Opens a page of observer_cli on the node, which must have that: see
+  `Ferricstore.Raft.WARaftBackend.Batcher.ObserverCli` for its columns and keys. Options:
+
+    * `--once` - prints the page as text, and ends. Needs no terminal, and no observer_cli
+    * `--json` - the same as JSON: `{"node", "seconds", "shards", "lanes"}`, with times in ms and rates per second, a
+      mean or percentile `null` where nothing was committed
+    * `--interval MS` - with these two: over how long, 1 000 ms by default
+    * `--cookie C` - the cookie of the node, unless it is that in `~/.erlang.cookie`
+
+  This VM joins as a hidden node with a name that it is given there, and needs no epmd of its own. The exit status is 1,
+  and the reason told, if the node can't be reached or has no batcher.
+  """
+
+  use Mix.Task
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Json, ObserverCli, Top}
+
+  @switches [once: :boolean, json: :boolean, interval: :integer, cookie: :string]
+  @connect_ms 10_000
+  @max_interval_ms 3_600_000
+  @usage "usage: mix batcher.top NODE [--cookie C] [--once] [--json] [--interval MS]"
+
+  @impl Mix.Task
+  def run(argv) do
+    with {:ok, node, options} <- parse(argv),
+         :ok <- connect(node, options[:cookie]),
+         :ok <- show(node, options) do
+      :ok
+    else
+      {:error, message} ->
+        IO.puts(:stderr, "batcher.top: " <> message)
+        exit({:shutdown, 1})
+    end
+  end
+
+  defp parse(argv) do
+    case OptionParser.parse(argv, strict: @switches) do
+      {options, [name], []} ->
+        interval = Keyword.get(options, :interval, 1_000)
+
+        cond do
+          not (name =~ ~r/\A[^@]+@[^@]+\z/) ->
+            {:error, "#{inspect(name)} is no name of a node, such as app@host"}
+
+          interval not in 1..@max_interval_ms ->
+            {:error, "--interval must be from 1 to #{@max_interval_ms}, not #{interval}"}
+
+          true ->
+            {:ok, String.to_atom(name), Keyword.put(options, :interval, interval)}
+        end
+
+      {_options, _names, [{flag, nil} | _]} ->
+        {:error, "#{flag} is no option or lacks its value; #{@usage}"}
+
+      {_options, _names, [{flag, value} | _]} ->
+        {:error, "#{flag} can't be #{inspect(value)}; #{@usage}"}
+
+      {_options, names, []} ->
+        {:error, "takes one node, not #{length(names)}; #{@usage}"}
+    end
+  end
+
+  # Without a name of its own and without listening, as a remote shell does.
+  defp connect(node, cookie) do
+    with :ok <- distribute(node) do
+      if cookie, do: Node.set_cookie(node, String.to_atom(cookie))
+
+      if :net_kernel.hidden_connect_node(node) == true,
+        do: :ok,
+        else: {:error, "#{node} can't be reached: is it running, and is this its cookie?"}
+    end
+  end
+
+  defp distribute(node) do
+    [_name, host] = node |> Atom.to_string() |> String.split("@")
+
+    # A long name needs a host, and that of this machine may have none that will do; nobody connects to it anyway.
+    {name, domain} =
+      if host =~ ".", do: {:"undefined@#{host}", :longnames}, else: {:undefined, :shortnames}
+
+    if Node.alive?() do
+      :ok
+    else
+      case :net_kernel.start(name, %{name_domain: domain}) do
+        {:ok, _pid} -> :ok
+        {:error, reason} -> {:error, "this VM can't be distributed: #{inspect(reason)}"}
+      end
+    end
+  end
+
+  defp show(node, options) do
+    cond do
+      options[:json] -> with {:ok, found} <- watch(node, options), do: print(json(node, found))
+      options[:once] -> with {:ok, found} <- watch(node, options), do: print(Top.page(found))
+      true -> open(node)
+    end
+  end
+
+  defp watch(node, options), do: call(node, Top, :watch, [options[:interval]], options[:interval])
+
+  defp open(node) do
+    case call(node, ObserverCli, :start, [], :infinity) do
+      {:ok, :ok} ->
+        :ok
+
+      {:ok, {:error, :no_observer_cli}} ->
+        {:error, "#{node} has no observer_cli, and so no page: use --once or --json"}
+
+      {:error, message} ->
+        {:error, message}
+    end
+  end
+
+  defp call(node, module, function, arguments, duration) do
+    timeout = if duration == :infinity, do: :infinity, else: duration + @connect_ms
+
+    case :rpc.call(node, module, function, arguments, timeout) do
+      {:badrpc, {:EXIT, {:undef, [{^module, ^function, _, _} | _]}}} ->
+        {:error, "#{node} has no batcher, or one without #{inspect(module)}"}
+
+      {:badrpc, reason} ->
+        {:error, "#{node} can't tell: #{inspect(reason)}"}
+
+      result ->
+        {:ok, result}
+    end
+  end
+
+  defp print(text), do: IO.puts(text)
+
+  defp json(node, found), do: Json.encode(Map.put(found, :node, node))
+end
