@@ -21,6 +21,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   #   * `{committer, :deliver, [{to, message}]}`: replies that only a process can send
   #
   # And from its own timer `{committer, :look}`, to see whether it rests.
+  #
+  # What `:sys` asks is answered between two commits. One that is suspended is a committer no longer, so that what is
+  # due is another's: it comes back when it is resumed, and ends with its owner.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{
     Commit,
@@ -30,6 +33,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     Native,
     Proposal,
     Settings,
+    Shown,
     Telemetry
   }
 
@@ -54,6 +58,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     :ref,
     :telemetry?,
     :single_backend,
+    # For `:sys`: the owner that was there first, whether this process is traced, and what is to be answered as soon as
+    # nothing is taken, the last one first.
+    :parent,
+    debug: [],
+    asked: [],
     # Of the batch that is being received, and the batches before it that are of the same commit, the last one first.
     parts: [],
     batches: [],
@@ -75,25 +84,33 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   def init(shard, telemetry?, single_backend) do
     # The owner's end must not end a commit.
     Process.flag(:trap_exit, true)
-    ref = Native.join(shard)
-    link_to_owner(shard)
+    Shown.label(:committer, shard)
 
     state = %__MODULE__{
       shard: shard,
-      ref: ref,
       telemetry?: telemetry?,
       single_backend: single_backend
     }
 
-    loop(look_later(state))
+    state |> joined() |> loop()
+  end
+
+  defp joined(%{shard: shard} = state) do
+    ref = Native.join(shard)
+    owner = link_to_owner(shard)
+    look_later(%{state | ref: ref, parent: state.parent || owner || self()})
   end
 
   # The owner that started this committer may have been followed by another, which links itself to the committers
   # that had joined when it opened the shard.
   defp link_to_owner(shard) do
     case Name.owner(shard) do
-      nil -> :ok
-      owner -> Process.link(owner)
+      nil ->
+        nil
+
+      owner ->
+        Process.link(owner)
+        owner
     end
   end
 
@@ -126,13 +143,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
       :work ->
         take(state)
 
-      {^ref, :look} when state.worked? ->
+      {^ref, :look} when state.worked? or state.asked != [] ->
         __MODULE__.loop(look_later(%{state | worked?: false}), wait)
 
       {^ref, :look} ->
         if Library.call(fn -> Native.retire(ref, @resting) end),
           do: :ok,
           else: :proc_lib.hibernate(__MODULE__, :loop, [%{state | looks?: false}])
+
+      # Whatever has been taken is here by now, and comes first.
+      {:system, from, request} ->
+        __MODULE__.loop(%{state | asked: [{from, request} | state.asked]}, 0)
 
       # Exits of owners, late replies to a backend that has stopped waiting for them.
       _stranger ->
@@ -143,6 +164,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   end
 
   # What does not come as the answer comes as messages, before anything that others send later.
+  defp take(%{asked: [_ | _]} = state), do: answer_system(state)
+
   defp take(%{ref: ref} = state) do
     taken(state, Library.call(fn -> Native.take(ref) end))
   end
@@ -164,6 +187,54 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         __MODULE__.loop(state)
     end
   end
+
+  # --- What `:sys` asks for
+
+  defp answer_system(state) do
+    [{from, request} | later] = :lists.reverse(state.asked)
+    for {from, request} <- later, do: send(self(), {:system, from, request})
+    state = %{state | asked: []}
+    # Suspended for how long nobody knows.
+    state = if request == :suspend, do: left(state), else: state
+    :sys.handle_system_msg(request, from, state.parent, __MODULE__, state.debug, state)
+  end
+
+  defp left(%{ref: ref} = state) do
+    :ok = Library.call(fn -> Native.leave(ref) end)
+    %{state | ref: nil, looks?: false, worked?: false}
+  end
+
+  @doc false
+  def system_continue(_parent, debug, %{ref: nil} = state),
+    do: take(joined(%{state | debug: debug}))
+
+  def system_continue(_parent, debug, state), do: take(%{state | debug: debug})
+
+  @doc false
+  def system_terminate(reason, _parent, _debug, state) do
+    if state.ref, do: left(state)
+    Shown.forget_messages()
+    exit(reason)
+  end
+
+  @doc false
+  def system_get_state(state), do: {:ok, shown(state)}
+
+  # There is nothing here that others could replace.
+  @doc false
+  def system_replace_state(_replace, state), do: {:ok, shown(state), state}
+
+  @doc false
+  def system_code_change(state, _module, _version, _extra), do: {:ok, state}
+
+  @doc false
+  def format_status(_reason, [_dictionary, _status, _parent, _debug, state] = status),
+    do: Shown.status(:committer, state.shard, shown(state), status)
+
+  defp shown(state),
+    do: %{shard: state.shard, takes_batches?: state.ref != nil, telemetry?: state.telemetry?}
+
+  # --- Memory
 
   # One timer for many batches: one for each would take a tenth of the time of a small one.
   defp worked(%{looks?: true} = state), do: %{state | worked?: true}

@@ -260,6 +260,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @spec retire(reference, non_neg_integer) :: boolean
   def retire(_committer, _keep), do: :erlang.nif_error(:not_loaded)
 
+  @doc """
+  The committer has answered the callers of what it had, if it had anything, and is a committer no longer: what is due is
+  another's.
+  """
+  @spec leave(reference) :: :ok
+  def leave(_committer), do: :erlang.nif_error(:not_loaded)
+
   @doc "A committer has died: another one tells all callers of its batch `reply`."
   @spec committer_down(integer, pid, term) :: :ok
   def committer_down(_shard, _pid, _reply), do: without_library(:ok)

@@ -23,6 +23,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     Options,
     Responder,
     Settings,
+    Shown,
     Snapshot,
     Telemetry,
     Write
@@ -55,6 +56,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   @doc false
   def init(parent, shard, options) do
     Process.flag(:trap_exit, true)
+    Shown.label(:owner, shard)
     options = Map.merge(options, configured(shard))
 
     # Before the name is taken: to look for a module that isn't there takes time, and callers who write to a

@@ -5,7 +5,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Responder do
   #
   # Invariant: no reply depends on a responder. What was not sent when a batch is to end, its committer sends.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{From, Library, Native}
+  # What `:sys` asks is answered between two handovers. One that is suspended leaves what it was given to committers.
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{From, Library, Native, Shown}
 
   # Waits awake for so long if the handover before came no longer than `@near_us` ago.
   @stay_us 60
@@ -17,35 +19,80 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Responder do
     owner = self()
 
     for scheduler <- 1..System.schedulers_online(),
-        do: start(fn -> init(shard, owner) end, scheduler)
+        do: start([shard, owner], scheduler)
   end
 
   # The VM does not document `:scheduler`. Without it a responder is none the worse but for its speed.
-  defp start(init, scheduler) do
-    apply(:erlang, :spawn_opt, [init, [scheduler: scheduler]])
+  defp start(args, scheduler) do
+    apply(:proc_lib, :spawn_opt, [__MODULE__, :init, args, [scheduler: scheduler]])
   rescue
-    ArgumentError -> spawn(init)
-  end
-
-  defp init(shard, owner) do
-    if ref = Native.join_responder(shard), do: loop(ref, Process.monitor(owner), now_us())
+    ArgumentError -> :proc_lib.spawn(__MODULE__, :init, args)
   end
 
   @doc false
-  def loop(ref, monitor, last_us) do
+  def init(shard, owner) do
+    if ref = Native.join_responder(shard) do
+      Shown.label(:responder, shard)
+      about = %{shard: shard, owner: owner, monitor: Process.monitor(owner), debug: []}
+      loop(ref, about, now_us())
+    end
+  end
+
+  @doc false
+  def loop(ref, %{monitor: monitor} = about, last_us) do
     receive do
       {^ref, :handover} ->
-        __MODULE__.loop(ref, monitor, answer(ref, last_us))
+        heard(ref, about, answer(ref, last_us))
 
       {:DOWN, ^monitor, :process, _owner, _reason} ->
         :ok
 
+      {:system, _from, _request} = system ->
+        heard(ref, about, system)
+
       _stranger ->
-        __MODULE__.loop(ref, monitor, last_us)
+        __MODULE__.loop(ref, about, last_us)
     end
   end
 
-  # Sends what was handed over; the time at which that was done.
+  defp heard(ref, about, {:system, from, request}) do
+    state = {ref, about}
+    :sys.handle_system_msg(request, from, about.owner, __MODULE__, about.debug, state)
+  end
+
+  defp heard(ref, about, last_us), do: __MODULE__.loop(ref, about, last_us)
+
+  # --- What `:sys` asks for
+
+  @doc false
+  def system_continue(_parent, debug, {ref, about}),
+    do: loop(ref, %{about | debug: debug}, now_us())
+
+  @doc false
+  def system_terminate(reason, _parent, _debug, _state) do
+    Shown.forget_messages()
+    exit(reason)
+  end
+
+  @doc false
+  def system_get_state({_ref, about}), do: {:ok, shown(about)}
+
+  # There is nothing here that others could replace.
+  @doc false
+  def system_replace_state(_replace, {_ref, about} = state), do: {:ok, shown(about), state}
+
+  @doc false
+  def system_code_change(state, _module, _version, _extra), do: {:ok, state}
+
+  @doc false
+  def format_status(_reason, [_dictionary, _status, _parent, _debug, {_ref, about}] = status),
+    do: Shown.status(:responder, about.shard, shown(about), status)
+
+  defp shown(about), do: %{shard: about.shard}
+
+  # --- Replies
+
+  # Sends what was handed over; the time at which that was done, or what `:sys` has asked meanwhile.
   defp answer(ref, last_us) do
     respond(ref)
     now_us = now_us()
@@ -66,6 +113,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Responder do
 
     receive do
       {^ref, :handover} -> answer(ref, last_us)
+      {:system, _from, _request} = system -> system
     after
       0 -> if now_us() < until_us, do: stay(ref, until_us, last_us), else: last_us
     end

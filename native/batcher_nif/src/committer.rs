@@ -105,6 +105,22 @@ const SMALL_BYTES: u64 = 2_048;
 const SMALL_BATCHES: u64 = 64;
 const SMALL_BATCHES_BYTES: u64 = 16_384;
 
+impl Committer {
+    /// Nothing of the batch that was answered is left here when the shard hears of that.
+    fn give_back<R>(&self, task: &mut Task, tell: impl FnOnce(Ended) -> R) -> R {
+        let Task { flights, verdict, returned, answered, .. } = std::mem::take(task);
+        let mut ended = Ended { verdict, returned, answered, late_replies: 0 };
+        let long_names = flights.into_iter().filter_map(|Flight { key, slot, .. }| {
+            ended.late_replies += slot.contents.lock().answers.clear();
+            measure::is_long(name_len(&key)).then_some(key)
+        });
+        let long_names: Vec<_> = long_names.collect();
+        let told = tell(ended);
+        long_names.into_iter().for_each(|name| self.shard.notify(Event::Free(name)));
+        told
+    }
+}
+
 #[rustler::resource_impl(name = "batcher_committer")]
 impl Resource for Committer {
     const IMPLEMENTS_DOWN: bool = true;
@@ -127,15 +143,8 @@ pub(crate) fn join(env: Env<'_>, shard: &'static Shard) -> ResourceArc<Committer
 /// asked for where that takes long (`:large`), or something that it sends itself (`:sent`); or it rests, or leaves.
 pub(crate) fn take<'a>(env: Env<'a>, committer: &ResourceArc<Committer>) -> Term<'a> {
     let mut task = committer.task.lock();
-    let Task { flights, verdict, returned, answered, .. } = std::mem::take(&mut *task);
-    let mut ended = Ended { verdict, returned, answered, late_replies: 0 };
-    let long_names = flights.into_iter().filter_map(|Flight { key, slot, .. }| {
-        ended.late_replies += slot.contents.lock().answers.clear();
-        measure::is_long(name_len(&key)).then_some(key)
-    });
-    let long_names: Vec<_> = long_names.collect();
-    let taken = committer.shard.take(env, committer.id, ended);
-    long_names.into_iter().for_each(|name| committer.shard.notify(Event::Free(name)));
+    let taken =
+        committer.give_back(&mut task, |ended| committer.shard.take(env, committer.id, ended));
     let (mut terms, name) = match taken {
         Taken::Rest => return atoms::rest().encode(env),
         Taken::Leave => return atoms::leave().encode(env),
@@ -163,6 +172,12 @@ pub(crate) fn take<'a>(env: Env<'a>, committer: &ResourceArc<Committer>) -> Term
         (committer, name, list).encode(inside.env())
     });
     atoms::sent().encode(env)
+}
+
+/// The calling committer has answered its batch, if it had one, and takes nothing more: it is one no longer.
+pub(crate) fn leave(env: Env<'_>, committer: &Committer) {
+    let mut task = committer.task.lock();
+    committer.give_back(&mut task, |ended| committer.shard.leave(env, committer.id, ended));
 }
 
 /// Whether it takes too long for a scheduler.

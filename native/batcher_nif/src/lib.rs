@@ -298,6 +298,12 @@ fn retire(committer: ResourceArc<Committer>, keep: usize) -> bool {
 }
 
 #[rustler::nif]
+fn leave(env: Env<'_>, committer: ResourceArc<Committer>) -> Atom {
+    committer::leave(env, &committer);
+    atoms::ok()
+}
+
+#[rustler::nif]
 fn committer_down<'a>(env: Env<'a>, shard: Found, pid: LocalPid, reply: Term<'a>) -> Atom {
     if let Some(shard) = shard.0 {
         let mut terms = Terms::default();

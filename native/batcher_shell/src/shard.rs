@@ -13,7 +13,7 @@ use crate::state::{Effects, Ended, Event, State, Taken};
 use crate::sync::lock;
 use crate::sync::{self, Lock, Sender};
 use crate::vm::{Alone, Failure, Notice, Vm, panic_text};
-use crate::workers::{Worker, WorkerId};
+use crate::workers::WorkerId;
 use batcher_core::{
     Accepted, BarrierId, CommitScope, Config, Engine, Group, LaneId, LaneRef, Phase, Reason,
     Refused,
@@ -238,13 +238,20 @@ impl<V: Vm> Shard<V> {
     /// what held them, and gets what is next.
     pub fn take(&'static self, sender: V::Env<'_>, id: WorkerId, ended: Ended) -> Taken<V> {
         self.end(Some(sender), |state, now| {
-            let Some(did) = state.workers.ask(id) else { return (Taken::Leave, Vec::new()) };
-            let left = match did {
-                Worker::Committing(lanes, reason) => state.commit_done(now, &lanes, reason, ended),
-                _ => Vec::new(),
-            };
+            let Some(left) = state.ask(now, id, ended) else { return (Taken::Leave, Vec::new()) };
             (state.take(now, id), left)
         })
+    }
+
+    /// The same of a committer that wants nothing more: what is due is another's.
+    pub fn leave(&'static self, sender: V::Env<'_>, id: WorkerId, ended: Ended) {
+        self.end(Some(sender), |state, now| {
+            let left = state.ask(now, id, ended);
+            if left.is_some() {
+                state.workers.leave(id);
+            }
+            ((), left.unwrap_or_default())
+        });
     }
 
     /// A write that was alone has been committed by its process, or that is no more: its lane goes on.

@@ -11,7 +11,7 @@ use crate::counts::{Counts, Verdict};
 use crate::distributions::{Distributions, Times};
 use crate::total::Share;
 use crate::vm::{Alone, Failure, Notice, Vm};
-use crate::workers::{WorkerId, Workers};
+use crate::workers::{Worker, WorkerId, Workers};
 use batcher_core::{
     BarrierId, Bound, Engine, LaneId, LaneKey, Pacing, Phase, Reason, Refused, Slot, Tally,
 };
@@ -186,6 +186,20 @@ impl<V: Vm> State<V> {
     /// What is in flight of this lane.
     pub(crate) fn in_flight(&self, lane: LaneId) -> Option<Batch<V>> {
         Some(self.engine.lane(lane)?.in_flight()?.contents.clone())
+    }
+
+    /// A worker asks, and has answered the callers of what it had, if it had anything, which has `ended` so. Returns what
+    /// held that; `None` if it is dead, or not known.
+    pub(crate) fn ask(
+        &mut self,
+        now: Instant,
+        id: WorkerId,
+        ended: Ended,
+    ) -> Option<Vec<Batch<V>>> {
+        Some(match self.workers.ask(id)? {
+            Worker::Committing(lanes, reason) => self.commit_done(now, &lanes, reason, ended),
+            _ => Vec::new(),
+        })
     }
 
     /// What a worker that is awake does next.
