@@ -3,7 +3,7 @@
 //! Invariant: whoever counts has the lock of the shard for other reasons already, and no count can fail: those that can't
 //! grow any more stay as they are.
 
-use batcher_core::{Bound, Group, LaneKind, Reason, Refused, Tally};
+use batcher_core::{Bound, LaneKind, Reason, Refused, Tally};
 
 /// How the label of a lane is named, in the order of [`LaneKind`].
 pub(crate) const LANES: [&str; 4] = ["namespace", "batch", "put_batch", "delete_batch"];
@@ -81,11 +81,10 @@ pub enum Verdict {
 /// Their names, in the same order.
 const VERDICTS: [&str; 4] = ["ok", "error", "mismatch", "exit"];
 
-/// All counts of a shard. Those that each write changes come first, those of one kind of lane on one cache line.
+/// All counts of a shard.
 #[derive(Clone, Debug, Default)]
-#[repr(C)]
 pub struct Counts {
-    accepted: [Line; LANES.len()],
+    left: [Tally; LANES.len()],
     refused: [u64; CAUSES.len()],
     commits: [[u64; VERDICTS.len()]; REASONS.len()],
     pub(crate) late_replies: u64,
@@ -98,16 +97,12 @@ pub struct Counts {
     pub(crate) direct_commits: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(align(32))]
-struct Line(Tally);
-
 impl Counts {
-    /// A write was queued, or is alone.
-    #[inline]
-    pub(crate) fn accept(&mut self, lane: LaneKind, group: Group) {
-        let accepted = &mut self.accepted[lane as usize].0;
-        *accepted = accepted.plus(Tally { writes: 1, items: group.items(), bytes: group.bytes });
+    /// Writes of a lane leave to be committed. They are not counted as they come: that would take one more cache line
+    /// from another core with each of them.
+    pub(crate) fn leave(&mut self, lane: LaneKind, writes: Tally) {
+        let left = &mut self.left[lane as usize];
+        *left = left.plus(writes);
     }
 
     /// A write was refused.
@@ -131,7 +126,7 @@ impl Counts {
         &self,
         count: impl Fn(&Tally) -> u64,
     ) -> impl Iterator<Item = (&'static str, u64)> {
-        LANES.into_iter().zip(self.accepted.map(|line| count(&line.0)))
+        LANES.into_iter().zip(self.left.map(|left| count(&left)))
     }
 
     /// Refused writes by cause.

@@ -140,20 +140,20 @@ const BYTES: &[u64] = &[
 pub const METRICS: &[Metric] = &[
     counter(
         "writes_total",
-        "Calls whose writes were queued, or left to the caller to be committed alone",
-        Read::Lanes(|accepted| accepted.writes),
+        "Calls whose writes were accepted and have left to be committed; those that are queued come on top",
+        Read::Lanes(|left| left.writes),
     ),
     Metric {
         name: "items_total",
         unit: Unit::Items,
         help: "Commands, entries and keys in these calls, at least one for each call",
-        read: Read::Lanes(|accepted| accepted.items),
+        read: Read::Lanes(|left| left.items),
     },
     Metric {
         name: "bytes_total",
         unit: Unit::Bytes,
         help: "Bytes that these took, with binaries, prefixes and tags of callers",
-        read: Read::Lanes(|accepted| accepted.bytes),
+        read: Read::Lanes(|left| left.bytes),
     },
     counter(
         "refused_total",

@@ -16,7 +16,7 @@ use crate::vm::{Alone, Failure, Notice, Vm, panic_text};
 use crate::workers::WorkerId;
 use batcher_core::{
     Accepted, BarrierId, CommitScope, Config, Engine, Group, LaneId, LaneRef, Phase, Reason,
-    Refused,
+    Refused, Tally,
 };
 use crossbeam_utils::CachePadded;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -181,9 +181,11 @@ impl<V: Vm> Shard<V> {
             }
             let offered = state.engine.offer(now, lane, group, window);
             let accepted = offered.inspect_err(|&refused| state.counts.refuse(refused))?;
-            state.counts.accept(lane.kind(), group);
+            let kind = lane.kind();
             let Accepted { ticket, contents, lane, is_alone } = accepted;
             if is_alone {
+                let (items, bytes) = (group.items(), group.bytes);
+                state.counts.leave(kind, Tally { writes: 1, items, bytes });
                 state.alone.add(Alone(ticket), lane, V::process(sender));
                 return Ok(Err(Alone(ticket)));
             }

@@ -221,7 +221,11 @@ impl<V: Vm> State<V> {
         let flights = next.and_then(|(lane, reason)| {
             let parts = std::iter::from_fn(|| Some(self.engine.poll_part(now)?.lane));
             let lanes = std::iter::once(lane).chain(parts).collect();
-            self.begin(id, lanes, reason)
+            let flights = self.begin(id, lanes, reason)?;
+            for Flight { key, slot, .. } in &flights {
+                self.counts.leave(key.borrow().kind(), Tally::default().and(slot));
+            }
+            Some(flights)
         });
         flights.map_or_else(
             || {

@@ -44,11 +44,14 @@ impl Share {
     /// The shard holds so many bytes.
     pub(crate) fn settle(&mut self, held: u64) {
         let share = if total_bound().is_some() { held } else { 0 };
-        let before = std::mem::replace(&mut self.0, share);
-        if share > before {
-            SUM.fetch_add(share - before, Relaxed);
-        } else if share < before {
-            SUM.fetch_sub(before - share, Relaxed);
+        // Not written where it stays the same: mostly that takes the cache line from no other core.
+        if share > self.0 {
+            SUM.fetch_add(share - self.0, Relaxed);
+        } else if share < self.0 {
+            SUM.fetch_sub(self.0 - share, Relaxed);
+        } else {
+            return;
         }
+        self.0 = share;
     }
 }

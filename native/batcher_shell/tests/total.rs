@@ -66,7 +66,7 @@ fn all_shards_together_hold_as_many_bytes_as_they_may() {
         first.offer((), LaneRef::Delete, Group::default(), LATE, None, |_, _| panic!("provoked"))
     }));
     assert!(failed.is_err());
-    // Until it has heard of that, behind whatever it was told before.
+    // The opening and the closing were told before it.
     while first.is_open() {
         timer.round();
     }
