@@ -367,6 +367,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13TelemetryTest do
     """
     defmodule DoneBackend do
       def __commit_batch_direct__(_shard, list), do: {:ok, for(item <- list, do: {:done, item})}
+      def __commit_put_batch_direct__(shard, list), do: __commit_batch_direct__(shard, list)
+      def __commit_delete_batch_direct__(shard, list), do: __commit_batch_direct__(shard, list)
     end
 
     alias Ferricstore.Raft.WARaftBackend.Batcher
