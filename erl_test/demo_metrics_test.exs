@@ -15,7 +15,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.DemoMetricsTest do
 
   setup do
     directory =
-      Path.join(System.tmp_dir!(), "prometheus-test-#{System.unique_integer([:positive])}")
+      Path.join(
+        System.tmp_dir!(),
+        "prometheus-test-#{System.pid()}-#{System.unique_integer([:positive])}"
+      )
 
     File.mkdir_p!(directory)
     on_exit(fn -> File.rm_rf!(directory) end)
@@ -67,6 +70,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.DemoMetricsTest do
         :exit_status,
         :stderr_to_stdout,
         line: 10_000,
+        # Of the build that is tested.
+        env: [{~c"MIX_ENV", ~c"#{Mix.env()}"}],
         args: arguments
       ])
 

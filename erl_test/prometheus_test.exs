@@ -17,7 +17,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.PrometheusTest do
 
   setup do
     directory =
-      Path.join(System.tmp_dir!(), "prometheus-test-#{System.unique_integer([:positive])}")
+      Path.join(
+        System.tmp_dir!(),
+        "prometheus-test-#{System.pid()}-#{System.unique_integer([:positive])}"
+      )
 
     File.mkdir_p!(directory)
     on_exit(fn -> File.rm_rf!(directory) end)

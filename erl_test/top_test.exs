@@ -266,7 +266,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.TopTest do
     # In a VM of its own, which has no name yet.
     defp top(arguments) do
       cookie = Atom.to_string(Node.get_cookie())
-      System.cmd("mix", ["batcher.top", "--cookie", cookie | arguments], stderr_to_stdout: true)
+      arguments = ["batcher.top", "--cookie", cookie | arguments]
+      # Of the build that is tested.
+      System.cmd("mix", arguments, stderr_to_stdout: true, env: [{"MIX_ENV", "#{Mix.env()}"}])
     end
 
     # Mix may have compiled something before, and said so.
