@@ -77,7 +77,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section08RespondersTest do
 
     callers =
       for n <- 1..@callers,
-          do: start(n, fn -> Batcher.write_put_batch(shard, [{"#{n}", "v", 0}]) end)
+          do: start_on(n, fn -> Batcher.write_put_batch(shard, [{"#{n}", "v", 0}]) end)
 
     wait_queued(shard, :put_batch, @callers)
 
@@ -110,7 +110,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section08RespondersTest do
     for round <- 1..@rounds do
       callers =
         for n <- 1..@callers do
-          start(n, fn ->
+          start_on(n, fn ->
             {:done, _} = Batcher.write(c.shard, "round", {:set, n}, 60_000)
             send(parent, {:answered, round})
           end)
@@ -180,7 +180,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section08RespondersTest do
   end
 
   defp from_all(call) do
-    callers = for n <- 1..@callers, do: start(n, fn -> call.(n) end)
+    callers = for n <- 1..@callers, do: start_on(n, fn -> call.(n) end)
 
     for {pid, monitor} <- callers do
       assert_receive {:DOWN, ^monitor, :process, ^pid, reason}, 20_000
@@ -189,7 +189,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section08RespondersTest do
   end
 
   # In the order of their numbers on one scheduler after the other.
-  defp start(n, call) do
+  defp start_on(n, call) do
     scheduler = rem(n, System.schedulers_online()) + 1
     :erlang.spawn_opt(call, [:monitor, scheduler: scheduler])
   end
