@@ -8,9 +8,9 @@
 //! Start with [`Shard`], then [`Timer`]. Clause numbers refer to `docs/contract.md`; `docs/glossary.md` has the words,
 //! `docs/tour.md` follows one write through all crates.
 //!
-//! A file imports only from those before it: `callers`, `counts`, `total`, `vm`, `alone`, `sync`, `distributions`, `batch`, `workers`, `responders`,
-//! `lock_times`, `state`, `shard`, `look`, `gauges`, `metrics`, `stats`, `turn`,
-//! `timer`.
+//! A file imports only from those before it: `callers`, `counts`, `total`, `vm`, `alone`, `sync`, `distributions`,
+//! `batch`, `workers`, `responders`, `lock_times`, `state`, `shard`, `life`, `look`, `gauges`, `metrics`, `stats`,
+//! `turn`, `timer`.
 
 #![forbid(unsafe_code)]
 
@@ -20,6 +20,7 @@ mod callers;
 mod counts;
 mod distributions;
 mod gauges;
+mod life;
 #[cfg(feature = "lock-times")]
 mod lock_times;
 mod look;

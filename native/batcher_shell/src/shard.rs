@@ -12,12 +12,9 @@ use crate::state::{Effects, Ended, Event, State, Taken};
 #[cfg(not(feature = "lock-times"))]
 use crate::sync::lock;
 use crate::sync::{self, Lock, Sender};
-use crate::vm::{Alone, Failure, Notice, Vm, panic_text};
+use crate::vm::{Alone, Notice, Vm, panic_text};
 use crate::workers::WorkerId;
-use batcher_core::{
-    Accepted, BarrierId, CommitScope, Config, Engine, Group, LaneId, LaneRef, Phase, Reason,
-    Refused, Tally,
-};
+use batcher_core::{Accepted, BarrierId, Engine, Group, LaneId, LaneRef, Reason, Refused, Tally};
 use crossbeam_utils::CachePadded;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -39,11 +36,11 @@ pub struct Shard<V: Vm> {
     pub index: u64,
     /// Whether groups are to be measured for budgets (16.3). A setting: a reader gets the old or the new one while the
     /// owner changes. So it is none of loom's.
-    measures: AtomicBool,
+    pub(crate) measures: AtomicBool,
     /// Whether one commit takes what is due of all lanes (4.4). A setting as well.
-    commits_together: AtomicBool,
+    pub(crate) commits_together: AtomicBool,
     /// The number of the owner.
-    owner: AtomicU64,
+    pub(crate) owner: AtomicU64,
     /// Its responders.
     pub responders: Responders<V>,
     /// How often callers have committed directly. None of loom's either: nothing depends on it.
@@ -91,75 +88,6 @@ impl<V: Vm> Shard<V> {
     pub fn notify(&'static self, event: Event<V>) {
         // A timer lives as long as its shards.
         let _ = self.events.send((self, event));
-    }
-
-    /// A process takes the shard over as its owner; answers who commits for it already.
-    ///
-    /// `start` has its timer [keep its time](crate::Timer::start), `owner` has the owner's death told as that of this
-    /// number. An error is that of `start`, and nothing has changed.
-    pub fn open(
-        &'static self,
-        sender: V::Env<'_>,
-        config: Config,
-        start: impl FnOnce() -> std::io::Result<()>,
-        owner: impl FnOnce(u64) -> V::Owner,
-    ) -> std::io::Result<Vec<V::Committer>> {
-        self.with(Some(sender), |state, now| {
-            // Under the same lock as the rest: a timer that found the shard closed would forget it.
-            start()?;
-            state.looks_at = None;
-            state.dismisses = false;
-            state.owners += 1;
-            self.owner.store(state.owners, Ordering::Relaxed);
-            state.owner = Some(owner(state.owners));
-            state.counts.adoptions += u64::from(state.engine.phase() != Phase::Closed);
-            self.set(&config);
-            state.workers.handle_new_owner();
-            // Those of another owner end with it.
-            self.responders.clear();
-            state.engine.open(now, config);
-            Ok(state.workers.committers())
-        })
-    }
-
-    fn set(&self, config: &Config) {
-        self.measures.store(config.budgets.is_some(), Ordering::Relaxed);
-        let together = config.commit_scope == CommitScope::Shard;
-        self.commits_together.store(together, Ordering::Relaxed);
-    }
-
-    /// The shard goes on with another configuration.
-    pub fn configure(&'static self, sender: V::Env<'_>, config: Config) {
-        self.with(Some(sender), |state, now| {
-            if state.is_closed() {
-                return;
-            }
-            self.set(&config);
-            state.engine.configure(now, config);
-        });
-    }
-
-    /// Whether an owner runs it, or what is queued waits for one.
-    pub fn is_open(&self) -> bool {
-        self.locked(|state| !state.is_closed())
-    }
-
-    /// The owner ends: what is queued is abandoned, by the timer.
-    pub fn close(&'static self, sender: V::Env<'_>) {
-        self.with(Some(sender), |state, _now| {
-            self.shut(state, Failure::ShuttingDown);
-            // Under the lock: a timer that finds the shard closed finds the event, too.
-            self.notify(Event::Wake);
-        });
-    }
-
-    /// No batcher runs any more.
-    pub(crate) fn shut(&self, state: &mut State<V>, failure: Failure) {
-        state.abandon_with = failure;
-        state.owner = None;
-        self.measures.store(false, Ordering::Relaxed);
-        self.commits_together.store(false, Ordering::Relaxed);
-        state.engine.close();
     }
 
     /// A call's writes arrive; `put` puts them into their batch, and the caller among those that wait, until the given
