@@ -34,6 +34,10 @@ defmodule FerricstoreBatcher.MixProject do
               },
               else: %{}
 
+  # For people: in the package, and in what ExDoc makes.
+  @documents ~w(README.md CHANGELOG.md UPGRADE.md CONTRIBUTING.md RELIABILITY.md) ++
+               Path.wildcard("docs/*.md")
+
   def project do
     [
       app: :ferricstore_batcher,
@@ -46,7 +50,8 @@ defmodule FerricstoreBatcher.MixProject do
       prune_code_paths: false,
       deps: [],
       description: "Write batcher of ferricstore's Raft backend: Elixir API, Rust engine",
-      package: package()
+      package: package(),
+      docs: docs()
     ] ++ optional(@brought_by_the_host)
   end
 
@@ -61,13 +66,31 @@ defmodule FerricstoreBatcher.MixProject do
       else: [elixirc_options: [no_warn_undefined: modules]]
   end
 
+  # For ExDoc, which whoever publishes this brings.
+  defp docs do
+    batcher = "Ferricstore.Raft.WARaftBackend.Batcher"
+
+    [
+      main: batcher,
+      extras: @documents ++ ["bench/REPORT.md"],
+      assets: %{"docs" => "docs"},
+      groups_for_extras: [Guides: ~r{docs/(operating|backend)}, Reference: ~r{docs/}],
+      groups_for_modules: [
+        Backends: ~r/^#{batcher}\.Backend/,
+        Observing: ~r/^#{batcher}\.(Stats|Telemetry|Metrics|Prometheus|Seshat|ObserverCli)/
+      ]
+    ]
+  end
+
   # The library is built where it is used, so the Rust sources are part of the package, its tests are not.
   defp package do
     [
       licenses: ["Apache-2.0"],
       links: %{},
       files:
-        ~w(mix.exs mix src .formatter.exs README.md CHANGELOG.md LICENSE Cargo.toml Cargo.lock) ++
+        ~w(mix.exs mix src .formatter.exs LICENSE Cargo.toml Cargo.lock) ++
+          @documents ++
+          Path.wildcard("docs/*.{json,svg}") ++
           Path.wildcard("native/*/{Cargo.toml,build.rs,src}") ++
           Path.wildcard(".cargo/config.toml")
     ]

@@ -139,7 +139,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
             when timeout == :infinity or
                    (is_integer(timeout) and timeout >= 0 and timeout <= @max_window_ms)
 
-  @doc "The name that the batcher of a shard is registered under (1.1)."
+  @doc "The name that the batcher of a shard is registered under."
   @spec name(shard) :: atom
   def name(shard) when is_integer(shard), do: Name.of(shard)
 
@@ -153,7 +153,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
       that don't go together `key` and `value` are pairs
     * `{:error, {:backend_not_available, module, missing_functions}}` - the backend can't be loaded, or lacks functions,
       `[{name, arity}]`, unless `backend_check: :lazy`
-    * `{:error, {:nif_not_loaded, reason}}` - the shared library could not be loaded (1.2)
+    * `{:error, {:nif_not_loaded, reason}}` - the shared library could not be loaded
   """
   @spec start_link(shard, [option | {atom, term} | term]) :: GenServer.on_start()
   def start_link(shard, opts \\ []) when is_shard(shard) and is_list(opts) do
@@ -214,7 +214,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   @spec committed?(error | Error.reason() | term) :: :no | :unknown
   defdelegate committed?(error), to: Error
 
-  @doc "For a supervisor: a shard or `{shard, opts}` (1.4, 1.5)."
+  @doc "For a supervisor: a shard or `{shard, opts}`."
   @spec child_spec(shard | {shard, [option | {atom, term} | term]}) :: Supervisor.child_spec()
   def child_spec({shard, opts}) when is_shard(shard) and is_list(opts) do
     # A bad value is start_link's to report.
@@ -238,7 +238,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
 
   @doc """
   Writes one command through the lane of its namespace and returns the reply to it: bare, or
-  `{:ok, replies}` for a command that counts other than 1 (6.2).
+  `{:ok, replies}` for a command that has several, as a batch, a list of puts or of deletes within a command has.
 
   `window_ms` is how long it may wait for company, in ms, if it is the first; with `pacing: :auto` the longest that it
   does.
@@ -262,7 +262,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
     end
   end
 
-  @doc "Writes a list of commands: one reply for each, as 6.2 counts them."
+  @doc "Writes a list of commands: one reply for each, and for each of those within it."
   @spec write_batch(shard, [tuple]) :: batch_result
   def write_batch(shard, commands) when is_integer(shard) and is_list(commands) do
     Call.sync(shard, :batch, commands, :write_batch)
@@ -313,8 +313,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   end
 
   @doc """
-  The same for one command, through the generic lane: its reply goes to `from`, bare, or `{:ok, replies}` if it counts
-  other than 1 (6.2).
+  The same for one command, through the generic lane: its reply goes to `from`, bare, or `{:ok, replies}` if it
+  has several.
   """
   @spec write_single_async(shard, tuple, GenServer.from(), term) :: :ok | {:direct, term}
   def write_single_async(shard, command, from, sync_token \\ nil)

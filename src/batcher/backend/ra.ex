@@ -15,7 +15,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra do
 
   `{:put, key, value, expire_at_ms}`, `{:delete, key}`, `{:put_batch, entries}`, `{:delete_batch, keys}`,
   `{:batch, commands}` (nested as deep as you like) and `{:incr, key, by}`, each with the replies that
-  contract 6.2 counts. A put or delete answers `:ok`; an increment `{:ok, sum}`, where a value is decimal
+  `Batcher.Backend.reply_count/1` counts. A put or delete answers `:ok`; an increment `{:ok, sum}`, where a value is decimal
   text of a signed 64-bit integer, a missing key counts as 0, and the entry keeps its `expire_at_ms`.
   Errors stand in place of a reply and change nothing:
 
@@ -34,8 +34,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra do
     * `{:error, {:no_leader, shard}}`: no leader within `:command_timeout`;
     * `{:error, :invalid_batch_command_list}`: an improper list.
 
-  Outcome unknown, since Ra may have accepted the batch and may still commit it. It is never sent again
-  (contract 7.4):
+  Outcome unknown, since Ra may have accepted the batch and may still commit it. It is never sent
+  again:
 
     * `{:error, {:timeout, server_id}}`: no answer within `:command_timeout`;
     * `{:error, {:server_down, server_id, reason}}`, `{:error, {:nodedown, server_id}}`,

@@ -1,0 +1,86 @@
+# The documents: links that lead somewhere, code that compiles and runs, and nothing that operators see left out.
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.DocsTest do
+  use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: true
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Native
+
+  @documents Enum.sort(Path.wildcard("*.md") ++ Path.wildcard("docs/*.md"))
+  @link ~r/\[[^\]]*\]\(([^)\s]+)\)/
+  @block ~r/```elixir\n(.*?)```/s
+
+  defp text(path), do: File.read!(path)
+  defp without_code(text), do: Regex.replace(~r/```.*?```|`[^`\n]*`/s, text, "")
+
+  # As Git hosts make them of headings.
+  defp anchors(path) do
+    for [_, heading] <- Regex.scan(~r/^#+ (.+)$/m, text(path)) do
+      heading
+      |> String.downcase()
+      |> String.replace(~r/[^\p{L}\p{N} _-]/u, "")
+      |> String.replace(" ", "-")
+    end
+  end
+
+  for document <- @documents do
+    test "#{document}: each link leads somewhere" do
+      document = unquote(document)
+
+      for [_, link] <- Regex.scan(@link, without_code(text(document))),
+          not String.starts_with?(link, ["http://", "https://", "mailto:"]) do
+        [path | anchor] = String.split(link, "#")
+        path = if path == "", do: document, else: Path.join(Path.dirname(document), path)
+        assert File.exists?(path), "#{document} links to #{link}"
+
+        for anchor <- anchor,
+            do: assert(anchor in anchors(path), "#{document} links to #{link}")
+      end
+    end
+
+    test "#{document}: Elixir is Elixir" do
+      for [_, code] <- Regex.scan(@block, text(unquote(document))),
+          do: assert({:ok, _} = Code.string_to_quoted(code))
+    end
+  end
+
+  test "the links are looked at" do
+    assert Enum.any?(@documents, &(Regex.scan(@link, without_code(text(&1))) != []))
+    assert "docs/operating.md" in @documents
+    assert "in-ferricstore" in anchors("README.md")
+  end
+
+  test "the backend of the guide is one", c do
+    [[_, code]] = Regex.scan(@block, text("docs/backend.md"))
+    name = TableBackend
+    [{^name, _}] = Code.compile_string(code)
+    on_exit(fn -> for it <- [:delete, :purge], do: apply(:code, it, [name]) end)
+    :ets.new(name, [:named_table, :public])
+    start_batcher(c.shard, backend: name, strict: true)
+    assert Batcher.write(c.shard, "p", {:put, "a", "1", 0}, 1) == :ok
+    assert Batcher.write_put_batch(c.shard, [{"b", "2", 9}, {"c", "3", 0}]) == {:ok, [:ok, :ok]}
+    assert Batcher.write_delete_batch(c.shard, ["c"]) == {:ok, [:ok]}
+
+    assert Batcher.write_batch(c.shard, [{:delete, "a"}, {:what}]) ==
+             {:ok, [:ok, {:error, {:unknown_command, {:what}}}]}
+
+    assert :ets.tab2list(name) == [{{c.shard, "b"}, "2", 9}]
+  end
+
+  test "each metric stands in the operator's guide" do
+    guide = text("docs/operating.md")
+
+    for {name, _kind, _unit, _labels, _help} <- Native.metrics(),
+        do: assert(guide =~ "`#{name}`", "#{name} is missing")
+  end
+
+  test "the public documentation says in words what clauses say" do
+    {:ok, modules} = :application.get_key(:ferricstore_batcher, :modules)
+
+    for module <- modules,
+        {:docs_v1, _, _, _, moduledoc, _, docs} <- [Code.fetch_docs(module)],
+        moduledoc != :hidden,
+        doc <- [moduledoc | Enum.map(docs, &elem(&1, 3))],
+        %{"en" => doc} <- [doc] do
+      refute doc =~ ~r/\(\d+\.\d+[,) ]|contract \d/, "#{inspect(module)} cites a clause: #{doc}"
+    end
+  end
+end
