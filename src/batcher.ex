@@ -57,17 +57,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
     Error,
     Flush,
     Name,
-    Native,
     Options,
-    Owner,
     Settings,
     Snapshot,
+    Start,
     Stats,
     Write
   }
 
   @max_window_ms Settings.max_window_ms()
-  @max_shard 0xFFFF_FFFF_FFFF_FFFF
   @configure_ms 5_000
 
   @typedoc "Index of a Raft group."
@@ -156,15 +154,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
     * `{:error, {:nif_not_loaded, reason}}` - the shared library could not be loaded
   """
   @spec start_link(shard, [option | {atom, term} | term]) :: GenServer.on_start()
-  def start_link(shard, opts \\ []) when is_shard(shard) and is_list(opts) do
-    with :ok <- loaded(),
-         :ok <- addressable(shard),
-         {:ok, options} <- Options.check(opts),
-         :ok <- bound_total() do
-      Options.warn_of_slips(opts)
-      Owner.start_link(shard, options)
-    end
-  end
+  def start_link(shard, opts \\ []) when is_shard(shard) and is_list(opts),
+    do: Start.link(shard, opts)
 
   @doc """
   Changes options of a running batcher: all of them, or none if one is wrong.
@@ -216,23 +207,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
 
   @doc "For a supervisor: a shard or `{shard, opts}`."
   @spec child_spec(shard | {shard, [option | {atom, term} | term]}) :: Supervisor.child_spec()
-  def child_spec({shard, opts}) when is_shard(shard) and is_list(opts) do
-    # A bad value is start_link's to report.
-    shutdown_ms =
-      case Options.check(opts) do
-        {:ok, options} -> Options.get(options, :shutdown_timeout)
-        {:error, _} -> 0
-      end
-
-    %{
-      id: {__MODULE__, shard},
-      start: {__MODULE__, :start_link, [shard, opts]},
-      type: :worker,
-      restart: :permanent,
-      # Time to drain, and some to answer what could not be drained.
-      shutdown: min(shutdown_ms + 500, @max_window_ms)
-    }
-  end
+  def child_spec({shard, opts}) when is_shard(shard) and is_list(opts),
+    do: Start.child_spec(shard, opts)
 
   def child_spec(shard) when is_shard(shard), do: child_spec({shard, []})
 
@@ -391,18 +367,4 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   @spec top_lanes(shard, non_neg_integer) :: [Stats.lane()] | nil
   def top_lanes(shard, count) when is_integer(shard) and is_integer(count) and count >= 0,
     do: Stats.top_lanes(shard, count)
-
-  defp loaded do
-    case Native.loaded() do
-      :ok -> :ok
-      {:error, reason} -> {:error, {:nif_not_loaded, reason}}
-    end
-  end
-
-  defp addressable(shard) when shard <= @max_shard, do: :ok
-  defp addressable(shard), do: {:error, {:invalid_option, :shard, shard}}
-
-  defp bound_total do
-    with {:ok, bytes} <- Settings.max_total_queue_bytes(), do: Native.bound_total(bytes)
-  end
 end

@@ -31,12 +31,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Supervisor do
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
   alias Ferricstore.Raft.WARaftBackend.Batcher.Backend
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Options
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Options, Start}
 
   # So often in 5 s a shard may be stopped, or its owner die, before its supervisor gives up.
   @restarts_of_shard 20
-  # Beyond its `:shutdown_timeout` an owner has half a second to answer what it could not drain.
-  @answering_ms 500
 
   @typedoc "Options of `start_link/1`; beside these those of each shard."
   @type option ::
@@ -157,13 +155,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Supervisor do
 
   # Where the supervisor of the shards was killed, their owners before may still drain.
   defp ends?(owner, opts) do
-    {:ok, options} = Options.check(opts)
     monitor = Process.monitor(owner)
 
     receive do
       {:DOWN, ^monitor, :process, _owner, _reason} -> true
     after
-      Options.get(options, :shutdown_timeout) + @answering_ms ->
+      Start.shutdown_ms(opts) ->
         Process.demonitor(monitor, [:flush])
         false
     end
