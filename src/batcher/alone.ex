@@ -6,7 +6,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
   # Invariant: its lane is in flight from the offer until the permit is given back, or until this process is no more:
   # the library watches it while anybody waits for the lane.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Commit, Native, Proposal, Telemetry}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{
+    Commit,
+    Log,
+    Native,
+    Proposal,
+    Settings,
+    Telemetry
+  }
 
   # Between two attempts to reach a library that was lost.
   @retry_ms 100
@@ -27,18 +34,21 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
   def commit(shard, lane, item, count, window_ms, backend, alone) do
     {:alone, permit, bytes, function} = alone
     telemetry? = Telemetry.loaded?()
-    started = if telemetry?, do: System.monotonic_time(:microsecond)
+    started = System.monotonic_time(:microsecond)
     proposal = proposal(lane, function, item, backend)
     {how, reply, outcome} = Commit.outcome(shard, backend, proposal, count)
     give_back(shard, permit, how)
 
+    commit_us = System.monotonic_time(:microsecond) - started
+    weight = if is_binary(lane), do: 1, else: count
+
     if telemetry? do
-      commit_us = System.monotonic_time(:microsecond) - started
-      weight = if is_binary(lane), do: 1, else: count
       info = {{count, weight, 1, bytes}, window_ms, 0, :alone}
       Telemetry.emit(shard, lane, info, commit_us, outcome)
     end
 
+    slow_us = Settings.slow_commit_us(Settings.of(shard))
+    Log.commit(shard, how, outcome, commit_us, slow_us, fn -> {[lane], 1, weight, bytes} end)
     answer(how, lane, count, reply)
   end
 

@@ -29,6 +29,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     Commit,
     From,
     Library,
+    Log,
     Name,
     Native,
     Proposal,
@@ -56,7 +57,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   defstruct [
     :shard,
     :ref,
-    :telemetry?,
     :single_backend,
     # For `:sys`: the owner that was there first, whether this process is traced, and what is to be answered as soon as
     # nothing is taken, the last one first.
@@ -73,26 +73,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   @doc """
   Starts a committer, linked to the calling owner. `single_backend`: see `Commit.single_backend/1`.
   """
-  @spec start_link(integer, boolean, module | nil) :: pid
-  def start_link(shard, telemetry?, single_backend) do
+  @spec start_link(integer, module | nil) :: pid
+  def start_link(shard, single_backend) do
     # Messages that wait are no part of the heap: they would be copied whenever garbage is collected.
     options = [:link, message_queue_data: :off_heap]
-    :proc_lib.spawn_opt(__MODULE__, :init, [shard, telemetry?, single_backend], options)
+    :proc_lib.spawn_opt(__MODULE__, :init, [shard, single_backend], options)
   end
 
   @doc false
-  def init(shard, telemetry?, single_backend) do
+  def init(shard, single_backend) do
     # The owner's end must not end a commit.
     Process.flag(:trap_exit, true)
     Shown.label(:committer, shard)
 
-    state = %__MODULE__{
-      shard: shard,
-      telemetry?: telemetry?,
-      single_backend: single_backend
-    }
-
-    state |> joined() |> loop()
+    %__MODULE__{shard: shard, single_backend: single_backend} |> joined() |> loop()
   end
 
   defp joined(%{shard: shard} = state) do
@@ -232,7 +226,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     do: Shown.status(:committer, state.shard, shown(state), status)
 
   defp shown(state),
-    do: %{shard: state.shard, takes_batches?: state.ref != nil, telemetry?: state.telemetry?}
+    do: %{shard: state.shard, takes_batches?: state.ref != nil}
 
   # --- Memory
 
@@ -277,9 +271,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   # The order of effects: contract 8. `batches`: of the lanes that are committed together, mostly one.
   defp commit(state, batches) do
     started = System.monotonic_time(:microsecond)
-    {expected, items, groups, _bytes} = counts(batches)
+    {expected, items, groups, bytes} = counts(batches)
     proposal = Proposal.of(for({_lane, part, _info} <- batches, do: part), items)
-    backend = Settings.backend(Settings.of(state.shard))
+    settings = Settings.of(state.shard)
+    backend = Settings.backend(settings)
     proposal = single(state, batches, proposal, backend)
     outcome = Commit.outcome(state.shard, backend, proposal, expected)
     commit_us = System.monotonic_time(:microsecond) - started
@@ -295,7 +290,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
       true -> :erlang.yield()
     end
 
-    if state.telemetry?, do: emit(state.shard, batches, commit_us, result)
+    if Telemetry.loaded?(), do: emit(state.shard, batches, commit_us, result)
+
+    size = fn -> {for({lane, _part, _info} <- batches, do: lane), groups, items, bytes} end
+    Log.commit(state.shard, how, result, commit_us, Settings.slow_commit_us(settings), size)
 
     if awaited,
       do: gather(state.ref, awaited, System.monotonic_time(:microsecond) + patience(commit_us))

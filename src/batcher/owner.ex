@@ -11,13 +11,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   # it over; only an orderly end closes the shard. No payload is left in what others are shown of it.
 
   import Ferricstore.Raft.WARaftBackend.Batcher.From, only: [is_from: 1]
-  require Logger
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{
     Backend,
     Budgets,
     Commit,
     Committer,
+    Log,
     Name,
     Native,
     Options,
@@ -26,8 +26,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     Shown,
     Snapshot,
     Telemetry,
+    Told,
+    Watch,
     Write
   }
+
+  alias __MODULE__.Trace
 
   # Ready before the first write.
   @committers 2
@@ -39,8 +43,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     :options,
     # What a commit may be to the host's state machine.
     :budgets,
-    :telemetry?,
     :single_backend,
+    :watch,
     # What `:sys` keeps, such as whether this process is traced.
     debug: [],
     flushes: %{},
@@ -61,13 +65,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
 
     # Before the name is taken: to look for a module that isn't there takes time, and callers who write to a
     # shard that is not open yet commit directly.
-    telemetry? = Telemetry.available?()
+    _telemetry? = Telemetry.available?()
     measured = Budgets.find(Options.get(options, :apply_context))
 
     with :ok <- available(options),
          :ok <- register(Name.of(shard)),
          budgets = Budgets.open(shard, measured),
          :ok = Settings.put(shard, options),
+         before = Native.gauges(shard),
          {:ok, committers} <- Native.open(shard, Options.native(options, budgets)) do
       state = %__MODULE__{
         shard: shard,
@@ -75,13 +80,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
         supervised?: supervisor?(parent),
         options: options,
         budgets: budgets,
-        telemetry?: telemetry?,
-        single_backend: Commit.single_backend(backend(options))
+        single_backend: Commit.single_backend(backend(options)),
+        watch: Watch.start(shard, Log.open(shard))
       }
 
       Enum.each(committers, &Process.link/1)
       start_committers(state, @committers - length(committers))
       :proc_lib.init_ack(parent, {:ok, self()})
+      Told.opened(shard, before)
       loop(state)
     else
       {:error, reason} when is_tuple(reason) -> give_up(parent, {:error, reason})
@@ -132,7 +138,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
         go_on(parent_down(state, reason))
 
       message ->
-        go_on(state |> traced(message) |> guarded(message))
+        go_on(
+          guarded(%{state | debug: Trace.received(state.debug, state.shard, message)}, message)
+        )
     after
       # With nothing of this module on its stack: it is taken along by a change of code, whenever that comes.
       0 -> :proc_lib.hibernate(__MODULE__, :loop, [state])
@@ -176,31 +184,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
 
   defp snapshot(state), do: Snapshot.take(state.shard) || Snapshot.empty()
 
-  defp traced(%{debug: []} = state, _message), do: state
-
-  defp traced(state, message) do
-    event = {:in, describe(message)}
-    name = Name.of(state.shard)
-    %{state | debug: :sys.handle_debug(state.debug, &write_event/3, name, event)}
-  end
-
-  defp write_event(device, {:in, what}, name),
-    do: IO.puts(device, "*DBG* #{inspect(name)} got #{what}")
-
-  # Of a message only what kind it is.
-  defp describe({:"$gen_call", {to, _tag}, request}) when is_pid(to),
-    do: "call #{kind(request)} of #{inspect(to)}"
-
-  defp describe({:"$gen_call", _from, request}), do: "call #{kind(request)}"
-  defp describe({:"$gen_cast", request}), do: "cast #{kind(request)}"
-  defp describe(message), do: kind(message)
-
-  defp kind(message) when is_tuple(message) and tuple_size(message) > 0,
-    do: kind(elem(message, 0))
-
-  defp kind(name) when is_atom(name), do: inspect(name)
-  defp kind(_other), do: "a message"
-
   # --- Messages
 
   # The state, or `{:exit, reason}`. What fails here ends this process, but not with the message in its last words.
@@ -208,8 +191,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     handle(message, state)
   catch
     kind, reason ->
-      where = for {module, function, _, _} <- Enum.take(__STACKTRACE__, 1), do: {module, function}
-      Logger.error("batcher #{state.shard}: its owner failed in #{inspect(where)}")
+      Told.owner_failed(state.shard, __STACKTRACE__)
       crash(state, {:owner_failed, failure(kind, reason)})
   end
 
@@ -230,7 +212,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
 
   # The library has failed and has told everybody who waited (10.5).
   defp handle({:batcher_crashed, text} = reason, state) when is_binary(text) do
-    Logger.error("batcher #{state.shard}: the library failed: #{text}")
+    Told.library_failed(state.shard, text)
     crash(state, reason)
   end
 
@@ -246,8 +228,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
 
   defp handle({:EXIT, _pid, :normal}, state), do: state
 
+  defp handle({:EXIT, pid, _reason}, %{watch: pid} = state),
+    do: %{state | watch: Watch.start(state.shard, Log.owners(state.shard))}
+
   defp handle({:EXIT, pid, reason}, state) when is_pid(pid) and node(pid) == node() do
-    Native.committer_down(state.shard, pid, {:error, {:backend_exit, reason}})
+    reply = {:error, {:backend_exit, reason}}
+    Told.down(state.shard, reason, fn -> Native.committer_down(state.shard, pid, reply) end)
     state
   end
 
@@ -309,7 +295,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
 
   defp start_committers(state, count) when count > 0 do
     for _ <- 1..count,
-        do: Committer.start_link(state.shard, state.telemetry?, state.single_backend)
+        do: Committer.start_link(state.shard, state.single_backend)
   end
 
   defp start_committers(_state, _count), do: []
@@ -363,7 +349,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   # What the backend did not get by now is answered, what is in flight ends by itself.
   defp finish(state, result, timer, reason) do
     Process.cancel_timer(timer)
-    Native.close(state.shard)
+    Told.drained(state.shard, result, fn -> Native.close(state.shard) end)
     name = Name.of(state.shard)
     if Process.whereis(name) == self(), do: Process.unregister(name)
     flushed = if result == :ok, do: :ok, else: {:error, :shutting_down}

@@ -22,6 +22,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Settings do
   @sync_gate_key Schema.fetch(:sync_gate)[:host]
   @sync_gate Schema.fetch(:sync_gate)[:default]
   @call_timeout_ms Schema.fetch(:call_timeout)[:default]
+  @slow_commit_us 1_000 * Schema.fetch(:slow_commit_ms)[:default]
 
   require Record
 
@@ -34,6 +35,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Settings do
     hot_window_ms: nil,
     generic_window_ms: nil,
     sync_gate: nil,
+    slow_commit_us: @slow_commit_us,
+    direct_events?: false,
     given: %{}
   )
 
@@ -45,6 +48,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Settings do
             hot_window_ms: non_neg_integer | nil,
             generic_window_ms: non_neg_integer | :direct | nil,
             sync_gate: module | nil,
+            slow_commit_us: non_neg_integer | :infinity,
+            direct_events?: boolean,
             given: Options.t()
           )
 
@@ -72,6 +77,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Settings do
       hot_window_ms: hot_window_ms && max(hot_window_ms, 0),
       generic_window_ms: Options.given(options, :generic_batch_window_ms),
       call_timeout_ms: Options.get(options, :call_timeout),
+      slow_commit_us: us(Options.get(options, :slow_commit_ms)),
+      direct_events?: Options.get(options, :direct_events),
       given: options,
       started?: true
     )
@@ -80,6 +87,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Settings do
   @doc "How long a sync call waits beyond its window, in ms (3.7)."
   @spec call_timeout_ms(t) :: non_neg_integer
   def call_timeout_ms(settings(call_timeout_ms: call_timeout_ms)), do: call_timeout_ms
+
+  defp us(:infinity), do: :infinity
+  defp us(ms), do: 1_000 * ms
+
+  @doc "From when on a commit is slow, in us; `:infinity`: none is (21.1)."
+  @spec slow_commit_us(t) :: non_neg_integer | :infinity
+  def slow_commit_us(settings(slow_commit_us: slow_commit_us)), do: slow_commit_us
+
+  @doc "Whether direct commits emit an event (13.6)."
+  @spec direct_events?(t) :: boolean
+  def direct_events?(settings(started?: false)),
+    do: Application.get_env(@own, :direct_events, false) == true
+
+  def direct_events?(settings(direct_events?: direct_events?)), do: direct_events?
 
   @doc "What the shard was given: see `Options`."
   @spec given(t) :: Options.t()

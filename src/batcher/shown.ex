@@ -7,7 +7,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Shown do
   alias Ferricstore.Raft.WARaftBackend.Batcher
 
   @typedoc "What a process is for."
-  @type role :: :owner | :committer | :responder
+  @type role :: :owner | :committer | :responder | :watcher
 
   @doc "Labels the calling process, where OTP has labels (27 and later)."
   @spec label(role, integer) :: :ok

@@ -152,6 +152,23 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options.Schema do
       host: :waraft_backend_batcher_sync_gate,
       doc: "the module whose `leave/1` releases the sync tokens of asynchronous writes"
     ],
+    slow_commit_ms: [
+      type: :timer,
+      default: 1_000,
+      doc: "a commit that takes so many ms or more is logged; `:infinity`, none is"
+    ],
+    stuck_ms: [
+      type: :timer,
+      default: 10_000,
+      doc:
+        "a commit that has been in flight for so many ms is logged, and that it is over; looked for once a second. " <>
+          "`:infinity`, none is"
+    ],
+    direct_events: [
+      type: :boolean,
+      default: false,
+      doc: "whether commits past the batcher emit the telemetry event `:direct`"
+    ],
     strict: [
       type: :boolean,
       default: false,

@@ -14,6 +14,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options.Type do
           | :milliseconds
           | :module
           | :positive
+          | :timer
           | :window
           | {:one_of, [atom]}
 
@@ -34,6 +35,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options.Type do
   def valid?(:milliseconds, value), do: is_integer(value) and value in 0..@max_ms
   def valid?(:module, value), do: is_atom(value) and value not in [nil, true, false]
   def valid?(:positive, value), do: is_integer(value) and value > 0
+  def valid?(:timer, value), do: value == :infinity or valid?(:milliseconds, value)
   def valid?(:window, value), do: is_integer(value) and value <= @max_ms
   def valid?({:one_of, values}, value), do: value in values
 
@@ -46,6 +48,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options.Type do
   def describe(:milliseconds), do: "0 to #{@max_ms} ms"
   def describe(:module), do: "a module"
   def describe(:positive), do: "an integer of at least 1"
+  def describe(:timer), do: "0 to #{@max_ms} ms, or `:infinity`"
   def describe(:window), do: "an integer of at most #{@max_ms} ms"
 
   def describe({:one_of, values}) do
@@ -62,6 +65,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options.Type do
   def spec(:milliseconds), do: quote(do: non_neg_integer)
   def spec(:module), do: quote(do: module)
   def spec(:positive), do: quote(do: pos_integer)
+  def spec(:timer), do: quote(do: non_neg_integer | :infinity)
   def spec(:window), do: quote(do: integer)
   def spec({:one_of, values}), do: union(values)
 

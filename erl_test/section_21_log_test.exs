@@ -1,0 +1,269 @@
+# The log: section 21 of the contract.
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21LogTest do
+  use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: false
+
+  import Ferricstore.Raft.WARaftBackend.Batcher.Writes
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Log, Watch}
+
+  defmodule Listener do
+    # A handler of Erlang's logger that tells the test what is logged of its shard.
+    def log(event, %{config: %{test: test, shard: shard}}) do
+      if event.meta[:shard] == shard do
+        {:string, text} = event.msg
+        send(test, {:log, event.level, event.meta, IO.chardata_to_string(text)})
+      end
+    end
+  end
+
+  @moduletag :capture_log
+
+  setup %{shard: shard} do
+    id = :"listener_#{shard}"
+    config = %{level: :all, config: %{test: self(), shard: shard}}
+    :ok = :logger.add_handler(id, Listener, config)
+    on_exit(fn -> :logger.remove_handler(id) end)
+  end
+
+  defp next_line(kind) do
+    assert_receive {:log, level, %{kind: ^kind} = meta, text}
+    {level, meta, text}
+  end
+
+  defp refute_line(kind), do: refute_receive({:log, _level, %{kind: ^kind}, _text}, 30)
+
+  defp watcher(owner) do
+    [watcher] = watchers(owner)
+    watcher
+  end
+
+  defp watchers(owner) do
+    {:links, links} = Process.info(owner, :links)
+
+    for pid <- links,
+        is_pid(pid),
+        {:dictionary, dictionary} <- [Process.info(pid, :dictionary)],
+        match?({Watch, _, _}, dictionary[:"$initial_call"]),
+        do: pid
+  end
+
+  # A look that is over when this returns.
+  defp look(watcher) do
+    send(watcher, :look)
+    :sys.get_state(watcher)
+  end
+
+  # As if 10 s had passed.
+  defp pass_limit(shard) do
+    counts = :persistent_term.get({Log, shard})
+    for i <- 0..(length(Log.kinds()) - 1), do: :atomics.put(counts, 2 + 2 * i, 0)
+  end
+
+  for {behaviour, kind, shown} <- [
+        {{:return, {:error, :no_quorum}}, :commit_failed, "{:error, :no_quorum}"},
+        {{:exit, {:timeout, {:ra, :call, ["secret"]}}}, :backend_failed,
+         "{:error, {:backend_exit, {:timeout, {:ra, :call, _}}}}"},
+        {{:raise, :badarg}, :backend_failed, "{:error, {:backend_error, :error, :badarg}}"},
+        {{:return, {:ok, [1, 2]}}, :replies_mismatched, "2 instead of 1"}
+      ] do
+    test "21.1 a commit that failed: #{kind}, #{shown}", %{shard: shard} do
+      start_batcher(shard)
+      backend(shard, unquote(Macro.escape(behaviour)))
+
+      for lane <- lanes() do
+        await_reply(raw(shard, lane, item(lane), 1))
+        {:error, meta, text} = next_line(unquote(kind))
+        assert text =~ unquote(shown)
+        refute text =~ "secret"
+        assert meta.lane == if(is_binary(lane), do: :namespace, else: lane)
+        assert {meta.writes, meta.items, meta.lanes} == {1, 1, 1}
+        assert meta.bytes > 0
+        pass_limit(shard)
+      end
+    end
+
+    test "21.1 the same of a write that is alone: #{kind}, #{shown}", %{shard: shard} do
+      start_batcher(shard, pacing: :auto)
+      backend(shard, unquote(Macro.escape(behaviour)))
+      Batcher.write(shard, "p", {:a}, 1)
+      assert next_commit(shard).pid == self()
+      {:error, meta, text} = next_line(unquote(kind))
+      assert text =~ unquote(shown)
+      assert {meta.lane, meta.writes, meta.items} == {:namespace, 1, 1}
+    end
+  end
+
+  test "21.1 a commit of several lanes is told of once", %{shard: shard} do
+    start_batcher(shard, commit_scope: :shard)
+    backend(shard, [:block, {:return, {:error, :no}}])
+    first = occupy(shard, "p")
+    tags = for lane <- ["q", :put_batch], do: raw(shard, lane, item(lane), 1)
+    for lane <- ["q", :put_batch], do: wait_queued(shard, lane, 1)
+    release(first)
+    Enum.each(tags, &await_reply/1)
+    {:error, meta, _text} = next_line(:commit_failed)
+    assert {meta.lane, meta.lanes, meta.writes} == {:several, 2, 2}
+    refute_line(:commit_failed)
+  end
+
+  test "21.1 a slow commit, and :infinity", %{shard: shard} do
+    start_batcher(shard, slow_commit_ms: 0)
+    await_reply(raw(shard, "p", {:a}, 1))
+    {:warning, meta, text} = next_line(:commit_slow)
+    assert meta.commit_us >= 0
+    assert text =~ "a commit of 1 writes"
+    Batcher.flush(shard)
+    pass_limit(shard)
+    :ok = Batcher.configure(shard, slow_commit_ms: :infinity)
+    await_reply(raw(shard, "p", {:a}, 1))
+    Batcher.flush(shard)
+    refute_line(:commit_slow)
+  end
+
+  test "21.2 each kind once in 10 s, and how many were left out", %{shard: shard} do
+    start_batcher(shard)
+    backend(shard, {:return, {:error, :no}})
+    for _ <- 1..4, do: await_reply(raw(shard, "p", {:a}, 1))
+    Batcher.flush(shard)
+    assert {:error, %{left_out: 0}, _text} = next_line(:commit_failed)
+    refute_line(:commit_failed)
+    pass_limit(shard)
+    await_reply(raw(shard, "p", {:a}, 1))
+    {:error, %{left_out: 3}, text} = next_line(:commit_failed)
+    assert text =~ "3 more of this kind left out before"
+  end
+
+  test "21.3 a commit that hangs, and that it is over", %{shard: shard} do
+    owner = start_batcher(shard, stuck_ms: 0)
+    watcher = watcher(owner)
+    backend(shard, :block)
+    commit = occupy(shard, :put_batch)
+    wait_until(fn -> Batcher.stats(shard).oldest_commit_age_us > 0 end)
+    look(watcher)
+    look(watcher)
+    {:error, meta, text} = next_line(:commit_stuck)
+    assert {meta.lane, meta.pid, meta.in_flight_items} == {:put_batch, commit.pid, 1}
+    assert text =~ "which is in"
+    refute_line(:commit_stuck)
+    release(commit)
+    await_reply(commit.tag)
+    wait_idle(shard)
+    look(watcher)
+    assert {:info, _meta, _text} = next_line(:commit_ended)
+  end
+
+  test "21.3 nothing is stuck with :infinity", %{shard: shard} do
+    owner = start_batcher(shard, stuck_ms: :infinity)
+    backend(shard, :block)
+    commit = occupy(shard, "p")
+    look(watcher(owner))
+    refute_line(:commit_stuck)
+    release(commit)
+  end
+
+  test "21.3 overload begins and ends; before that the queue fills", %{shard: shard} do
+    owner = start_batcher(shard, max_queue_items: 5)
+    watcher = watcher(owner)
+    backend(shard, [:block, :reply])
+    look(watcher)
+    first = occupy(shard, "p")
+    tags = for n <- 1..2, do: raw(shard, "p", {n}, long_ms())
+    wait_queued(shard, "p", 2)
+    look(watcher)
+    refute_line(:queue_filling)
+    tags = [raw(shard, "p", {3}, long_ms()) | tags]
+    wait_queued(shard, "p", 3)
+    look(watcher)
+    assert {:warning, %{queued_items: 3, in_flight_items: 1}, text} = next_line(:queue_filling)
+    assert text =~ "4 of 5 items"
+    tags = [raw(shard, "p", {4}, long_ms()) | tags]
+    wait_queued(shard, "p", 4)
+    for _ <- 1..3, do: {:error, :batcher_overloaded} = Batcher.write(shard, "p", {:no}, 1)
+    look(watcher)
+    {:error, meta, text} = next_line(:overload_began)
+    assert meta.refused == [items: 3]
+    assert text =~ "3 by :items"
+    look(watcher)
+    refute_line(:overload_ended)
+    release(first)
+    Enum.each(tags, &await_reply/1)
+    wait_idle(shard)
+    for _ <- 1..3, do: look(watcher)
+    assert {:info, %{refused: 3}, _text} = next_line(:overload_ended)
+    # Not told again while it goes on.
+    refute_line(:queue_filling)
+  end
+
+  test "21.4 a committer died", %{shard: shard} do
+    start_batcher(shard)
+    backend(shard, [:block, :reply])
+    commit = occupy(shard, "p")
+    Process.exit(commit.pid, :kill)
+    await_reply(commit.tag)
+    assert {:error, _meta, text} = next_line(:committer_down)
+    assert text =~ ":killed"
+  end
+
+  test "21.4 another process that was linked to the owner is no committer", %{shard: shard} do
+    owner = start_batcher(shard)
+    pid = spawn(fn -> Process.link(owner) && exit(:whatever) end)
+    await_death(pid)
+    :sys.get_state(owner)
+    refute_line(:committer_down)
+  end
+
+  test "21.4 an owner takes over", %{shard: shard} do
+    owner = start_batcher(shard)
+    queued = call_async(fn -> Batcher.write(shard, "p", {:a}, long_ms()) end)
+    wait_queued(shard, "p", 1)
+    Process.exit(owner, :kill)
+    await_successor(shard, owner)
+    {:warning, meta, _text} = next_line(:adopted)
+    assert {meta.queued_items, meta.in_flight_items} == {1, 0}
+    Batcher.flush(shard)
+    assert await(queued) == {:done, {:a}}
+    refute_line(:nobody_adopted)
+  end
+
+  test "21.4 nobody takes over", %{shard: shard} do
+    owner = start_alone(shard, adoption_timeout: 1_000)
+    watcher = watcher(owner)
+    queued = call_async(fn -> Batcher.write(shard, "p", {:a}, long_ms()) end)
+    wait_queued(shard, "p", 1)
+    # Looks as soon as its owner is dead, while the library waits for another.
+    Process.exit(owner, :kill)
+    assert await(queued) == {:error, :batcher_down}
+    send(watcher, :look)
+    {:error, meta, text} = next_line(:nobody_adopted)
+    assert meta.queued_items == 1
+    assert text =~ ":batcher_down"
+    await_death(watcher)
+  end
+
+  test "21.4 a drain that came to no end", %{shard: shard} do
+    owner = start_alone(shard, drain_timeout: 0)
+    watcher = watcher(owner)
+    backend(shard, :block)
+    commit = occupy(shard, "p")
+    tag = raw(shard, "p", {:b}, long_ms())
+    wait_queued(shard, "p", 1)
+    Batcher.stop(shard)
+    assert await_reply(tag) == {:error, :shutting_down}
+    {:error, meta, _text} = next_line(:drain_refused)
+    assert {meta.queued_items, meta.in_flight_items} == {1, 1}
+    release(commit)
+    await_death(watcher)
+    refute_line(:nobody_adopted)
+  end
+
+  test "21.5 a watcher that dies is followed by another, and ends with its shard", %{shard: shard} do
+    owner = start_alone(shard)
+    watcher = watcher(owner)
+    Process.exit(watcher, :kill)
+    await_death(watcher)
+    wait_until(fn -> watchers(owner) not in [[], [watcher]] end)
+    successor = watcher(owner)
+    Batcher.stop(shard)
+    await_death(successor)
+  end
+end

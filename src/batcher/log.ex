@@ -1,0 +1,233 @@
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
+  @moduledoc false
+  # What a shard says in the log while it runs (contract 21): text, level, and how often.
+  #
+  # Invariant: each kind of line is written at most once in 10 s for each shard, the next one says how many were left
+  # out. Nothing that anybody wrote is in a line: of a reason only its atoms, of a lane its kind.
+
+  require Logger
+
+  @limit_ms 10_000
+  @levels [
+    commit_failed: :error,
+    backend_failed: :error,
+    replies_mismatched: :error,
+    commit_slow: :warning,
+    commit_stuck: :error,
+    commit_ended: :info,
+    committer_down: :error,
+    adopted: :warning,
+    nobody_adopted: :error,
+    drain_refused: :error,
+    overload_began: :error,
+    overload_ended: :info,
+    queue_filling: :warning,
+    library_failed: :error,
+    owner_failed: :error
+  ]
+  @kinds Keyword.keys(@levels)
+  # In the array of a shard: how many owners it has had, then of each kind when it may be told again, and how many were
+  # left out.
+  @owners 1
+  @places @kinds |> Enum.with_index() |> Map.new(fn {kind, i} -> {kind, 2 + 2 * i} end)
+  @size 1 + 2 * length(@kinds)
+  # Of a reason so much is shown.
+  @deep 4
+  @wide 4
+
+  @type kind :: unquote(Enum.reduce(Enum.reverse(@kinds), &{:|, [], [&1, &2]}))
+  @typedoc "Kind of a lane, or `:several` of a commit of several kinds."
+  @type lane :: :namespace | :batch | :put_batch | :delete_batch | :several
+
+  @doc "All kinds of lines."
+  @spec kinds() :: [kind]
+  def kinds, do: @kinds
+
+  @doc "Another owner of the shard starts: the number that it has."
+  @spec open(integer) :: pos_integer
+  def open(shard) do
+    if counts(shard) == nil,
+      do: :persistent_term.put({__MODULE__, shard}, :atomics.new(@size, []))
+
+    :atomics.add_get(counts(shard), @owners, 1)
+  end
+
+  @doc "The number of the latest owner of a shard."
+  @spec owners(integer) :: non_neg_integer
+  def owners(shard), do: if(counts = counts(shard), do: :atomics.get(counts, @owners), else: 0)
+
+  @doc "The kind of a lane: what may be shown of it."
+  @spec lane(binary | atom) :: lane
+  def lane(prefix) when is_binary(prefix), do: :namespace
+  def lane(:single), do: :batch
+  def lane(hot), do: hot
+
+  @doc """
+  Tells what became of a commit, if that is to be told. `lanes`: their names; `size`: writes, items and bytes, asked for
+  only if there is something to say.
+  """
+  @spec commit(integer, atom, term, non_neg_integer, non_neg_integer | :infinity, (() -> size)) ::
+          :ok
+        when size: {[binary | atom], writes :: integer, items :: integer, bytes :: integer}
+  def commit(_shard, :slices, _result, commit_us, slow_us, _size) when commit_us < slow_us,
+    do: :ok
+
+  def commit(shard, how, result, commit_us, _slow_us, size) do
+    {lanes, writes, items, bytes} = size.()
+    lane = with [_, _ | _] <- lanes |> Enum.map(&lane/1) |> Enum.uniq(), do: :several
+    lane = with [one] <- lane, do: one
+
+    tell(
+      shard,
+      committed(how),
+      [
+        lane: lane,
+        lanes: length(lanes),
+        writes: writes,
+        items: items,
+        bytes: bytes,
+        commit_us: commit_us
+      ] ++ if(how == :slices, do: [], else: [result: shape(result)])
+    )
+  end
+
+  defp committed(:slices), do: :commit_slow
+  defp committed(:error), do: :commit_failed
+  defp committed(:mismatch), do: :replies_mismatched
+  defp committed(:exit), do: :backend_failed
+
+  @doc "Writes a line of a kind, or counts it as left out. `facts`: what the text is made of, and the metadata."
+  @spec tell(integer, kind, keyword) :: :ok
+  def tell(shard, kind, facts) do
+    case due(counts(shard), @places[kind]) do
+      :left_out ->
+        :ok
+
+      left_out ->
+        metadata = [shard: shard, kind: kind, left_out: left_out] ++ facts
+
+        Logger.log(
+          @levels[kind],
+          fn -> "batcher #{shard}: #{text(kind, Map.new(facts))}#{others(left_out)}" end,
+          metadata
+        )
+    end
+  end
+
+  # A shard that never had an owner has no array, and nobody who tells much.
+  defp due(nil, _place), do: 0
+
+  defp due(counts, place) do
+    now_ms = now_ms()
+    next_ms = :atomics.get(counts, place)
+
+    if now_ms >= next_ms and
+         :atomics.compare_exchange(counts, place, next_ms, now_ms + @limit_ms) == :ok do
+      :atomics.exchange(counts, place + 1, 0)
+    else
+      :atomics.add(counts, place + 1, 1)
+      :left_out
+    end
+  end
+
+  defp counts(shard), do: :persistent_term.get({__MODULE__, shard}, nil)
+
+  # Since the VM started: never negative.
+  defp now_ms do
+    since = :erlang.monotonic_time() - :erlang.system_info(:start_time)
+    System.convert_time_unit(since, :native, :millisecond)
+  end
+
+  defp others(0), do: ""
+  defp others(count), do: " (#{count} more of this kind left out before)"
+
+  # --- Texts
+
+  defp text(:commit_failed, facts),
+    do: "a commit of #{size(facts)} failed: the backend answered #{facts.result}"
+
+  defp text(:backend_failed, facts),
+    do: "the backend failed in a commit of #{size(facts)}: #{facts.result}"
+
+  defp text(:replies_mismatched, facts) do
+    "the backend gave another number of replies than a commit of #{size(facts)} has: #{facts.result}; " <>
+      "what was committed nobody knows"
+  end
+
+  defp text(:commit_slow, facts),
+    do: "a commit of #{size(facts)} took #{ms(facts.commit_us)}"
+
+  defp text(:commit_stuck, facts) do
+    "a commit has been in flight for #{ms(facts.age_us)}, lane #{facts.lane}, in #{inspect(facts.pid)}, which is in " <>
+      "#{facts.at}; #{facts.in_flight_items} items are in flight, #{facts.queued_items} queued behind them"
+  end
+
+  defp text(:commit_ended, facts),
+    do: "no commit is stuck any more: the one that was ended after #{ms(facts.age_us)} or more"
+
+  defp text(:committer_down, facts) do
+    "a committer died: #{facts.reason}. Callers of what it was committing get an error; that may be committed all " <>
+      "the same"
+  end
+
+  defp text(:adopted, facts) do
+    "a new owner has taken over #{facts.queued_items} queued items, #{facts.queued_bytes} bytes, and " <>
+      "#{facts.in_flight_items} in flight: the one before it had died"
+  end
+
+  defp text(:nobody_adopted, facts) do
+    "its owner died and no other came in time: the #{facts.queued_items} items that were queued, " <>
+      "#{facts.queued_bytes} bytes, were not committed, and their callers got :batcher_down"
+  end
+
+  defp text(:drain_refused, facts) do
+    "was stopped before all was committed: #{facts.queued_items} queued items, #{facts.queued_bytes} bytes, were " <>
+      "refused with :shutting_down; #{facts.in_flight_items} are in flight still"
+  end
+
+  defp text(:overload_began, facts) do
+    causes = Enum.map_join(facts.refused, ", ", fn {cause, n} -> "#{n} by #{inspect(cause)}" end)
+    "is overloaded and refuses writes: #{causes}; #{held(facts)}"
+  end
+
+  defp text(:overload_ended, facts),
+    do: "is overloaded no more; #{facts.refused} writes were refused"
+
+  defp text(:queue_filling, facts), do: "its queue is filling: #{held(facts)}"
+
+  defp text(:library_failed, facts), do: "the library failed: #{facts.text}"
+  defp text(:owner_failed, facts), do: "its owner failed in #{inspect(facts.where)}"
+
+  defp size(facts) do
+    lanes = if facts.lanes > 1, do: "#{facts.lanes} lanes", else: "lane #{facts.lane}"
+    "#{facts.writes} writes (#{lanes}, #{facts.items} items, #{facts.bytes} bytes)"
+  end
+
+  defp held(facts) do
+    items = facts.queued_items + facts.in_flight_items
+    bytes = facts.queued_bytes + facts.in_flight_bytes
+
+    "#{items} of #{facts.max_queue_items} items and #{bytes} of #{facts.max_queue_bytes} bytes are queued or in flight"
+  end
+
+  defp ms(us), do: "#{div(us, 1_000)} ms"
+
+  @doc "A term without payload: its atoms, and numbers of replies that were expected and given."
+  @spec shape(term) :: String.t()
+  def shape({:error, {:batch_result_mismatch, expected, given}})
+      when is_integer(expected) and is_integer(given),
+      do: "#{given} instead of #{expected}"
+
+  def shape(term), do: shape(term, @deep)
+
+  defp shape(atom, _depth) when is_atom(atom), do: inspect(atom)
+  defp shape(%module{}, _depth), do: "%#{inspect(module)}{}"
+  defp shape(_term, 0), do: "_"
+
+  defp shape(tuple, depth) when is_tuple(tuple) do
+    parts = tuple |> Tuple.to_list() |> Enum.take(@wide) |> Enum.map(&shape(&1, depth - 1))
+    "{#{Enum.join(if(tuple_size(tuple) > @wide, do: parts ++ ["..."], else: parts), ", ")}}"
+  end
+
+  defp shape(_payload, _depth), do: "_"
+end
