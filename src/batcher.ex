@@ -51,6 +51,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   """
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{
+    Advice,
     Call,
     Commit,
     Count,
@@ -356,6 +357,19 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
   @doc "The same of all shards whose batchers run."
   @spec reset_stats() :: :ok
   def reset_stats, do: Stats.reset_all()
+
+  @doc """
+  What would change the shard for the better, by what it has counted since the last reset, what matters most first; an
+  empty list if there is nothing to say, `nil` without a batcher.
+
+      for %{text: text} <- Batcher.advise(0), do: IO.puts(text)
+  """
+  @spec advise(shard) :: [Advice.t()] | nil
+  def advise(shard) when is_integer(shard) do
+    with %{} = stats <- stats(shard),
+         %{} = options <- options(shard),
+         do: Advice.of(stats, options)
+  end
 
   @doc """
   The `count` busiest lanes of the shard, those that were given the most calls, the busiest first; `nil` without a
