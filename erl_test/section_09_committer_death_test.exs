@@ -98,7 +98,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section09CommitterDeathTest do
 
   test "9.5 a committer that another owner had started is watched by the present one", c do
     owner = start_batcher(c.shard)
-    late = spawn(Ferricstore.Raft.WARaftBackend.Batcher.Committer, :init, [c.shard, false, nil])
+    late = spawn(Ferricstore.Raft.WARaftBackend.Batcher.Committer, :init, [c.shard, nil])
     wait_until(fn -> owner in elem(Process.info(late, :links), 1) end)
   end
 

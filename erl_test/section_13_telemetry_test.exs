@@ -23,7 +23,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13TelemetryTest do
     assert Enum.sort(Map.keys(measurements)) == @measurements
 
     assert metadata ==
-             %{shard_index: shard, prefix: "p", window_ms: 7, result: :ok, reason: :window}
+             %{
+               shard_index: shard,
+               lane: :namespace,
+               prefix: "p",
+               window_ms: 7,
+               result: :ok,
+               reason: :window
+             }
 
     assert {:telemetry, [:ferricstore, :batcher, :quorum_submit], _, _} = next_message()
   end
@@ -41,7 +48,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13TelemetryTest do
       assert Enum.sort(Map.keys(measurements)) == Enum.sort([:group_count | @measurements])
 
       assert metadata ==
-               %{shard_index: shard, kind: kind, window_ms: 7, result: :ok, reason: :window}
+               %{
+                 shard_index: shard,
+                 lane: kind,
+                 kind: kind,
+                 window_ms: 7,
+                 result: :ok,
+                 reason: :window
+               }
 
       assert {:telemetry, [:ferricstore, :batcher, :quorum_submit], _, _} = next_message()
     end
@@ -63,6 +77,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13TelemetryTest do
                %{
                  backend: :waraft,
                  shard_index: shard,
+                 lane: if(is_binary(lane), do: :namespace, else: lane),
                  kind: :batch,
                  status: :ok,
                  reason: :window
@@ -316,11 +331,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13TelemetryTest do
   end
 
   # A VM that has no :telemetry at first.
-  test "13.6 whether there is a :telemetry is found out when a batcher starts" do
+  test "13.6 a :telemetry that is loaded after the start is found" do
     lines = without_telemetry(script())
     assert "without {:done, {:a}}, events 0" in lines
-    assert "started before {:done, {:a}}, events 0" in lines
-    assert "started after {:done, {:a}}, events 2" in lines
+    assert "started before {:done, {:a}}, events 3" in lines
+    assert "started after {:done, {:a}}, events 6" in lines
   end
 
   defp drop_events do

@@ -233,7 +233,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
 
     case Write.call(shard, prefix, command, Count.command(command), window_ms, settings) do
       {:reply, reply} -> reply
-      :not_running -> Commit.run_single(shard, Settings.backend(settings), command)
+      :not_running -> Commit.run_single(shard, :namespace, settings, command)
       :timeout -> Call.time_out(:write, [shard, prefix, command, window_ms])
       error -> error
     end

@@ -23,7 +23,7 @@ defmodule :telemetry do
     end
   end
 
-  @doc "Every event that a batcher emits."
+  @doc "The events of a commit that has ended."
   def events_of_batchers do
     [
       [:ferricstore, :waraft, :batcher, :slot_flush],
@@ -38,8 +38,21 @@ defmodule :telemetry do
       else: {:error, :already_exists}
   end
 
+  def attach_many(id, events, handler, config) when is_function(handler, 4) do
+    if :ets.match_object(@table, {{:many, id, :_}, :_, :_, :_}) == [] do
+      for event <- events, do: attach({:many, id, event}, event, handler, config)
+      :ok
+    else
+      {:error, :already_exists}
+    end
+  end
+
   def detach(id) do
-    if :ets.take(@table, id) == [], do: {:error, :not_found}, else: :ok
+    many = {{:many, id, :_}, :_, :_, :_}
+    found = :ets.match_object(@table, many) ++ :ets.lookup(@table, id)
+    :ets.match_delete(@table, many)
+    :ets.delete(@table, id)
+    if found == [], do: {:error, :not_found}, else: :ok
   end
 
   def execute(event, measurements, metadata) do

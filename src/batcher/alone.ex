@@ -33,20 +33,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
         ) :: term
   def commit(shard, lane, item, count, window_ms, backend, alone) do
     {:alone, permit, bytes, function} = alone
-    telemetry? = Telemetry.loaded?()
+    weight = if is_binary(lane), do: 1, else: count
+    info = {{count, weight, 1, bytes}, window_ms, 0, :alone}
+    telemetry? = Telemetry.Emit.loaded?()
+    if telemetry?, do: Telemetry.Emit.start(shard, lane, info, %{})
     started = System.monotonic_time(:microsecond)
     proposal = proposal(lane, function, item, backend)
     {how, reply, outcome} = Commit.outcome(shard, backend, proposal, count)
     give_back(shard, permit, how)
 
     commit_us = System.monotonic_time(:microsecond) - started
-    weight = if is_binary(lane), do: 1, else: count
-
-    if telemetry? do
-      info = {{count, weight, 1, bytes}, window_ms, 0, :alone}
-      Telemetry.emit(shard, lane, info, commit_us, outcome)
-    end
-
+    if telemetry?, do: Telemetry.Emit.commit(shard, lane, info, commit_us, outcome, %{})
     slow_us = Settings.slow_commit_us(Settings.of(shard))
     Log.commit(shard, how, outcome, commit_us, slow_us, fn -> {[lane], 1, weight, bytes} end)
     answer(how, lane, count, reply)

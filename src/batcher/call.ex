@@ -55,7 +55,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Call do
 
     case Write.Async.write(shard, :single, [command], window_ms, from, sync_token) do
       :ok -> :ok
-      :not_running -> {:direct, Commit.run_single(shard, Settings.backend(settings), command)}
+      :not_running -> {:direct, Commit.run_single(shard, :batch, settings, command)}
     end
   end
 
@@ -74,7 +74,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Call do
   defp count(_put_or_delete, items), do: Count.items(items)
 
   defp directly(shard, lane, list, settings),
-    do: Commit.run_list(shard, Settings.backend(settings), Commit.function(lane), list)
+    do: Commit.run_list(shard, lane, settings, list)
 
   defp from!(from) when is_from(from), do: from
 

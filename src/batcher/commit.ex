@@ -5,7 +5,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
   #
   # Invariant: one call here is one call of the backend; nothing is tried again.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Backend, Count, Native, Settings}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{
+    Backend,
+    Count,
+    Native,
+    Settings,
+    Telemetry
+  }
 
   @type function_name ::
           :__commit_batch_direct__
@@ -97,20 +103,32 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Commit do
   defp count(list, _expected), do: Count.items(list)
 
   @doc "Commits a list straight from the caller (10.1)."
-  @spec run_list(integer, module, function_name, list) :: term
-  def run_list(shard, backend, function, list) do
+  @spec run_list(integer, lane, Settings.t(), list) :: term when lane: atom
+  def run_list(shard, lane, settings, list) do
     Native.directly(shard)
-    run(shard, backend, function, list)
+    backend = Settings.backend(settings)
+    told(shard, lane, settings, fn -> run(shard, backend, function(lane), list) end)
   end
 
   @doc """
   Commits one command straight from the caller: the reply to the command, bare, or what else the backend says (10.1,
-  16.2).
+  16.2). `lane`: the kind of the one that it would have gone through.
   """
-  @spec run_single(integer, module, tuple) :: term
-  def run_single(shard, backend, command) do
+  @spec run_single(integer, :namespace | :batch, Settings.t(), tuple) :: term
+  def run_single(shard, lane, settings, command) do
     Native.directly(shard)
+    backend = Settings.backend(settings)
+    told(shard, lane, settings, fn -> single(shard, backend, command) end)
+  end
 
+  # 13.6
+  defp told(shard, lane, settings, commit) do
+    if Settings.direct_events?(settings) and Telemetry.Emit.loaded?(),
+      do: Telemetry.Emit.direct(shard, lane, commit),
+      else: commit.()
+  end
+
+  defp single(shard, backend, command) do
     if Settings.exports?(backend, :__commit_single_direct__, 2) do
       run(shard, backend, :__commit_single_direct__, command)
     else

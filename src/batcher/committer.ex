@@ -270,6 +270,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
   # The order of effects: contract 8. `batches`: of the lanes that are committed together, mostly one.
   defp commit(state, batches) do
+    told = if Telemetry.Emit.loaded?(), do: emit_start(state.shard, batches)
     started = System.monotonic_time(:microsecond)
     {expected, items, groups, bytes} = counts(batches)
     proposal = Proposal.of(for({_lane, part, _info} <- batches, do: part), items)
@@ -290,7 +291,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
       true -> :erlang.yield()
     end
 
-    if Telemetry.loaded?(), do: emit(state.shard, batches, commit_us, result)
+    if told, do: emit(state.shard, batches, told, commit_us, result)
 
     size = fn -> {for({lane, _part, _info} <- batches, do: lane), groups, items, bytes} end
     Log.commit(state.shard, how, result, commit_us, Settings.slow_commit_us(settings), size)
@@ -316,11 +317,19 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   defp lingers?([{_lane, _part, {_counts, _window_ms, _wait_us, reason}} | _]),
     do: reason == :commit
 
-  defp emit(shard, batches, commit_us, result) do
-    commit = if match?([_, _ | _], batches), do: %{commit: make_ref(), lanes: length(batches)}
+  # What metadata say of the commit.
+  defp emit_start(shard, batches) do
+    commit = Telemetry.Emit.of_commit(batches)
 
     for {lane, _part, info} <- batches,
-        do: Telemetry.emit(shard, lane, info, commit_us, result, commit || %{})
+        do: Telemetry.Emit.start(shard, lane, info, commit)
+
+    commit
+  end
+
+  defp emit(shard, batches, commit, commit_us, result) do
+    for {lane, _part, info} <- batches,
+        do: Telemetry.Emit.commit(shard, lane, info, commit_us, result, commit)
   end
 
   # After a long commit the callers just answered get a moment more: on a scheduler that has to wake first,

@@ -45,6 +45,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     :budgets,
     :single_backend,
     :watch,
+    # Those that this owner has found or started, `pid => true`.
+    committers: %{},
     # What `:sys` keeps, such as whether this process is traced.
     debug: [],
     flushes: %{},
@@ -65,7 +67,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
 
     # Before the name is taken: to look for a module that isn't there takes time, and callers who write to a
     # shard that is not open yet commit directly.
-    _telemetry? = Telemetry.available?()
+    :ok = Telemetry.Emit.prepare()
     measured = Budgets.find(Options.get(options, :apply_context))
 
     with :ok <- available(options),
@@ -85,7 +87,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
       }
 
       Enum.each(committers, &Process.link/1)
-      start_committers(state, @committers - length(committers))
+      state = %{state | committers: Map.new(committers, &{&1, true})}
+      state = start_committers(state, @committers - length(committers))
       :proc_lib.init_ack(parent, {:ok, self()})
       Told.opened(shard, before)
       loop(state)
@@ -216,25 +219,25 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     crash(state, reason)
   end
 
-  defp handle({:spawn_committers, count}, state) when is_integer(count) do
-    start_committers(state, count)
-    state
-  end
+  defp handle({:spawn_committers, count}, state) when is_integer(count),
+    do: start_committers(state, count)
 
   defp handle(:spawn_responders, state) do
     Responder.start_all(state.shard)
     state
   end
 
-  defp handle({:EXIT, _pid, :normal}, state), do: state
+  defp handle({:EXIT, pid, :normal}, state),
+    do: %{state | committers: Map.delete(state.committers, pid)}
 
   defp handle({:EXIT, pid, _reason}, %{watch: pid} = state),
     do: %{state | watch: Watch.start(state.shard, Log.owners(state.shard))}
 
   defp handle({:EXIT, pid, reason}, state) when is_pid(pid) and node(pid) == node() do
-    reply = {:error, {:backend_exit, reason}}
-    Told.down(state.shard, reason, fn -> Native.committer_down(state.shard, pid, reply) end)
-    state
+    Native.committer_down(state.shard, pid, {:error, {:backend_exit, reason}})
+    {committer?, committers} = Map.pop(state.committers, pid, false)
+    if committer?, do: Told.committer_down(state.shard, reason)
+    %{state | committers: committers}
   end
 
   defp handle({tag, result}, state) when is_map_key(state.flushes, tag) do
@@ -293,12 +296,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
 
   defp configure(state, _changes), do: {{:error, :shutting_down}, state}
 
-  defp start_committers(state, count) when count > 0 do
-    for _ <- 1..count,
-        do: Committer.start_link(state.shard, state.single_backend)
+  defp start_committers(state, count) do
+    started = for _ <- 1..count//1, do: Committer.start_link(state.shard, state.single_backend)
+    %{state | committers: Enum.into(started, state.committers, &{&1, true})}
   end
-
-  defp start_committers(_state, _count), do: []
 
   # --- The end
 

@@ -1,90 +1,53 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Telemetry do
-  @moduledoc false
-  # The events of one commit (contract 13), through `:telemetry` if the host has it.
-  #
-  # Invariant: each lane of a commit is told of once, and no handler can do harm to the process that has committed.
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Telemetry.{DefaultLogger, Events}
 
-  @doc "Whether events are emitted: asked when a batcher starts, not when this is compiled."
-  @spec available?() :: boolean
-  def available?, do: Code.ensure_loaded?(:telemetry)
+  @moduledoc """
+  What a batcher tells `:telemetry`, where the host has it. It need not be there when a batcher starts: it is looked for
+  at each commit. A handler that fails hurts nobody: it is the library `:telemetry` that detaches it.
 
-  @doc "The same, if that module is loaded: what the start of a batcher has seen to."
-  @spec loaded?() :: boolean
-  def loaded?, do: function_exported?(:telemetry, :execute, 3)
+  Events of a commit are emitted by the process that commits, `:start` before it calls the backend, all others after the
+  callers have been answered; a handler that takes long keeps the next commit waiting. A commit of several lanes emits
+  them for each lane.
 
-  @typedoc "`{{replies, weight, groups, bytes}, window_ms, wait_us, reason}`, from the library."
-  @type info ::
-          {{non_neg_integer, non_neg_integer, non_neg_integer, non_neg_integer}, non_neg_integer,
-           non_neg_integer, atom}
+  No event has a key or a value in it. `:prefix` and what a backend gives as its reason are passed on as they are.
+
+  #{Events.docs()}
+
+  ## Attach
+
+  `attach_default_logger/1` writes a line for each event. For numbers over time, `Batcher.Metrics.definitions/0` has
+  what `Telemetry.Metrics` takes, and `Batcher.stats/1` what is counted without any handler.
+  """
+
+  @typedoc "An event, as `:telemetry` names it."
+  @type event :: [atom, ...]
+  @typedoc "What is known of one: see `events/0`."
+  @type description :: %{
+          event: event,
+          help: String.t(),
+          measurements: [{atom, unit :: atom, help :: String.t()}],
+          metadata: [{atom, help :: String.t()}]
+        }
+  @typedoc "Kind of a lane: any namespace, the generic lane, the put or the delete lane."
+  @type lane :: :namespace | :batch | :put_batch | :delete_batch
+
+  @doc "All events, with what is in their measurements and their metadata."
+  @spec events() :: [description]
+  defdelegate events(), to: Events, as: :all
 
   @doc """
-  Emits the events of a lane whose commit took `commit_us`. `commit`: what the metadata say of it, if it was that of
-  several lanes.
+  Writes a line to the log for each event of every batcher: its measurements, and of its metadata what holds no payload.
+
+  Options: `:level`, that of all lines, `:debug` if not given. It is for a look: at full load there are thousands of
+  lines a second.
+
+  Errors: `{:error, :already_exists}`, `{:error, :no_telemetry}`.
   """
-  @spec emit(integer, binary | atom, info, non_neg_integer, term, map) :: :ok
-  def emit(
-        shard,
-        lane,
-        {{_replies, weight, groups, bytes}, window_ms, wait_us, reason},
-        commit_us,
-        result,
-        commit \\ %{}
-      ) do
-    measurements = %{
-      batch_size: weight,
-      queue_wait_us: wait_us,
-      queue_age_us: wait_us,
-      flush_duration_us: commit_us,
-      duration_us: wait_us + commit_us,
-      total_duration_us: wait_us + commit_us
-    }
+  @spec attach_default_logger(level: Logger.level()) ::
+          :ok | {:error, :already_exists | :no_telemetry}
+  defdelegate attach_default_logger(options \\ []), to: DefaultLogger, as: :attach
 
-    {result, status} = outcome(result)
-
-    metadata =
-      Map.merge(commit, %{
-        shard_index: shard,
-        window_ms: window_ms,
-        result: result,
-        reason: reason
-      })
-
-    if is_binary(lane) do
-      execute(
-        [:ferricstore, :waraft, :batcher, :slot_flush],
-        measurements,
-        Map.put(metadata, :prefix, lane)
-      )
-    else
-      execute(
-        [:ferricstore, :waraft, :batcher, :hot_flush],
-        Map.put(measurements, :group_count, groups),
-        Map.put(metadata, :kind, lane)
-      )
-    end
-
-    execute(
-      [:ferricstore, :batcher, :quorum_submit],
-      Map.merge(measurements, %{caller_count: groups, command_bytes: bytes}),
-      Map.merge(commit, %{
-        backend: :waraft,
-        shard_index: shard,
-        kind: :batch,
-        status: status,
-        reason: reason
-      })
-    )
-  end
-
-  defp outcome({:ok, list}) when is_list(list), do: {:ok, :ok}
-  defp outcome({:error, reason}), do: {{:error, reason}, :error}
-  defp outcome(_other), do: {:other, :unknown}
-
-  # Called by name at run time: the host decides whether there is a `:telemetry`.
-  defp execute(event, measurements, metadata) do
-    apply(:telemetry, :execute, [event, measurements, metadata])
-    :ok
-  catch
-    _kind, _reason -> :ok
-  end
+  @doc "Undoes that: `{:error, :not_found}` if there is nothing to undo."
+  @spec detach_default_logger() :: :ok | {:error, :not_found | :no_telemetry}
+  defdelegate detach_default_logger(), to: DefaultLogger, as: :detach
 end

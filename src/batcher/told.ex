@@ -1,11 +1,11 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Told do
   @moduledoc false
-  # What an owner tells of its shard, in the log (contract 21): that it took over, that a committer died, what a drain
+  # What an owner tells of its shard, in the log and to telemetry (contract 13, 21): that it took over, that a committer died, what a drain
   # refused, what failed.
   #
   # Invariant: what it tells is what the library has counted; nothing that anybody wrote.
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Log, Native}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Log, Native, Telemetry}
 
   @queued [:queued_items, :queued_bytes, :in_flight_items]
 
@@ -15,27 +15,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Told do
   @doc "The shard was opened; `before`: what it held then, left by another owner."
   @spec opened(integer, gauges) :: :ok
   def opened(_shard, :not_running), do: :ok
-  def opened(shard, before), do: Log.tell(shard, :adopted, held(before))
 
-  @doc """
-  Runs `down`, which tells the library that a process has died with `reason`, and says so in the log if it was a
-  committer.
-  """
-  @spec down(integer, term, (() -> :ok)) :: :ok
-  def down(shard, reason, down) do
-    before = deaths(shard)
-    down.()
-
-    if deaths(shard) > before,
-      do: Log.tell(shard, :committer_down, reason: Log.shape(reason)),
-      else: :ok
+  def opened(shard, before) do
+    Log.tell(shard, :adopted, held(before))
+    Telemetry.Emit.tell(:adopted, Map.new(held(before)), %{shard_index: shard})
   end
 
-  defp deaths(shard) do
-    case Native.stats(shard) do
-      :not_running -> 0
-      stats -> stats.committer_deaths_total
-    end
+  @doc "A committer has died."
+  @spec committer_down(integer, term) :: :ok
+  def committer_down(shard, reason) do
+    reason = Log.shape(reason)
+    Log.tell(shard, :committer_down, reason: reason)
+    Telemetry.Emit.tell(:committer_down, %{count: 1}, %{shard_index: shard, reason: reason})
   end
 
   @doc "Runs `close`, which ends a shard; it was drained, if `result` is `:ok`."
@@ -44,9 +35,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Told do
     left = Native.gauges(shard)
     close.()
 
-    if result != :ok and left != :not_running and left.queued_items > 0,
-      do: Log.tell(shard, :drain_refused, held(left)),
-      else: :ok
+    if left == :not_running, do: :ok, else: ended(shard, result, left)
+  end
+
+  defp ended(shard, result, left) do
+    if result != :ok and left.queued_items > 0, do: Log.tell(shard, :drain_refused, held(left))
+    about = %{shard_index: shard, result: result}
+    Telemetry.Emit.tell(:drained, Map.new(held(left)), about)
   end
 
   @doc "The library has failed."

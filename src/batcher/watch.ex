@@ -1,7 +1,7 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
   @moduledoc false
-  # The process that looks at a shard once a second, and tells in the log what nobody is there to tell when it happens:
-  # a commit that hangs, a queue that fills, writes that are refused, queued writes that no owner came for (contract 21).
+  # The process that looks at a shard once a second, and tells in the log and to telemetry what nobody is there to tell when it happens:
+  # a commit that hangs, a queue that fills, writes that are refused, queued writes that no owner came for (contract 13, 21).
   #
   # A shard that has held nothing for a while is looked at once in 5 s only, and the watcher sleeps without a heap
   # between two looks.
@@ -11,7 +11,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
 
   use GenServer
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Log, Name, Native, Options, Settings, Shown}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{
+    Log,
+    Name,
+    Native,
+    Options,
+    Settings,
+    Shown,
+    Telemetry
+  }
 
   @look_ms 1_000
   @idle_ms 5_000
@@ -95,6 +103,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
   defp seen(state, stats) do
     stats = Map.put(stats, :orphaned?, Name.owner(state.shard) == nil)
     refused = refused(state.seen, stats)
+    emit_refused(state.shard, refused)
     idle? = stats.lanes == 0 and refused == []
     state = state |> stuck(stats) |> filling(stats) |> overload(stats, refused)
     %{state | seen: stats, idle: if(idle?, do: state.idle + 1, else: 0)}
@@ -118,14 +127,28 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
         do: {cause, more}
   end
 
+  defp emit_refused(shard, refused) do
+    for {cause, count} <- refused,
+        do: Telemetry.Emit.tell(:refused, %{count: count}, %{shard_index: shard, cause: cause})
+  end
+
   defp stuck(state, %{oldest_commit_age_us: age_us} = stats) do
     stuck? = age_us > 0 and age_us >= stuck_us(state.shard)
 
     cond do
       stuck? and state.stuck_us == nil ->
         pid = stats.oldest_commit_pid
-        facts = [lane: stuck_lane(state.shard), age_us: age_us, pid: pid, at: at(pid)]
-        Log.tell(state.shard, :commit_stuck, facts ++ held(stats))
+        about = [lane: stuck_lane(state.shard), pid: pid]
+
+        Log.tell(
+          state.shard,
+          :commit_stuck,
+          [age_us: age_us, at: at(pid)] ++ about ++ held(stats)
+        )
+
+        measurements = Map.take(stats, [:queued_items, :in_flight_items])
+        metadata = Map.new([shard_index: state.shard] ++ about)
+        Telemetry.Emit.tell(:stuck, Map.put(measurements, :age_us, age_us), metadata)
         %{state | stuck_us: age_us}
 
       stuck? ->

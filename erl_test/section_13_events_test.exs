@@ -1,0 +1,248 @@
+# Events beside those of a commit, their table and what is made of it: section 13 of the contract.
+defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13EventsTest do
+  use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: false
+
+  import ExUnit.CaptureLog
+  import Ferricstore.Raft.WARaftBackend.Batcher.Writes
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Metrics, Telemetry, Watch}
+
+  setup %{shard: shard} do
+    test = self()
+    id = make_ref()
+    events = for %{event: event} <- Telemetry.events(), do: event
+
+    report = fn event, measurements, metadata, _config ->
+      if metadata.shard_index == shard,
+        do: send(test, {:event, List.last(event), event, measurements, metadata})
+    end
+
+    :ok = :telemetry.attach_many(id, events, report, nil)
+    on_exit(fn -> :telemetry.detach(id) end)
+  end
+
+  # As the table says: nothing is in it that is not described, and all that is described but what says so.
+  defp next(what) do
+    assert_receive {:event, ^what, event, measurements, metadata}
+    [described] = for %{event: ^event} = described <- Telemetry.events(), do: described
+    names = for {name, _unit, _help} <- described.measurements, do: name
+    assert Enum.sort(Map.keys(measurements)) == Enum.sort(names)
+    assert Enum.all?(Map.values(measurements), &(is_integer(&1) and &1 >= 0))
+    keys = for {key, _help} <- described.metadata, do: key
+    assert Map.keys(metadata) -- keys == []
+    assert (keys -- Map.keys(metadata)) -- [:commit, :lanes] == []
+    {measurements, metadata}
+  end
+
+  defp refute_event(what), do: refute_receive({:event, ^what, _, _, _}, 30)
+
+  defp look(owner) do
+    {:links, links} = Process.info(owner, :links)
+
+    for pid <- links,
+        is_pid(pid),
+        {:dictionary, dictionary} <- [Process.info(pid, :dictionary)],
+        match?({Watch, _, _}, dictionary[:"$initial_call"]) do
+      send(pid, :look)
+      :sys.get_state(pid)
+    end
+  end
+
+  test "13.7 start, before the backend is called, for each kind of lane", %{shard: shard} do
+    start_batcher(shard)
+    backend(shard, :block)
+
+    for lane <- lanes() do
+      tag = raw(shard, lane, item(lane), 1)
+      commit = next_commit(shard)
+      kind = if is_binary(lane), do: :namespace, else: lane
+      {measurements, metadata} = next(:start)
+      assert {measurements.batch_size, measurements.caller_count} == {1, 1}
+      assert {metadata.lane, metadata.reason} == {kind, :window}
+      refute_received {:event, :quorum_submit, _, _, _}
+      release(commit)
+      await_reply(tag)
+      {_measurements, metadata} = next(event(lane))
+      assert metadata.lane == kind
+      {_measurements, metadata} = next(:quorum_submit)
+      assert metadata.lane == kind
+    end
+  end
+
+  test "13.7 start of a commit of several lanes, and of a write that is alone", %{shard: shard} do
+    start_batcher(shard, commit_scope: :shard)
+    backend(shard, [:block, :reply])
+    first = occupy(shard, "p")
+    next(:start)
+    tags = for lane <- ["q", :put_batch], do: raw(shard, lane, item(lane), 1)
+    for lane <- ["q", :put_batch], do: wait_queued(shard, lane, 1)
+    release(first)
+    Enum.each(tags, &await_reply/1)
+    {_, one} = next(:start)
+    {_, other} = next(:start)
+    assert Enum.sort([one.lane, other.lane]) == [:namespace, :put_batch]
+    assert {one.commit, one.lanes} == {other.commit, 2}
+    Batcher.flush(shard)
+    next(:quorum_submit)
+    {_, ended} = next(:quorum_submit)
+    assert ended.commit == one.commit
+
+    alone = new_shard()
+    id = make_ref()
+    test = self()
+    event = [:ferricstore, :waraft, :batcher, :start]
+
+    :telemetry.attach(
+      id,
+      event,
+      fn _, _, about, _ -> about.shard_index == alone && send(test, {id, about.reason}) end,
+      nil
+    )
+
+    on_exit(fn -> :telemetry.detach(id) end)
+    start_supervised!({Batcher, {alone, pacing: :auto}}, id: :alone)
+    Batcher.write(alone, "p", {:a}, 1)
+    assert_receive {^id, :alone}
+  end
+
+  test "13.7 refused: a count for each cause, once a look", %{shard: shard} do
+    owner = start_batcher(shard, max_queue_items: 2)
+    look(owner)
+    backend(shard, [:block, :reply])
+    first = occupy(shard, "p")
+    queued = raw(shard, "p", {1}, 1)
+    wait_queued(shard, "p", 1)
+    for _ <- 1..3, do: {:error, :batcher_overloaded} = Batcher.write(shard, "p", {:no}, 1)
+    Batcher.write_batch(shard, [:improper | :list])
+    refute_received {:event, :refused, _, _, _}
+    look(owner)
+    assert {%{count: 1}, %{cause: :invalid}} = next(:refused)
+    assert {%{count: 3}, %{cause: :items}} = next(:refused)
+    look(owner)
+    refute_event(:refused)
+    release(first)
+    await_reply(queued)
+  end
+
+  test "13.7 stuck", %{shard: shard} do
+    owner = start_batcher(shard, stuck_ms: 0)
+    backend(shard, :block)
+    commit = occupy(shard, :batch)
+    wait_until(fn -> Batcher.stats(shard).oldest_commit_age_us > 0 end)
+    look(owner)
+    {measurements, metadata} = next(:stuck)
+    assert measurements.in_flight_items == 1
+    assert {metadata.lane, metadata.pid} == {:batch, commit.pid}
+    look(owner)
+    refute_event(:stuck)
+    release(commit)
+  end
+
+  @tag :capture_log
+  test "13.7 committer_down, adopted, drained", %{shard: shard} do
+    owner = start_alone(shard, drain_timeout: 0)
+    backend(shard, [:block, :block])
+    commit = occupy(shard, "p")
+    Process.exit(commit.pid, :kill)
+    await_reply(commit.tag)
+    assert {%{count: 1}, %{reason: ":killed"}} = next(:committer_down)
+    commit = occupy(shard, "p")
+    queued = raw(shard, "p", {:b}, long_ms())
+    wait_queued(shard, "p", 1)
+    Process.exit(owner, :kill)
+    await_death(owner)
+    start_alone(shard, drain_timeout: 0)
+    {measurements, _} = next(:adopted)
+    assert {measurements.queued_items, measurements.in_flight_items} == {1, 1}
+    Batcher.stop(shard)
+    assert await_reply(queued) == {:error, :shutting_down}
+    assert {%{queued_items: 1}, %{result: :too_late}} = next(:drained)
+    release(commit)
+  end
+
+  test "13.7 drained, with nothing left", %{shard: shard} do
+    start_alone(shard)
+    Batcher.stop(shard)
+    assert {%{queued_items: 0, in_flight_items: 0}, %{result: :ok}} = next(:drained)
+  end
+
+  test "13.6 direct commits emit an event if they are asked to", %{shard: shard} do
+    start_batcher(shard,
+      direct_events: true,
+      hot_batch_window_ms: 0,
+      generic_batch_window_ms: :direct
+    )
+
+    for lane <- [:batch, :put_batch, :delete_batch] do
+      write(shard, lane, item(lane))
+      assert {_, %{lane: ^lane, result: :ok}} = next(:direct)
+    end
+
+    backend(shard, {:raise, :badarg})
+    assert_raise ArgumentError, fn -> Batcher.write_batch(shard, [{:a}]) end
+    assert {_, %{lane: :batch, result: :exit}} = next(:direct)
+    backend(shard, :reply)
+    :ok = Batcher.configure(shard, direct_events: false)
+    write(shard, :batch, item(:batch))
+    refute_event(:direct)
+  end
+
+  test "13.6 direct commits without a batcher, by the environment", %{shard: shard} do
+    Batcher.write(shard, "p", {:a}, 1)
+    refute_event(:direct)
+    Application.put_env(:ferricstore_batcher, :direct_events, true)
+    on_exit(fn -> Application.delete_env(:ferricstore_batcher, :direct_events) end)
+    Batcher.write(shard, "p", {:a}, 1)
+    assert {_, %{lane: :namespace, result: :other}} = next(:direct)
+  end
+
+  test "13.8 the default logger: a line for each event, without payload", %{shard: shard} do
+    start_batcher(shard)
+    assert Telemetry.attach_default_logger(level: :warning) == :ok
+    on_exit(fn -> Telemetry.detach_default_logger() end)
+    assert Telemetry.attach_default_logger() == {:error, :already_exists}
+
+    backend(shard, {:return, {:error, {:no, "a secret"}}})
+
+    log =
+      capture_log(fn ->
+        Batcher.write(shard, "a secret", {:put, "a secret", "a secret", 0}, 1)
+        Batcher.flush(shard)
+      end)
+
+    assert log =~ "batcher #{shard}: start batch_size=1"
+    assert log =~ "slot_flush"
+    assert log =~ "result={:error, {:no, _}}"
+    refute log =~ "secret"
+    assert Telemetry.detach_default_logger() == :ok
+    assert Telemetry.detach_default_logger() == {:error, :not_found}
+    refute capture_log(fn -> Batcher.write(shard, "p", {:a}, 1) end) =~ "slot_flush"
+  end
+
+  test "13.9 definitions: of each event, with tags of few values" do
+    definitions = Metrics.definitions()
+
+    for %{event: event} <- Telemetry.events(),
+        do:
+          assert(Enum.any?(definitions, fn {_, _, options} -> options[:event_name] == event end))
+
+    for {kind, name, options} <- definitions do
+      assert kind in [:sum, :distribution, :last_value]
+      assert name == options[:event_name] ++ [options[:measurement]]
+      assert options[:tags] -- [:shard_index, :lane, :reason, :status, :cause] == []
+      assert :shard_index in options[:tags]
+      assert is_binary(options[:description]) and is_atom(options[:unit])
+    end
+
+    assert length(Enum.uniq_by(definitions, &elem(&1, 1))) == length(definitions)
+  end
+
+  test "13.9 the documentation names each event and measurement" do
+    {:docs_v1, _, _, _, %{"en" => docs}, _, _} = Code.fetch_docs(Telemetry)
+
+    for %{event: event, measurements: measurements} <- Telemetry.events() do
+      assert docs =~ inspect(event)
+      for {name, _unit, _help} <- measurements, do: assert(docs =~ "`#{inspect(name)}`")
+    end
+  end
+end
