@@ -2,7 +2,7 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.DocsTest do
   use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: true
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Native
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Log, Native}
 
   @documents Enum.sort(Path.wildcard("*.md") ++ Path.wildcard("docs/*.md"))
   @link ~r/\[[^\]]*\]\(([^)\s]+)\)/
@@ -70,6 +70,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.DocsTest do
 
     for {name, _kind, _unit, _labels, _help} <- Native.metrics(),
         do: assert(guide =~ "`#{name}`", "#{name} is missing")
+  end
+
+  test "so do each line of the log and each event" do
+    guide = text("docs/operating.md")
+    for kind <- Log.kinds(), do: assert(guide =~ "`#{kind}`", "#{kind} is missing")
+
+    for %{event: event} <- Batcher.Telemetry.events(),
+        do: assert(guide =~ ~r/`:#{List.last(event)}`/, "#{inspect(event)} is missing")
   end
 
   test "the public documentation says in words what clauses say" do

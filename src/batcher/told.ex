@@ -1,7 +1,7 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Told do
   @moduledoc false
-  # What an owner tells of its shard, in the log and to telemetry (contract 13, 21): that it took over, that a committer died, what a drain
-  # refused, what failed.
+  # What an owner tells of its shard, in the log and to telemetry (contract 13, 21): that it took over, that a committer
+  # died, what a drain refused, what failed.
   #
   # Invariant: what it tells is what the library has counted; nothing that anybody wrote.
 
