@@ -16,7 +16,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   #   * `{committer, :part, entries, bytes}`: entries of the batch that follows, and what they take
   #   * `{{committer, :with, lane, function}, entries, info}`: a batch that is committed with the one that follows
   #   * `{{committer, :commit, lane, function}, entries, info}`: the batch, or the last one of a commit of several; for
-  #     `info` see `Telemetry`
+  #     `info` see `Telemetry.Emit`
   #   * `{committer, :answer, [reply]}`: the batches of a committer that has died; their callers get this
   #   * `{committer, :deliver, [{to, message}]}`: replies that only a process can send
   #

@@ -49,7 +49,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
           :done | :handed_over | {:more | :large, rest :: term} | {:own, proxied, rest :: term}
   @typedoc "How callers are answered: see `t:Commit.outcome/0`."
   @type how :: :slices | :error | :mismatch | :exit
-  @typedoc "What one lane brings to a commit; `info`: see `Telemetry`."
+  @typedoc "What one lane brings to a commit; `info`: see `Telemetry.Emit`."
   @type small_batch :: {lane, function :: atom, entries :: list, info :: tuple}
   @typedoc "A slot, seen from outside: items, froms, weight, window in ms, age in us, usage."
   @type slot ::

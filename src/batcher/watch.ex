@@ -3,8 +3,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
   # The process that looks at a shard once a second, and tells in the log and to telemetry what nobody is there to tell when it happens:
   # a commit that hangs, a queue that fills, writes that are refused, queued writes that no owner came for (contract 13, 21).
   #
-  # A shard that has held nothing for a while is looked at once in 5 s only, and the watcher sleeps without a heap
-  # between two looks.
+  # A shard that has held nothing for a while is looked at once in 5 s only, and asked once in 50 s what it has refused;
+  # between two looks the watcher keeps next to nothing.
   #
   # Invariant: it reads what is counted anyway, so that no write and no refusal pays for it. It ends when the shard has
   # another owner, or runs no more: that of an owner that was killed stays until then.
@@ -23,6 +23,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
 
   @look_ms 1_000
   @idle_ms 5_000
+  # Watchers look at these moments only, several at a time: to wake a scheduler takes longer than a look.
+  @tick_ms 100
   # So many looks without anything held or refused, and it is looked less often.
   @idle_looks 10
   # So many looks without a refusal, and the overload is over.
@@ -39,7 +41,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
     # The number of its owner: see `Log.open/1`.
     :number,
     :timer,
-    # What was seen last; `nil` before the first look.
+    # What was seen last: see `kept/2`.
     :seen,
     # The age of the commit that was told to be stuck, in us, when it was seen last.
     :stuck_us,
@@ -62,7 +64,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
   def init({shard, number}) do
     Process.flag(:trap_exit, true)
     Shown.label(:watcher, shard)
-    {:ok, later(%__MODULE__{shard: shard, number: number}), :hibernate}
+    seen = with %{} = stats <- Native.stats(shard), do: kept(stats, false)
+    {:ok, later(%__MODULE__{shard: shard, number: number, seen: seen}), :hibernate}
   end
 
   @impl true
@@ -78,7 +81,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
   def handle_cast(_request, state), do: {:noreply, state, :hibernate}
 
   defp look(%{shard: shard, number: number} = state) do
-    stats = Native.stats(shard)
+    stats = stats(state)
 
     cond do
       Log.owners(shard) != number -> {:stop, :normal, state}
@@ -87,37 +90,51 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
     end
   end
 
+  # With what was refused only where it pays to ask for that: it costs five times as much as the rest.
+  defp stats(%{shard: shard, idle: idle, seen: seen}) do
+    with %{} = gauges <- Native.gauges(shard) do
+      idle? =
+        gauges.lanes == 0 and idle > 0 and rem(idle, @idle_looks) != 0 and seen != :not_running
+
+      refused = if idle?, do: seen, else: Native.stats(shard)
+      with %{} <- refused, do: Map.put(gauges, :refused_total, refused.refused_total)
+    end
+  end
+
+  defp kept(stats, orphaned?) do
+    stats
+    |> Map.take([:refused_total, :queued_items, :queued_bytes])
+    |> Map.put(:orphaned?, orphaned?)
+  end
+
   # Closed by its owner at an orderly end, or by nobody, since nobody came.
   defp ended(%{seen: %{orphaned?: true} = seen} = state) do
-    Log.tell(
-      state.shard,
-      :nobody_adopted,
-      Keyword.take(held(seen), [:queued_items, :queued_bytes])
-    )
-
+    facts = Map.take(seen, [:queued_items, :queued_bytes])
+    Log.tell(state.shard, :nobody_adopted, Enum.to_list(facts))
     {:stop, :normal, state}
   end
 
   defp ended(state), do: {:stop, :normal, state}
 
   defp seen(state, stats) do
-    stats = Map.put(stats, :orphaned?, Name.owner(state.shard) == nil)
     refused = refused(state.seen, stats)
     emit_refused(state.shard, refused)
     idle? = stats.lanes == 0 and refused == []
     state = state |> stuck(stats) |> filling(stats) |> overload(stats, refused)
-    %{state | seen: stats, idle: if(idle?, do: state.idle + 1, else: 0)}
+    seen = kept(stats, Name.owner(state.shard) == nil)
+    %{state | seen: seen, idle: if(idle?, do: state.idle + 1, else: 0)}
   end
 
   defp later(state) do
     if state.timer, do: Process.cancel_timer(state.timer)
     idle? = state.idle >= @idle_looks and state.overload == nil and state.stuck_us == nil
-    timer = Process.send_after(self(), :look, if(idle?, do: @idle_ms, else: @look_ms))
-    %{state | timer: timer}
+    at_ms = System.monotonic_time(:millisecond) + if(idle?, do: @idle_ms, else: @look_ms)
+    at_ms = at_ms - Integer.mod(at_ms, @tick_ms)
+    %{state | timer: Process.send_after(self(), :look, at_ms, abs: true)}
   end
 
   # What was refused since the last look, by cause. A counter may have been zeroed meanwhile.
-  defp refused(nil, _stats), do: []
+  defp refused(:not_running, _stats), do: []
 
   defp refused(seen, stats) do
     for {cause, count} <- Enum.sort(stats.refused_total),
