@@ -81,7 +81,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.OpenLoop do
     true = Port.command(port, for(number <- numbers, into: <<>>, do: <<number::little-64>>))
     due = Enum.map(schedule, &(start + &1))
     start_writes(port, due, calls, 0, Map.put(run, :from, start + warm_up))
-    Port.close(port)
+    # It has said all that it had to say.
+    receive do
+      {^port, {:exit_status, 0}} -> :ok
+      {^port, {:exit_status, status}} -> exit({:pacer_failed, status})
+    end
   end
 
   defp start_writes(_port, [], _calls, _number, _run), do: :ok
