@@ -4,6 +4,7 @@
 
 use crate::batch::Batch;
 use crate::shard::Shard;
+use crate::sync;
 use crate::vm::Vm;
 use batcher_core::{LaneId, LaneKey, LaneView, Slot};
 
@@ -55,6 +56,10 @@ impl<V: Vm> Shard<V> {
                 state.engine.places()
             });
             next += AT_ONCE;
+            if next < places {
+                // A thread that naps until the lock is free would find it taken again, and again.
+                sync::nap();
+            }
         }
     }
 }

@@ -87,10 +87,22 @@ fn is_taken<T>(lock: &Lock<T>) -> bool {
 #[cfg(not(loom))]
 const NAP: std::time::Duration = std::time::Duration::from_micros(50);
 
+/// Lets those that nap come to a lock that was just given back.
+#[cfg(not(loom))]
+pub fn nap() {
+    std::thread::sleep(NAP);
+}
+
+/// The same in a model, where none naps.
+#[cfg(loom)]
+pub fn nap() {
+    loom::thread::yield_now();
+}
+
 #[cfg(not(loom))]
 fn pause(backoff: &Backoff) {
     if backoff.is_completed() {
-        std::thread::sleep(NAP);
+        nap();
     } else {
         backoff.snooze();
     }
