@@ -45,9 +45,6 @@ pub struct BusyLane {
     pub left: Option<Instant>,
 }
 
-/// So many lanes are looked at under one lock.
-const AT_ONCE: u32 = 256;
-
 impl<V: Vm> Shard<V> {
     /// All counts; `None` if no batcher runs.
     pub fn counts(&self) -> Option<Counts> {
@@ -90,20 +87,13 @@ impl<V: Vm> Shard<V> {
     /// Forgets all counts and distributions, and what lanes were given.
     pub fn forget_stats(&self) {
         self.direct_commits.store(0, Ordering::Relaxed);
-        let (mut places, distributions) = self.locked(|state| {
+        let distributions = self.locked(|state| {
             state.workers.take_deaths();
             state.counts = Counts::default();
-            (state.engine.places(), std::mem::take(&mut state.distributions))
+            std::mem::take(&mut state.distributions)
         });
         drop(distributions);
-        let mut next = 0;
-        while next < places {
-            places = self.locked(|state| {
-                state.engine.forget_done(next..next + AT_ONCE);
-                state.engine.places()
-            });
-            next += AT_ONCE;
-        }
+        self.in_steps(sync::nap, |state, places| state.engine.forget_done(places));
     }
 
     /// A write was refused before it could be offered.
