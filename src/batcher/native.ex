@@ -298,13 +298,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   def metrics, do: without_library([])
 
   @doc """
-  What a shard holds now: each gauge of `metrics/0` by its name, and `:oldest_commit_pid`, the process that has the
-  commit of `:oldest_commit_age_us`, or `nil`. On a dirty scheduler; the time it takes grows with the number of lanes.
+  The counters and gauges of `metrics/0` but for `:oldest_write_age_us`, and `:oldest_commit_pid`, the process that has
+  the commit of `:oldest_commit_age_us`, or `nil`. It takes some microseconds, however many lanes there are.
   """
-  @spec gauges(integer) :: %{atom => non_neg_integer | pid | nil} | :not_running
-  def gauges(_shard), do: without_library(:not_running)
+  @spec numbers(integer) :: map | :not_running
+  def numbers(_shard), do: without_library(:not_running)
 
-  @doc "All of `metrics/0` of a shard, and `:oldest_commit_pid`: see `Stats`. On a dirty scheduler, too."
+  @doc "All of `metrics/0` of a shard, and `:oldest_commit_pid`: see `Stats`. On a dirty scheduler."
   @spec stats(integer) :: map | :not_running
   def stats(_shard), do: without_library(:not_running)
 

@@ -74,7 +74,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
          :ok <- register(Name.of(shard)),
          budgets = Budgets.open(shard, measured),
          :ok = Settings.put(shard, options),
-         before = Native.gauges(shard),
+         before = Native.numbers(shard),
          {:ok, committers} <- Native.open(shard, Options.native(options, budgets)) do
       state = %__MODULE__{
         shard: shard,

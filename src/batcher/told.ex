@@ -9,11 +9,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Told do
 
   @queued [:queued_items, :queued_bytes, :in_flight_items]
 
-  @typedoc "What a shard held at a moment: see `Native.gauges/1`."
-  @type gauges :: map | :not_running
+  @typedoc "What a shard held at a moment: see `Native.numbers/1`."
+  @type numbers :: map | :not_running
 
   @doc "The shard was opened; `before`: what it held then, left by another owner."
-  @spec opened(integer, gauges) :: :ok
+  @spec opened(integer, numbers) :: :ok
   def opened(_shard, :not_running), do: :ok
 
   def opened(shard, before) do
@@ -32,7 +32,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Told do
   @doc "Runs `close`, which ends a shard; it was drained, if `result` is `:ok`."
   @spec drained(integer, :ok | term, (() -> :ok)) :: :ok
   def drained(shard, result, close) do
-    left = Native.gauges(shard)
+    left = Native.numbers(shard)
     close.()
 
     if left == :not_running, do: :ok, else: ended(shard, result, left)
@@ -55,5 +55,5 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Told do
     Log.tell(shard, :owner_failed, where: where)
   end
 
-  defp held(gauges), do: Enum.to_list(Map.take(gauges, @queued))
+  defp held(numbers), do: Enum.to_list(Map.take(numbers, @queued))
 end

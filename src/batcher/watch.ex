@@ -1,10 +1,11 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
   @moduledoc false
-  # The process that looks at a shard once a second, and tells in the log and to telemetry what nobody is there to tell when it happens:
-  # a commit that hangs, a queue that fills, writes that are refused, queued writes that no owner came for (contract 13, 21).
+  # The process that looks at a shard once a second, and tells in the log and to telemetry what nobody is there to tell
+  # when it happens: a commit that hangs, a queue that fills, writes that are refused, queued writes that no owner came
+  # for (contract 13, 21).
   #
-  # A shard that has held nothing for a while is looked at once in 5 s only, and asked once in 50 s what it has refused;
-  # between two looks the watcher keeps next to nothing.
+  # A shard that has held nothing for a while is looked at once in 5 s only; between two looks the watcher keeps next to
+  # nothing.
   #
   # Invariant: it reads what is counted anyway, so that no write and no refusal pays for it. It ends when the shard has
   # another owner, or runs no more: that of an owner that was killed stays until then.
@@ -64,7 +65,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
   def init({shard, number}) do
     Process.flag(:trap_exit, true)
     Shown.label(:watcher, shard)
-    seen = with %{} = stats <- Native.stats(shard), do: kept(stats, false)
+    seen = with %{} = stats <- Native.numbers(shard), do: kept(stats, false)
     {:ok, later(%__MODULE__{shard: shard, number: number, seen: seen}), :hibernate}
   end
 
@@ -81,23 +82,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
   def handle_cast(_request, state), do: {:noreply, state, :hibernate}
 
   defp look(%{shard: shard, number: number} = state) do
-    stats = stats(state)
+    stats = Native.numbers(shard)
 
     cond do
       Log.owners(shard) != number -> {:stop, :normal, state}
       stats == :not_running -> ended(state)
       true -> {:noreply, state |> seen(stats) |> later(), :hibernate}
-    end
-  end
-
-  # With what was refused only where it pays to ask for that: it costs five times as much as the rest.
-  defp stats(%{shard: shard, idle: idle, seen: seen}) do
-    with %{} = gauges <- Native.gauges(shard) do
-      idle? =
-        gauges.lanes == 0 and idle > 0 and rem(idle, @idle_looks) != 0 and seen != :not_running
-
-      refused = if idle?, do: seen, else: Native.stats(shard)
-      with %{} <- refused, do: Map.put(gauges, :refused_total, refused.refused_total)
     end
   end
 

@@ -4,10 +4,11 @@
 //! or not. So a lookup takes no lock and counts no reference, and cores do not meet in it.
 
 use crate::arena::{Arena, Kept};
+use crate::atoms;
 use batcher_shell::Timer;
 use once_cell::sync::{Lazy, OnceCell};
 use parking_lot::RwLock;
-use rustler::{Env, Term};
+use rustler::{Decoder, Encoder, Env, NifResult, Term};
 use std::collections::HashMap;
 
 /// The VM that the runtime is plugged into.
@@ -40,6 +41,27 @@ pub(crate) fn find(index: u64) -> Option<&'static Shard> {
     match usize::try_from(index).ok().and_then(|near| NEAR_SHARDS.get(near)) {
         Some(cell) => cell.get().copied(),
         None => FAR_SHARDS.read().get(&index).copied(),
+    }
+}
+
+/// The shard of an index, if it was ever opened. Any other term is the index of none.
+#[derive(Clone, Copy)]
+pub(crate) struct Found(pub(crate) Option<&'static Shard>);
+
+impl Found {
+    /// What `run` says of the shard, `:not_running` where there is none.
+    pub(crate) fn run_or_not<'a>(
+        self,
+        env: Env<'a>,
+        run: impl FnOnce(&'static Shard) -> NifResult<Term<'a>>,
+    ) -> NifResult<Term<'a>> {
+        self.0.map_or_else(|| Ok(atoms::not_running().encode(env)), run)
+    }
+}
+
+impl<'a> Decoder<'a> for Found {
+    fn decode(index: Term<'a>) -> NifResult<Self> {
+        Ok(Found(index.decode().ok().and_then(find)))
     }
 }
 

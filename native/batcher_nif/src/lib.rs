@@ -31,12 +31,12 @@ mod writes;
 
 use answers::{Chunk, Progress};
 use batcher_core::{BarrierId, CommitScope, Config, Overflow, Pacing};
-use batcher_shell::Alone;
-use beam::{Shard, Terms};
+use batcher_shell::{Alone, Read};
+use beam::{Found, Shard, Terms};
 use committer::Committer;
 use offer::{Numbers, Offer, usage};
 use responder::Responder;
-use rustler::{Atom, Decoder, Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
+use rustler::{Atom, Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 use std::time::Duration;
 use vm::Waiter;
 
@@ -45,16 +45,6 @@ rustler::init!("Elixir.Ferricstore.Raft.WARaftBackend.Batcher.Native", load = lo
 fn load(_env: Env<'_>, _info: Term<'_>) -> bool {
     arena::free_at_once();
     true
-}
-
-/// The shard of an index, if it was ever opened. Any other term is the index of none.
-#[derive(Clone, Copy)]
-struct Found(Option<&'static Shard>);
-
-impl<'a> Decoder<'a> for Found {
-    fn decode(index: Term<'a>) -> NifResult<Self> {
-        Ok(Found(index.decode().ok().and_then(beam::find)))
-    }
 }
 
 /// Options as the BEAM side has checked them; see `Options.native/2` there.
@@ -142,7 +132,7 @@ fn offer<'a>(
     usage: Option<Numbers>,
 ) -> NifResult<Term<'a>> {
     let offer = Offer { lane, item, count, window_ms, from, wait_ms, usage };
-    shard.0.map_or_else(|| Ok(atoms::not_running().encode(env)), |shard| offer.make(env, shard))
+    shard.run_or_not(env, |shard| offer.make(env, shard))
 }
 
 /// The same for a large item, tag or name.
@@ -160,9 +150,7 @@ fn offer_large<'a>(
     usage: Option<Numbers>,
 ) -> NifResult<Term<'a>> {
     let offer = Offer { lane, item, count, window_ms, from, wait_ms, usage };
-    shard
-        .0
-        .map_or_else(|| Ok(atoms::not_running().encode(env)), |shard| offer.make_large(env, shard))
+    shard.run_or_not(env, |shard| offer.make_large(env, shard))
 }
 
 #[rustler::nif]
@@ -314,11 +302,8 @@ fn committer_down<'a>(env: Env<'a>, shard: Found, pid: LocalPid, reply: Term<'a>
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn lanes<'a>(env: Env<'a>, shard: Found) -> Term<'a> {
-    match shard.0 {
-        Some(shard) => snapshot::lanes(env, shard),
-        None => atoms::not_running().encode(env),
-    }
+fn lanes<'a>(env: Env<'a>, shard: Found) -> NifResult<Term<'a>> {
+    shard.run_or_not(env, |shard| Ok(snapshot::lanes(env, shard)))
 }
 
 #[rustler::nif]
@@ -328,7 +313,12 @@ fn metrics(env: Env<'_>) -> NifResult<Term<'_>> {
 
 #[rustler::nif(schedule = "DirtyCpu")]
 fn stats<'a>(env: Env<'a>, shard: Found) -> NifResult<Term<'a>> {
-    shard.0.map_or_else(|| Ok(atoms::not_running().encode(env)), |shard| stats::stats(env, shard))
+    shard.run_or_not(env, |shard| stats::stats(env, shard, |_all| true))
+}
+
+#[rustler::nif]
+fn numbers<'a>(env: Env<'a>, shard: Found) -> NifResult<Term<'a>> {
+    shard.run_or_not(env, |shard| stats::stats(env, shard, Read::is_quick))
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
@@ -340,11 +330,9 @@ fn forget_stats(shard: Found) -> Atom {
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn busiest_lanes<'a>(env: Env<'a>, shard: Found, count: u64) -> Term<'a> {
+fn busiest_lanes<'a>(env: Env<'a>, shard: Found, count: u64) -> NifResult<Term<'a>> {
     let count = usize::try_from(count).unwrap_or(usize::MAX);
-    shard
-        .0
-        .map_or_else(|| atoms::not_running().encode(env), |shard| stats::busiest(env, shard, count))
+    shard.run_or_not(env, |shard| Ok(stats::busiest(env, shard, count)))
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
@@ -367,11 +355,6 @@ fn directly(shard: Found) -> Atom {
         shard.commit_directly();
     }
     atoms::ok()
-}
-
-#[rustler::nif(schedule = "DirtyCpu")]
-fn gauges<'a>(env: Env<'a>, shard: Found) -> NifResult<Term<'a>> {
-    shard.0.map_or_else(|| Ok(atoms::not_running().encode(env)), |shard| stats::gauges(env, shard))
 }
 
 /// Makes the timer of the shard panic while it serves that.

@@ -3,7 +3,7 @@
 //! Invariant: every name comes from the one table of metrics.
 
 use crate::atoms;
-use crate::beam::{Beam, Shard};
+use crate::beam::Shard;
 use crate::committer::lane_term;
 use batcher_core::Tally;
 use batcher_shell::{
@@ -25,38 +25,23 @@ pub(crate) fn metrics(env: Env<'_>) -> NifResult<Term<'_>> {
     Ok(rows.collect::<NifResult<Vec<_>>>()?.encode(env))
 }
 
-/// The gauges as a map, with `oldest_commit_pid` beside them; `:not_running` for a closed shard.
-pub(crate) fn gauges<'a>(env: Env<'a>, shard: &'static Shard) -> NifResult<Term<'a>> {
-    let Some((gauges, by)) = shard.gauges() else { return Ok(atoms::not_running().encode(env)) };
-    let seen = Seen { gauges, ..Seen::default() };
-    let is_gauge = |metric: &&Metric| matches!(metric.read, Read::Gauge(_));
-    read(env, shard, METRICS.iter().filter(is_gauge), &seen, by)
-}
-
-/// All metrics as a map, otherwise the same.
-pub(crate) fn stats<'a>(env: Env<'a>, shard: &'static Shard) -> NifResult<Term<'a>> {
-    match (shard.gauges(), shard.counts()) {
-        (Some((gauges, by)), Some(counts)) => {
-            read(env, shard, METRICS.iter(), &Seen { gauges, counts }, by)
-        }
-        _ => Ok(atoms::not_running().encode(env)),
-    }
-}
-
-fn read<'a>(
+/// The metrics that are wanted as a map, with `oldest_commit_pid` beside them; `:not_running` for a closed shard.
+pub(crate) fn stats<'a>(
     env: Env<'a>,
     shard: &'static Shard,
-    metrics: impl Iterator<Item = &'static Metric>,
-    seen: &Seen,
-    by: Option<CommittedBy<Beam>>,
+    wants: fn(&Read) -> bool,
 ) -> NifResult<Term<'a>> {
+    let (Some((gauges, by)), Some(counts)) = (shard.gauges(), shard.counts()) else {
+        return Ok(atoms::not_running().encode(env));
+    };
+    let seen = Seen { gauges, counts };
     let pid = by.map(|by| match by {
         CommittedBy::Committer(committer) => committer.pid,
         CommittedBy::Caller(pid) => pid,
     });
     let mut pairs = vec![(atoms::oldest_commit_pid().encode(env), pid.encode(env))];
-    for metric in metrics {
-        let values = shard.values(&metric.read, seen);
+    for metric in METRICS.iter().filter(|metric| wants(&metric.read)) {
+        let values = shard.values(&metric.read, &seen);
         pairs.push((atom(env, metric.name)?.encode(env), by_labels(env, &values)?));
     }
     Term::map_from_pairs(env, &pairs)

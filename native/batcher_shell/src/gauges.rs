@@ -1,10 +1,9 @@
 //! What a shard holds at a moment, in numbers.
 //!
-//! Invariant: the lock of the shard is held for a time that does not grow with lanes or writes: lanes are looked at so
-//! many at a time, and only while something is queued.
+//! Invariant: the lock of the shard is held for a time that does not grow with lanes or writes.
 
 use crate::shard::Shard;
-use crate::sync::{self, micros};
+use crate::stats::age_us;
 use crate::total::total_bound;
 use crate::vm::Vm;
 use std::time::Instant;
@@ -26,8 +25,6 @@ pub struct Gauges {
     pub max_queue_bytes: u64,
     /// The bound in bytes on all shards together; 0: there is none.
     pub max_total_queue_bytes: u64,
-    /// How long ago the oldest slot that is queued was opened, in microseconds; 0: none is.
-    pub oldest_write_age_us: u64,
     /// How long ago the oldest commit left that is in flight, in microseconds; 0: none is.
     pub oldest_commit_age_us: u64,
     /// Lanes that hold something.
@@ -54,7 +51,7 @@ impl<V: Vm> Shard<V> {
     /// What the shard holds now, and who commits what has been in flight for the longest time. `None`: no batcher runs.
     pub fn gauges(&self) -> Option<(Gauges, Option<CommittedBy<V>>)> {
         let responders = self.responders.count() as u64;
-        let (mut gauges, left, by, queued) = self.locked(|state| {
+        let (mut gauges, left, by) = self.locked(|state| {
             if state.is_closed() {
                 return None;
             }
@@ -80,24 +77,22 @@ impl<V: Vm> Shard<V> {
                 Some(committer) => Some(CommittedBy::Committer(committer.clone())),
                 None => state.alone.process_of(lane).cloned().map(CommittedBy::Caller),
             });
-            Some((gauges, oldest.map(|(_, left)| left), by, engine.queued_calls() > 0))
+            Some((gauges, oldest.map(|(_, left)| left), by))
         })?;
-        let opened = if queued { self.oldest_slot() } else { None };
-        let now = sync::now();
-        let age = |since: Option<Instant>| {
-            since.map_or(0, |since| micros(now.saturating_duration_since(since)))
-        };
-        (gauges.oldest_write_age_us, gauges.oldest_commit_age_us) = (age(opened), age(left));
+        gauges.oldest_commit_age_us = left.map_or(0, age_us);
         Some((gauges, by))
     }
 
-    /// When the oldest slot was opened that is queued.
-    fn oldest_slot(&self) -> Option<Instant> {
+    /// How long ago the oldest slot was opened that is queued, in microseconds. Lanes are looked at only if one is.
+    pub(crate) fn oldest_write_age_us(&self) -> Option<u64> {
+        if self.locked(|state| state.engine.queued_calls()) == 0 {
+            return None;
+        }
         let mut oldest: Option<Instant> = None;
         self.each_lane(|lane| {
             let opened = lane.queue().next().map(|slot| slot.opened);
             oldest = [oldest, opened].into_iter().flatten().min();
         });
-        oldest
+        oldest.map(age_us)
     }
 }

@@ -57,6 +57,8 @@ pub enum Read {
     Refused,
     /// Commits that have ended, by why they had left and by what became of them.
     Commits,
+    /// In the lanes: how long ago the oldest slot was opened that is queued, in microseconds.
+    OldestWrite,
     /// A distribution, to be told with the number of values up to each of these bounds.
     Distribution(fn(&Distributions) -> Distribution, &'static [u64]),
     /// The same for each kind of lane.
@@ -67,16 +69,21 @@ impl Read {
     /// The kind of the metric.
     pub fn kind(&self) -> &'static str {
         match self {
-            Read::Gauge(_) => "gauge",
+            Read::Gauge(_) | Read::OldestWrite => "gauge",
             Read::Counter(_) | Read::Lanes(_) | Read::Refused | Read::Commits => "counter",
             Read::Distribution(..) | Read::Distributions(..) => "distribution",
         }
     }
 
+    /// Whether it is read without a walk over all lanes, or all values of a distribution.
+    pub fn is_quick(&self) -> bool {
+        !matches!(self, Read::OldestWrite | Read::Distribution(..) | Read::Distributions(..))
+    }
+
     /// Its labels, beside the shard.
     pub fn labels(&self) -> &'static [&'static str] {
         match self {
-            Read::Gauge(_) | Read::Counter(_) | Read::Distribution(..) => &[],
+            Read::Gauge(_) | Read::OldestWrite | Read::Counter(_) | Read::Distribution(..) => &[],
             Read::Lanes(_) | Read::Distributions(..) => &["lane"],
             Read::Refused => &["cause"],
             Read::Commits => &["reason", "result"],
@@ -264,26 +271,37 @@ pub const METRICS: &[Metric] = &[
         "Items that are being committed, or whose callers are being answered",
         |now| now.in_flight_items,
     ),
-    gauge("in_flight_bytes", Unit::Bytes, "The same in bytes", |now| now.in_flight_bytes),
+    gauge(
+        "in_flight_bytes",
+        Unit::Bytes,
+        "Bytes of what is being committed, or whose callers are being answered",
+        |now| now.in_flight_bytes,
+    ),
     gauge(
         "max_queue_items",
         Unit::Items,
         "Most items that may be queued and in flight together",
         |now| now.max_queue_items,
     ),
-    gauge("max_queue_bytes", Unit::Bytes, "The same in bytes", |now| now.max_queue_bytes),
+    gauge(
+        "max_queue_bytes",
+        Unit::Bytes,
+        "Most bytes that may be queued and in flight together",
+        |now| now.max_queue_bytes,
+    ),
     gauge(
         "max_total_queue_bytes",
         Unit::Bytes,
         "Most bytes that all shards of the VM may hold together; 0: as many as they like",
         |now| now.max_total_queue_bytes,
     ),
-    gauge(
-        "oldest_write_age_us",
-        Unit::Microseconds,
-        "How long the oldest queued slot has been open, which is how long its first write has waited; 0: nothing is queued",
-        |now| now.oldest_write_age_us,
-    ),
+    Metric {
+        name: "oldest_write_age_us",
+        unit: Unit::Microseconds,
+        help: "How long the oldest queued slot has been open, which is how long its first write has waited; 0: nothing \
+               is queued",
+        read: Read::OldestWrite,
+    },
     gauge(
         "oldest_commit_age_us",
         Unit::Microseconds,

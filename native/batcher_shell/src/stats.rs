@@ -63,6 +63,9 @@ impl<V: Vm> Shard<V> {
         let labelled = |(label, count)| (vec![label], Value::Number(count));
         match *read {
             Read::Gauge(read) => vec![(vec![], Value::Number(read(gauges)))],
+            Read::OldestWrite => {
+                vec![(vec![], Value::Number(self.oldest_write_age_us().unwrap_or(0)))]
+            }
             Read::Counter(read) => vec![(vec![], Value::Number(read(counts)))],
             Read::Lanes(read) => counts.by_lane(read).map(labelled).collect(),
             Read::Refused => counts.by_cause().map(labelled).collect(),
