@@ -125,9 +125,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section08OrderTest do
     test = self()
     id = make_ref()
 
-    handler = fn [_, _, kind], _, %{shard_index: index}, _ when index == shard ->
-      send(test, {:handling, kind, self()})
-      receive do: (:go_on -> :ok)
+    handler = fn [_, _, kind], _, metadata, _ ->
+      if metadata.shard_index == shard do
+        send(test, {:handling, kind, self()})
+        receive do: (:go_on -> :ok)
+      end
     end
 
     :telemetry.attach(id, [:ferricstore, :batcher, :quorum_submit], handler, nil)

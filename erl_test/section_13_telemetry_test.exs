@@ -294,58 +294,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13TelemetryTest do
     refute_receive {:telemetry, _event, _measurements, _metadata}, 30
   end
 
-  for failure <- [:raise, :exit, :throw] do
-    test "13.6 a handler that fails (#{failure}) hurts nobody", %{shard: shard} do
-      start_batcher(shard)
-      id = make_ref()
-
-      handler = fn _, _, metadata, _ ->
-        metadata.shard_index == shard && fail(unquote(failure))
-      end
-
-      # Both events of each lane.
-      events = :telemetry.events_of_batchers()
-
-      for failing <- [List.delete_at(events, 2), [List.last(events)]] do
-        for event <- failing, do: :ok = :telemetry.attach({id, event}, event, handler, nil)
-        on_exit(fn -> for event <- failing, do: :telemetry.detach({id, event}) end)
-
-        for lane <- lanes(), n <- 1..3 do
-          assert await_reply(raw(shard, lane, item(lane, n), 1))
-          %{list: list, pid: committer} = next_commit(shard)
-          assert list == listed(lane, item(lane, n))
-          assert Batcher.flush(shard) == :ok
-          assert Process.alive?(committer)
-        end
-
-        for event <- failing, do: :ok = :telemetry.detach({id, event})
-      end
-
-      # One event's handler does not keep another one's from its event.
-      :ok = :telemetry.attach(id, hd(events), handler, nil)
-      on_exit(fn -> :telemetry.detach(id) end)
-      drop_events()
-      await_reply(raw(shard, "p", {:a}, 1))
-      assert {%{batch_size: 1}, %{status: :ok}} = next_event(:quorum_submit)
-    end
-  end
-
-  # A VM that has no :telemetry at first.
-  test "13.6 a :telemetry that is loaded after the start is found" do
-    lines = without_telemetry(script())
-    assert "without {:done, {:a}}, events 0" in lines
-    assert "started before {:done, {:a}}, events 3" in lines
-    assert "started after {:done, {:a}}, events 6" in lines
-  end
-
-  defp drop_events do
-    receive do
-      {:telemetry, _event, _measurements, _metadata} -> drop_events()
-    after
-      0 -> :ok
-    end
-  end
-
   defp reasons(event, count), do: for(_ <- 1..count, do: elem(next_event(event), 1).reason)
 
   defp groups(lane), do: [item(lane), [], Enum.flat_map(1..3, &item(lane, &1))]
@@ -357,58 +305,4 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13TelemetryTest do
 
   defp spin_until(until),
     do: if(System.monotonic_time(:microsecond) < until, do: spin_until(until))
-
-  defp fail(:raise), do: raise("the handler is broken")
-  defp fail(:exit), do: exit(:the_handler_is_broken)
-  defp fail(:throw), do: throw(:the_handler_is_broken)
-
-  # Runs a script in a VM of its own, with this library but the stand-in for :telemetry. Answers what
-  # it printed.
-  defp without_telemetry(script) do
-    folder = Path.join(System.tmp_dir!(), "batcher_#{System.unique_integer([:positive])}")
-    on_exit(fn -> File.rm_rf!(folder) end)
-    app = Path.join(folder, "ferricstore_batcher")
-    File.mkdir_p!(app)
-    File.cp_r!(Path.dirname(:code.which(Batcher)), Path.join(app, "ebin"))
-    File.rm!(Path.join(app, "ebin/telemetry.beam"))
-    File.ln_s!(:code.priv_dir(:ferricstore_batcher), Path.join(app, "priv"))
-    arguments = ["-pa", Path.join(app, "ebin"), "-e", script]
-    elixir = System.find_executable("elixir")
-    {output, 0} = System.cmd(elixir, arguments, stderr_to_stdout: true)
-    String.split(output, "\n")
-  end
-
-  defp script do
-    """
-    defmodule DoneBackend do
-      def __commit_batch_direct__(_shard, list), do: {:ok, for(item <- list, do: {:done, item})}
-      def __commit_put_batch_direct__(shard, list), do: __commit_batch_direct__(shard, list)
-      def __commit_delete_batch_direct__(shard, list), do: __commit_batch_direct__(shard, list)
-    end
-
-    alias Ferricstore.Raft.WARaftBackend.Batcher
-    Application.put_env(:ferricstore, :waraft_backend_batcher_backend, DoneBackend)
-    false = Code.ensure_loaded?(:telemetry)
-    Process.register(self(), :listener)
-
-    # Flush answers after the telemetry of what it waited for.
-    write = fn what, shard ->
-      reply = Batcher.write(shard, "p", {:a}, 1)
-      :ok = Batcher.flush(shard)
-      {:messages, events} = Process.info(self(), :messages)
-      IO.puts("\#{what} \#{inspect(reply)}, events \#{length(events)}")
-    end
-
-    {:ok, _} = Batcher.start_link(0)
-    write.("without", 0)
-
-    defmodule :telemetry do
-      def execute(event, _measurements, _metadata), do: send(:listener, event)
-    end
-
-    write.("started before", 0)
-    {:ok, _} = Batcher.start_link(1)
-    write.("started after", 1)
-    """
-  end
 end

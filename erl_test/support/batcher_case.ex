@@ -11,7 +11,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Case do
   import ExUnit.Callbacks
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Settings, TestBackend, TestGate}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Settings, TestBackend, TestGate, TestTelemetry}
 
   require Settings
 
@@ -37,7 +37,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Case do
   @doc "Once, before the tests: tables, and the backend and the gate that all tests use."
   def prepare do
     TestBackend.create_table()
-    :telemetry.create_table()
+    TestTelemetry.start()
     Application.put_env(@app, :waraft_backend_batcher_backend, TestBackend)
     Application.put_env(@app, :waraft_backend_batcher_sync_gate, TestGate)
   end
@@ -293,22 +293,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Case do
 
   @doc """
   From now on, each event of this shard reaches the calling process as
-  `{:telemetry, event, measurements, metadata}`.
+  `{:telemetry, event, measurements, metadata}`, or with another first element.
   """
-  def attach_telemetry(shard) do
+  def attach_telemetry(shard, name \\ :telemetry) do
     test = self()
     id = make_ref()
 
     report = fn event, measurements, metadata, _config ->
       if metadata.shard_index == shard,
-        do: send(test, {:telemetry, event, measurements, metadata})
+        do: send(test, {name, event, measurements, metadata})
     end
 
-    for event <- :telemetry.events_of_batchers(),
-        do: :ok = :telemetry.attach({id, event}, event, report, nil)
-
-    on_exit(fn ->
-      for event <- :telemetry.events_of_batchers(), do: :telemetry.detach({id, event})
-    end)
+    :ok = :telemetry.attach_many(id, TestTelemetry.events_of_batchers(), report, nil)
+    on_exit(fn -> :telemetry.detach(id) end)
   end
 end

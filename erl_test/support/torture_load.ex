@@ -8,6 +8,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Torture.Load do
   use GenServer
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
+  alias Ferricstore.Raft.WARaftBackend.Batcher.TestTelemetry
   alias Ferricstore.Raft.WARaftBackend.Batcher.Torture.{Ledger, Workload}
 
   @shard 0
@@ -31,7 +32,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Torture.Load do
   @spec start(config) :: :ok
   def start(config) do
     {:ok, _} = Application.ensure_all_started(:elixir)
-    :telemetry.create_table()
+    TestTelemetry.start()
     Application.put_env(:ferricstore, :waraft_backend_batcher_backend, config.backend)
     {:ok, _pid} = GenServer.start(__MODULE__, config, name: __MODULE__)
     :ok
