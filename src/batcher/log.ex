@@ -74,8 +74,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
 
   def commit(shard, how, result, commit_us, _slow_us, size) do
     {lanes, writes, items, bytes} = size.()
-    lane = with [_, _ | _] <- lanes |> Enum.map(&lane/1) |> Enum.uniq(), do: :several
-    lane = with [one] <- lane, do: one
+
+    lane =
+      case lanes |> Enum.map(&lane/1) |> Enum.uniq() do
+        [lane] -> lane
+        _several -> :several
+      end
 
     tell(
       shard,
