@@ -82,7 +82,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21LogTest do
     await_reply(raw(shard, "p", {:a}, 1))
     {:warning, meta, text} = next_line(:commit_slow)
     assert meta.commit_us >= 0
-    assert text =~ "a commit of 1 writes"
+    assert text =~ "a commit of 1 write ("
     Batcher.flush(shard)
     pass_limit(shard)
     :ok = Batcher.configure(shard, slow_commit_ms: :infinity)
