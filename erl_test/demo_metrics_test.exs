@@ -13,17 +13,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.DemoMetricsTest do
   unless @modules and @programs,
     do: @moduletag(skip: "Ra, prometheus.erl or Prometheus is not there: run `make setup`")
 
-  setup do
-    directory =
-      Path.join(
-        System.tmp_dir!(),
-        "prometheus-test-#{System.pid()}-#{System.unique_integer([:positive])}"
-      )
-
-    File.mkdir_p!(directory)
-    on_exit(fn -> File.rm_rf!(directory) end)
-    %{directory: directory}
-  end
+  import PrometheusServer, only: [directory: 1]
+  setup :directory
 
   @tag timeout: 300_000
   test "22.3 a Prometheus that scrapes a demo has all the writes that the demo tells of, and answers every query of the dashboard",

@@ -15,17 +15,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.PrometheusTest do
            do: [],
            else: [skip: "prometheus.erl or promtool is not there: run `make setup`"]
 
-  setup do
-    directory =
-      Path.join(
-        System.tmp_dir!(),
-        "prometheus-test-#{System.pid()}-#{System.unique_integer([:positive])}"
-      )
-
-    File.mkdir_p!(directory)
-    on_exit(fn -> File.rm_rf!(directory) end)
-    %{directory: directory}
-  end
+  import PrometheusServer, only: [directory: 1]
+  setup :directory
 
   @definitions [
     {:writes_total, :counter, :none, [:lane], "Calls accepted"},

@@ -4,7 +4,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.SecretsTest do
 
   import Ferricstore.Raft.WARaftBackend.Batcher.Writes
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Log, Native, Watch}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Native
 
   # It stands in keys, values, commands, prefixes, tokens, tags and in what the backend fails with.
   @secret "s3cret"
@@ -71,24 +71,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.SecretsTest do
   # Strings stand in lists of characters or binaries; of a binary that is not printable only numbers would be seen.
   defp shown(term),
     do: inspect(term, limit: :infinity, printable_limit: :infinity, structs: false)
-
-  # As if the time had passed in which a kind of line is told only once.
-  defp pass_limit(shard) do
-    counts = :persistent_term.get({Log, shard})
-    for i <- 0..(length(Log.kinds()) - 1), do: :atomics.put(counts, 2 + 2 * i, 0)
-  end
-
-  defp look(owner) do
-    {:links, links} = Process.info(owner, :links)
-
-    for pid <- links,
-        is_pid(pid),
-        {:dictionary, dictionary} <- [Process.info(pid, :dictionary)],
-        match?({Watch, _, _}, dictionary[:"$initial_call"]) do
-      send(pid, :look)
-      :sys.get_state(pid)
-    end
-  end
 
   test "the secret would be found: in texts, in reports, in metadata" do
     require Logger
@@ -175,13 +157,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.SecretsTest do
       backend(shard, [:block, :reply])
       tag = raw(shard, lane, item, 1)
       commit = next_commit(shard)
-      look(owner)
+      look(watcher(owner))
       next_line(:commit_stuck)
       release(commit)
       await_reply(tag)
       next_line(:commit_slow)
       Batcher.flush(shard)
-      look(owner)
+      look(watcher(owner))
       next_line(:commit_ended)
       pass_limit(shard)
     end
@@ -191,7 +173,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.SecretsTest do
 
   test "a queue that fills and overflows", %{shard: shard} do
     owner = start_batcher(shard, max_queue_items: 5, namespace_batch_max: 5, hot_batch_max: 5)
-    look(owner)
+    look(watcher(owner))
 
     for {lane, item} <- writes() do
       backend(shard, [:block, :reply])
@@ -199,12 +181,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.SecretsTest do
       commit = next_commit(shard)
       others = for _ <- 1..9, do: raw(shard, lane, item, 1)
       assert {:error, :batcher_overloaded} = await_reply(List.last(others))
-      look(owner)
+      look(watcher(owner))
       next_line(:queue_filling)
       next_line(:overload_began)
       release(commit)
       Enum.each([tag | Enum.drop(others, -1)], &await_reply/1)
-      for _ <- 1..4, do: look(owner)
+      for _ <- 1..4, do: look(watcher(owner))
       next_line(:overload_ended)
       pass_limit(shard)
       drop_commits(shard)
@@ -273,7 +255,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.SecretsTest do
 
   test "an owner that is killed, and nobody who takes over", %{shard: shard} do
     owner = start_alone(shard, adoption_timeout: 50)
-    look(owner)
+    look(watcher(owner))
     tasks = for {lane, item} <- namespaces(), do: queue(shard, lane, item)
     Process.exit(owner, :kill)
     for task <- tasks, do: assert(await(task) == {:error, :batcher_down})

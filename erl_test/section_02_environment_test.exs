@@ -2,6 +2,8 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section02EnvironmentTest do
   use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: false
 
+  alias Ferricstore.Raft.WARaftBackend.Batcher.OtherBackend
+
   @hot :waraft_hot_batch_window_ms
   @generic :waraft_generic_batch_window_ms
   @during_flush :waraft_generic_batch_during_flush
@@ -10,12 +12,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section02EnvironmentTest do
   # Long enough that only what the test does can end it.
   @long_ms 60_000
   @put {"k", "v", 0}
-
-  defmodule OtherBackend do
-    def __commit_batch_direct__(shard, list), do: {:ok, Enum.map(list, &{:other, shard, &1})}
-    def __commit_put_batch_direct__(shard, list), do: __commit_batch_direct__(shard, list)
-    def __commit_delete_batch_direct__(shard, list), do: __commit_batch_direct__(shard, list)
-  end
 
   setup do
     for key <- [@hot, @generic, @during_flush], do: delete_env(key)

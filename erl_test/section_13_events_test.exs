@@ -5,7 +5,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13EventsTest do
   import ExUnit.CaptureLog
   import Ferricstore.Raft.WARaftBackend.Batcher.Writes
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Metrics, Telemetry, Watch}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Metrics, Telemetry}
 
   setup %{shard: shard} do
     test = self()
@@ -35,18 +35,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13EventsTest do
   end
 
   defp refute_event(what), do: refute_receive({:event, ^what, _, _, _}, 30)
-
-  defp look(owner) do
-    {:links, links} = Process.info(owner, :links)
-
-    for pid <- links,
-        is_pid(pid),
-        {:dictionary, dictionary} <- [Process.info(pid, :dictionary)],
-        match?({Watch, _, _}, dictionary[:"$initial_call"]) do
-      send(pid, :look)
-      :sys.get_state(pid)
-    end
-  end
 
   test "13.7 start, before the backend is called, for each kind of lane", %{shard: shard} do
     start_batcher(shard)
@@ -107,7 +95,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13EventsTest do
 
   test "13.7 refused: a count for each cause, once a look", %{shard: shard} do
     owner = start_batcher(shard, max_queue_items: 2)
-    look(owner)
+    look(watcher(owner))
     backend(shard, [:block, :reply])
     first = occupy(shard, "p")
     queued = raw(shard, "p", {1}, 1)
@@ -115,10 +103,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13EventsTest do
     for _ <- 1..3, do: {:error, :batcher_overloaded} = Batcher.write(shard, "p", {:no}, 1)
     Batcher.write_batch(shard, [:improper | :list])
     refute_received {:event, :refused, _, _, _}
-    look(owner)
+    look(watcher(owner))
     assert {%{count: 1}, %{cause: :invalid}} = next(:refused)
     assert {%{count: 3}, %{cause: :items}} = next(:refused)
-    look(owner)
+    look(watcher(owner))
     refute_event(:refused)
     release(first)
     await_reply(queued)
@@ -129,11 +117,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13EventsTest do
     backend(shard, :block)
     commit = occupy(shard, :batch)
     wait_until(fn -> Batcher.stats(shard).oldest_commit_age_us > 0 end)
-    look(owner)
+    look(watcher(owner))
     {measurements, metadata} = next(:stuck)
     assert measurements.in_flight_items == 1
     assert {metadata.lane, metadata.pid} == {:batch, commit.pid}
-    look(owner)
+    look(watcher(owner))
     refute_event(:stuck)
     release(commit)
   end

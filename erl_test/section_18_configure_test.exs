@@ -2,17 +2,11 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section18ConfigureTest do
   use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: true
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Options.Schema
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Options.Schema, OtherBackend}
 
   # Long enough that only what the test does can end it.
   @long_ms 60_000
   @put {"k", "v", 0}
-
-  defmodule OtherBackend do
-    def __commit_batch_direct__(shard, list), do: {:ok, Enum.map(list, &{:other, shard, &1})}
-    def __commit_put_batch_direct__(shard, list), do: __commit_batch_direct__(shard, list)
-    def __commit_delete_batch_direct__(shard, list), do: __commit_batch_direct__(shard, list)
-  end
 
   # 18.4 Changes while a batcher runs
 

@@ -33,7 +33,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section19SupervisorTest do
     start = &Batcher.Supervisor.start_link/1
     assert start.([]) == {:error, {:missing_option, :shards}}
 
-    for shards <- [-1, :many, [-1], [{first}], [{first, :no_list}], [first, first]],
+    for shards <- [
+          -1,
+          :many,
+          [-1],
+          [{first}],
+          [{first, :no_list}],
+          [first, first],
+          [first | first]
+        ],
         do: assert(start.(shards: shards) == {:error, {:invalid_option, :shards, shards}})
 
     assert start.(shards: [first], pacing: :fast) == {:error, {:invalid_option, :pacing, :fast}}
@@ -80,12 +88,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section19SupervisorTest do
 
     commits = for shard <- shards, do: next_commit(shard)
 
-    queued =
-      for shard <- shards do
-        write = call_async(fn -> Batcher.write(shard, "a", put(2), 60_000) end)
-        wait_queued(shard, "a", 1)
-        write
-      end
+    queued = queue_behind(shards)
 
     shutdown = call_async(fn -> Supervisor.stop(supervisor, :shutdown) end)
     # Each of them is asked to end while all of them hang.
@@ -107,12 +110,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section19SupervisorTest do
         next_commit(shard)
       end
 
-    queued =
-      for shard <- shards do
-        write = call_async(fn -> Batcher.write(shard, "a", put(2), 60_000) end)
-        wait_queued(shard, "a", 1)
-        write
-      end
+    queued = queue_behind(shards)
 
     stop_supervised!(Batcher.Supervisor)
     for write <- queued, do: assert(await(write) == {:error, :shutting_down})
@@ -138,6 +136,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section19SupervisorTest do
       _accepted ->
         :erlang.yield()
         wait_refusing(shard)
+    end
+  end
+
+  # A write in each shard that waits for the one in flight.
+  defp queue_behind(shards) do
+    for shard <- shards do
+      write = call_async(fn -> Batcher.write(shard, "a", put(2), 60_000) end)
+      wait_queued(shard, "a", 1)
+      write
     end
   end
 end

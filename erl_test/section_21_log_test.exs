@@ -4,8 +4,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21LogTest do
 
   import Ferricstore.Raft.WARaftBackend.Batcher.Writes
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Log, Watch}
-
   defmodule Listener do
     # A handler of Erlang's logger that tells the test what is logged of its shard.
     def log(event, %{config: %{test: test, shard: shard}}) do
@@ -31,33 +29,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21LogTest do
   end
 
   defp refute_line(kind), do: refute_receive({:log, _level, %{kind: ^kind}, _text}, 30)
-
-  defp watcher(owner) do
-    [watcher] = watchers(owner)
-    watcher
-  end
-
-  defp watchers(owner) do
-    {:links, links} = Process.info(owner, :links)
-
-    for pid <- links,
-        is_pid(pid),
-        {:dictionary, dictionary} <- [Process.info(pid, :dictionary)],
-        match?({Watch, _, _}, dictionary[:"$initial_call"]),
-        do: pid
-  end
-
-  # A look that is over when this returns.
-  defp look(watcher) do
-    send(watcher, :look)
-    :sys.get_state(watcher)
-  end
-
-  # As if 10 s had passed.
-  defp pass_limit(shard) do
-    counts = :persistent_term.get({Log, shard})
-    for i <- 0..(length(Log.kinds()) - 1), do: :atomics.put(counts, 2 + 2 * i, 0)
-  end
 
   for {behaviour, kind, shown} <- [
         {{:return, {:error, :no_quorum}}, :commit_failed, "{:error, :no_quorum}"},
@@ -111,7 +82,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21LogTest do
     await_reply(raw(shard, "p", {:a}, 1))
     {:warning, meta, text} = next_line(:commit_slow)
     assert meta.commit_us >= 0
-    assert text =~ "a commit of 1 writes"
+    assert text =~ "a commit of 1 write ("
     Batcher.flush(shard)
     pass_limit(shard)
     :ok = Batcher.configure(shard, slow_commit_ms: :infinity)

@@ -11,7 +11,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Case do
   import ExUnit.Callbacks
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Settings, TestBackend, TestGate, TestTelemetry}
+
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{
+    Log,
+    Settings,
+    TestBackend,
+    TestGate,
+    TestTelemetry
+  }
 
   require Settings
 
@@ -200,19 +207,38 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Case do
   end
 
   @doc "The processes that commit for an owner."
-  def committers(owner) do
-    {:links, links} = Process.info(owner, :links)
-    for pid <- links, committer?(pid), do: pid
+  def committers(owner), do: linked(owner, Batcher.Committer)
+
+  @doc "The processes that watch the shard of an owner: one, but for a moment."
+  def watchers(owner), do: linked(owner, Batcher.Watch)
+
+  @doc "The one that watches the shard of an owner."
+  def watcher(owner) do
+    [watcher] = watchers(owner)
+    watcher
   end
 
-  # One that dies meanwhile is none.
-  defp committer?(pid) do
-    with pid when is_pid(pid) <- pid,
-         {:dictionary, dictionary} <- Process.info(pid, :dictionary) do
-      match?({Batcher.Committer, :init, _}, dictionary[:"$initial_call"])
-    else
-      _ -> false
-    end
+  @doc "Has a watcher look at its shard now; returns when it has looked."
+  def look(watcher) do
+    send(watcher, :look)
+    :sys.get_state(watcher)
+  end
+
+  @doc "As if the time had passed in which a kind of line is written to the log only once."
+  def pass_limit(shard) do
+    counts = :persistent_term.get({Log, shard})
+    for i <- 0..(length(Log.kinds()) - 1), do: :atomics.put(counts, 2 + 2 * i, 0)
+  end
+
+  # The processes linked to an owner that run a module. One that dies meanwhile is none.
+  defp linked(owner, module) do
+    {:links, links} = Process.info(owner, :links)
+
+    for pid <- links,
+        is_pid(pid),
+        {:dictionary, dictionary} <- [Process.info(pid, :dictionary)],
+        match?({^module, :init, _}, dictionary[:"$initial_call"]),
+        do: pid
   end
 
   @doc "Kills one of an owner's committers after the other, at any moment, until `stop_killing/1`."

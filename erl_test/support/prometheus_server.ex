@@ -15,6 +15,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.PrometheusServer do
     System.find_executable(name) || if(File.regular?(beside), do: beside)
   end
 
+  @doc "For `setup`: a directory of the test's own, gone with the test."
+  @spec directory(map) :: %{directory: Path.t()}
+  def directory(_context) do
+    name = "prometheus-test-#{System.pid()}-#{System.unique_integer([:positive])}"
+    directory = Path.join(System.tmp_dir!(), name)
+    File.mkdir_p!(directory)
+    ExUnit.Callbacks.on_exit(fn -> File.rm_rf!(directory) end)
+    %{directory: directory}
+  end
+
   @doc "A port of this machine that nobody listens on."
   @spec free_port() :: :inet.port_number()
   def free_port do

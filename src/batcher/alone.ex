@@ -20,7 +20,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
 
   @doc """
   Commits what the library has left to the calling process, as `alone` says, and returns the reply to it. `item`: a
-  command for a namespace lane, a list for a hot one; `count`: how many replies it expects.
+  command for a namespace lane, a list for a hot one; `count`: how many replies it expects; `settings`: those that the
+  call has looked up.
   """
   @spec commit(
           integer,
@@ -28,11 +29,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
           term,
           non_neg_integer,
           non_neg_integer,
-          module,
+          Settings.t(),
           Native.alone()
         ) :: term
-  def commit(shard, lane, item, count, window_ms, backend, alone) do
+  def commit(shard, lane, item, count, window_ms, settings, alone) do
     {:alone, permit, bytes, function} = alone
+    backend = Settings.backend(settings)
     weight = if is_binary(lane), do: 1, else: count
     info = {{count, weight, 1, bytes}, window_ms, 0, :alone}
     telemetry? = Telemetry.Emit.loaded?()
@@ -44,7 +46,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
 
     commit_us = System.monotonic_time(:microsecond) - started
     if telemetry?, do: Telemetry.Emit.commit(shard, lane, info, commit_us, outcome, %{})
-    slow_us = Settings.slow_commit_us(Settings.of(shard))
+    slow_us = Settings.slow_commit_us(settings)
     Log.commit(shard, how, outcome, commit_us, slow_us, fn -> {[lane], 1, weight, bytes} end)
     answer(how, lane, count, reply)
   end

@@ -22,12 +22,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Call do
         Write.refuse_list(shard)
 
       {_count, :direct} ->
-        directly(shard, lane, list, settings)
+        Commit.run_list(shard, lane, settings, list)
 
       {count, window_ms} ->
         case Write.call(shard, lane, list, count, window_ms, settings) do
           {:reply, reply} -> reply
-          :not_running -> directly(shard, lane, list, settings)
+          :not_running -> Commit.run_list(shard, lane, settings, list)
           :timeout -> time_out(function, [shard, list])
           error -> error
         end
@@ -42,7 +42,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Call do
 
     case Write.Async.write(shard, lane, list, window(lane, settings), from, sync_token) do
       :ok -> :ok
-      :not_running -> {:direct, directly(shard, lane, list, settings)}
+      :not_running -> {:direct, Commit.run_list(shard, lane, settings, list)}
     end
   end
 
@@ -72,9 +72,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Call do
 
   defp count(:batch, commands), do: Count.commands(commands)
   defp count(_put_or_delete, items), do: Count.items(items)
-
-  defp directly(shard, lane, list, settings),
-    do: Commit.run_list(shard, lane, settings, list)
 
   defp from!(from) when is_from(from), do: from
 

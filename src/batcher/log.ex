@@ -74,8 +74,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
 
   def commit(shard, how, result, commit_us, _slow_us, size) do
     {lanes, writes, items, bytes} = size.()
-    lane = with [_, _ | _] <- lanes |> Enum.map(&lane/1) |> Enum.uniq(), do: :several
-    lane = with [one] <- lane, do: one
+
+    lane =
+      case lanes |> Enum.map(&lane/1) |> Enum.uniq() do
+        [lane] -> lane
+        _several -> :several
+      end
 
     tell(
       shard,
@@ -159,7 +163,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
 
   defp text(:commit_stuck, facts) do
     "a commit has been in flight for #{ms(facts.age_us)}, lane #{facts.lane}, in #{inspect(facts.pid)}, which is in " <>
-      "#{facts.at}; #{facts.in_flight_items} items are in flight, #{facts.queued_items} queued behind them"
+      "#{facts.at}; #{count(facts.in_flight_items, "item")} in flight, #{facts.queued_items} queued"
   end
 
   defp text(:commit_ended, facts),
@@ -200,8 +204,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
 
   defp size(facts) do
     lanes = if facts.lanes > 1, do: "#{facts.lanes} lanes", else: "lane #{facts.lane}"
-    "#{facts.writes} writes (#{lanes}, #{facts.items} items, #{facts.bytes} bytes)"
+
+    "#{count(facts.writes, "write")} (#{lanes}, #{count(facts.items, "item")}, #{facts.bytes} bytes)"
   end
+
+  defp count(1, what), do: "1 #{what}"
+  defp count(count, what), do: "#{count} #{what}s"
 
   defp held(facts) do
     items = facts.queued_items + facts.in_flight_items

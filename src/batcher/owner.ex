@@ -175,14 +175,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   def system_code_change(state, _module, _version, _extra), do: {:ok, state}
 
   @doc false
-  def format_status(_reason, [_dictionary, status, parent, _debug, state]) do
-    counts = Map.put(Snapshot.counts(snapshot(state)), :flushes, map_size(state.flushes))
-
-    [
-      header: ~c"Status for batcher of shard #{state.shard}",
-      data: [{~c"Status", status}, {~c"Parent", parent}, {~c"Shard", state.shard}],
-      data: [{~c"State", Map.put(counts, :ending?, state.ending != nil)}]
-    ]
+  def format_status(_reason, [_dictionary, _status, _parent, _debug, state] = status) do
+    about = %{flushes: map_size(state.flushes), ending?: state.ending != nil}
+    Shown.status(:owner, state.shard, Map.merge(Snapshot.counts(snapshot(state)), about), status)
   end
 
   defp snapshot(state), do: Snapshot.take(state.shard) || Snapshot.empty()

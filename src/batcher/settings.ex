@@ -129,23 +129,24 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Settings do
 
   @doc "The module that commits (2.5)."
   @spec backend(t) :: module
-  def backend(settings(backend: nil, started?: true)),
-    do: Application.get_env(@host, @backend_key, @backend)
-
-  def backend(settings(backend: nil) = settings),
-    do: Application.get_env(@own, :backend) || backend(settings(settings, started?: true))
+  def backend(settings(backend: nil, started?: started?)),
+    do: configured(:backend, started?, @backend_key, @backend)
 
   def backend(settings(backend: backend)), do: backend
 
   @doc "The module whose `leave/1` releases sync tokens (12.1)."
   @spec sync_gate(t) :: module
-  def sync_gate(settings(sync_gate: nil, started?: true)),
-    do: Application.get_env(@host, @sync_gate_key, @sync_gate)
-
-  def sync_gate(settings(sync_gate: nil) = settings),
-    do: Application.get_env(@own, :sync_gate) || sync_gate(settings(settings, started?: true))
+  def sync_gate(settings(sync_gate: nil, started?: started?)),
+    do: configured(:sync_gate, started?, @sync_gate_key, @sync_gate)
 
   def sync_gate(settings(sync_gate: sync_gate)), do: sync_gate
+
+  # What was set for `:ferricstore_batcher` is among the options of a shard that was started.
+  defp configured(_key, true = _started?, host_key, default),
+    do: Application.get_env(@host, host_key, default)
+
+  defp configured(key, false = _started?, host_key, default),
+    do: Application.get_env(@own, key) || configured(key, true, host_key, default)
 
   @doc "Whether a module of the host's can be loaded and has this function."
   @spec exports?(module, atom, arity) :: boolean

@@ -71,26 +71,26 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Supervisor do
   defp shards(count, common, ra) when is_integer(count) and count >= 0,
     do: shards(Enum.take(0..count, count), common, ra)
 
-  defp shards(list, common, ra) when is_list(list) do
+  # A proper list.
+  defp shards(list, common, ra) when length(list) >= 0 do
     backend = if ra, do: [backend: Backend.Ra], else: []
 
-    shards =
-      for shard <- list do
-        {index, opts} = if is_tuple(shard), do: shard, else: {shard, []}
-        {index, backend |> Keyword.merge(common) |> Keyword.merge(opts)}
-      end
+    given = for shard <- list, do: if(is_tuple(shard), do: shard, else: {shard, []})
 
-    indexes = for {index, _opts} <- shards, do: index
-
-    if Enum.all?(indexes, &(is_integer(&1) and &1 >= 0)) and Enum.uniq(indexes) == indexes,
-      do: {:ok, shards},
+    if Enum.all?(given, &shard?/1) and Enum.uniq_by(given, &elem(&1, 0)) == given,
+      do:
+        {:ok,
+         for(
+           {index, opts} <- given,
+           do: {index, backend |> Keyword.merge(common) |> Keyword.merge(opts)}
+         )},
       else: {:error, {:invalid_option, :shards, list}}
-  rescue
-    # No pair, or no options beside the index.
-    _ in [MatchError, FunctionClauseError] -> {:error, {:invalid_option, :shards, list}}
   end
 
   defp shards(other, _common, _ra), do: {:error, {:invalid_option, :shards, other}}
+
+  defp shard?({index, opts}), do: is_integer(index) and index >= 0 and Keyword.keyword?(opts)
+  defp shard?(_other), do: false
 
   # Before anything is started.
   defp check(shards) do

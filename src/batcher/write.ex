@@ -42,8 +42,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write do
         end
 
       {:alone, _permit, _bytes, _function} = alone ->
-        backend = Settings.backend(settings)
-        {:reply, Alone.commit(shard, lane, item, count, window_ms, backend, alone)}
+        {:reply, Alone.commit(shard, lane, item, count, window_ms, settings, alone)}
 
       refused ->
         refused

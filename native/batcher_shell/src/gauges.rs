@@ -67,7 +67,7 @@ impl<V: Vm> Shard<V> {
                 max_queue_bytes: config.max_bytes,
                 max_total_queue_bytes: total_bound().unwrap_or(0),
                 lanes: engine.occupied_lanes() as u64,
-                committers: state.workers.living() as u64,
+                committers: state.workers.living().count() as u64,
                 responders,
                 in_flight_commits: engine.commits() as u64,
                 max_in_flight: config.max_in_flight as u64,

@@ -34,7 +34,7 @@ impl<V: Vm> Shard<V> {
             // Those of another owner end with it.
             self.responders.clear();
             state.engine.open(now, config);
-            Ok(state.workers.committers())
+            Ok(state.workers.living().cloned().collect())
         })
     }
 

@@ -33,6 +33,12 @@ struct Entry<V: Vm> {
     worker: Worker<V>,
 }
 
+impl<V: Vm> Entry<V> {
+    fn lives(&self) -> bool {
+        !matches!(self.worker, Worker::Dead(..))
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Workers<V: Vm> {
     entries: HashMap<WorkerId, Entry<V>, RandomState>,
@@ -66,8 +72,7 @@ impl<V: Vm> Workers<V> {
 
     /// A worker asks for work, and is awake. Returns what it did before; `None` if it is dead, or not known.
     pub(crate) fn ask(&mut self, id: WorkerId) -> Option<Worker<V>> {
-        let lives = |entry: &&mut Entry<V>| !matches!(entry.worker, Worker::Dead(..));
-        let entry = self.entries.get_mut(&id).filter(lives)?;
+        let entry = self.entries.get_mut(&id).filter(|entry| entry.lives())?;
         let did = std::mem::replace(&mut entry.worker, Worker::Awake);
         match did {
             Worker::Awake => return Some(did),
@@ -140,7 +145,7 @@ impl<V: Vm> Workers<V> {
     /// True if it leaves a batch that is not to be answered yet.
     fn bury(&mut self, id: WorkerId, reply: Option<V::Terms>) -> bool {
         let Some(entry) = self.entries.get_mut(&id) else { return false };
-        self.deaths += u64::from(!matches!(entry.worker, Worker::Dead(..)));
+        self.deaths += u64::from(entry.lives());
         match std::mem::replace(&mut entry.worker, Worker::Awake) {
             Worker::Idle => self.forget_idle(id),
             Worker::Awake => self.leave(id),
@@ -210,15 +215,8 @@ impl<V: Vm> Workers<V> {
     }
 
     /// Those that live.
-    pub(crate) fn committers(&self) -> Vec<V::Committer> {
-        let living = |entry: &&Entry<V>| !matches!(entry.worker, Worker::Dead(..));
-        self.entries.values().filter(living).map(|entry| entry.committer.clone()).collect()
-    }
-
-    /// How many live.
-    pub(crate) fn living(&self) -> usize {
-        let living = |entry: &&Entry<V>| !matches!(entry.worker, Worker::Dead(..));
-        self.entries.values().filter(living).count()
+    pub(crate) fn living(&self) -> impl Iterator<Item = &V::Committer> {
+        self.entries.values().filter(|entry| entry.lives()).map(|entry| &entry.committer)
     }
 
     /// Who has the batch in flight of this lane, be it dead or not.
