@@ -2,7 +2,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section20ProcessesTest do
   # Contract 20: what the processes of a shard say of themselves, and what `:sys` can do with them.
   use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: true
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Committer, Owner, Responder}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Committer, Owner, Responder, Watch}
 
   @secret "a secret that nobody shall see"
 
@@ -40,7 +40,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section20ProcessesTest do
     for {pid, module, role} <- [
           {owner, Owner, :owner},
           {committer, Committer, :committer},
-          {responder, Responder, :responder}
+          {responder, Responder, :responder},
+          {watcher(owner), Watch, :watcher}
         ] do
       dictionary = dictionary(pid)
       assert {^module, :init, _arity} = dictionary[:"$initial_call"]
@@ -51,7 +52,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section20ProcessesTest do
     end
   end
 
-  test "20.2 committers and responders tell :sys what they are, and no payload", c do
+  test "20.2 committers, responders and watchers tell :sys what they are, and no payload", c do
     owner = start_batcher(c.shard)
     backend(c.shard, [:block, :reply])
     flying = call_async(fn -> Batcher.write(c.shard, "a", put(1), 1) end)
@@ -64,10 +65,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section20ProcessesTest do
     for task <- [flying, queued], do: assert({:done, _} = await(task))
     refute inspect(await(status), limit: :infinity) =~ @secret
 
-    for pid <- committers(owner) ++ responders(c.shard, owner) do
+    for pid <- watchers(owner) ++ committers(owner) ++ responders(c.shard, owner) do
       assert %{shard: shard} = :sys.get_state(pid)
       assert shard == c.shard
-      assert :sys.replace_state(pid, fn _state -> :nonsense end).shard == c.shard
+      test = self()
+      replaced = :sys.replace_state(pid, fn _state -> send(test, :called) && :nonsense end)
+      assert replaced.shard == c.shard
+      refute_received :called
+      assert :sys.get_state(pid).shard == c.shard
       refute inspect(:sys.get_status(pid), limit: :infinity) =~ @secret
       :ok = :sys.suspend(pid)
       assert :sys.change_code(pid, Committer, :undefined, []) == :ok

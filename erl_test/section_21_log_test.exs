@@ -2,33 +2,14 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21LogTest do
   use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: false
 
+  import Ferricstore.Raft.WARaftBackend.Batcher.LogLines
   import Ferricstore.Raft.WARaftBackend.Batcher.Writes
-
-  defmodule Listener do
-    # A handler of Erlang's logger that tells the test what is logged of its shard.
-    def log(event, %{config: %{test: test, shard: shard}}) do
-      if event.meta[:shard] == shard do
-        {:string, text} = event.msg
-        send(test, {:log, event.level, event.meta, IO.chardata_to_string(text)})
-      end
-    end
-  end
 
   @moduletag :capture_log
 
   setup %{shard: shard} do
-    id = :"listener_#{shard}"
-    config = %{level: :all, config: %{test: self(), shard: shard}}
-    :ok = :logger.add_handler(id, Listener, config)
-    on_exit(fn -> :logger.remove_handler(id) end)
+    listen(shard)
   end
-
-  defp next_line(kind) do
-    assert_receive {:log, level, %{kind: ^kind} = meta, text}
-    {level, meta, text}
-  end
-
-  defp refute_line(kind), do: refute_receive({:log, _level, %{kind: ^kind}, _text}, 30)
 
   for {behaviour, kind, shown} <- [
         {{:return, {:error, :no_quorum}}, :commit_failed, "{:error, :no_quorum}"},

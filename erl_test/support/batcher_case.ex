@@ -225,9 +225,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Case do
   end
 
   @doc "As if the time had passed in which a kind of line is written to the log only once."
-  def pass_limit(shard) do
-    counts = :persistent_term.get({Log, shard})
-    for i <- 0..(length(Log.kinds()) - 1), do: :atomics.put(counts, 2 + 2 * i, 0)
+  def pass_limit(shard), do: Enum.each(Log.kinds(), &pass_limit(shard, &1))
+
+  def pass_limit(shard, kind) do
+    i = Enum.find_index(Log.kinds(), &(&1 == kind))
+    :atomics.put(:persistent_term.get({Log, shard}), 2 + 2 * i, 0)
   end
 
   # The processes linked to an owner that run a module. One that dies meanwhile is none.

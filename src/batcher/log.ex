@@ -118,6 +118,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
     end
   end
 
+  @doc "Whether a line of a kind would be written now."
+  @spec due?(integer, kind) :: boolean
+  def due?(shard, kind) do
+    counts = counts(shard)
+    counts == nil or now_ms() >= :atomics.get(counts, @places[kind])
+  end
+
+  @doc "Counts a line of a kind as left out."
+  @spec leave_out(integer, kind) :: :ok
+  def leave_out(shard, kind) do
+    if counts = counts(shard), do: :atomics.add(counts, @places[kind] + 1, 1)
+    :ok
+  end
+
   # A shard that never had an owner has no array, and nobody who tells much.
   defp due(nil, _place), do: 0
 
@@ -180,8 +194,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
   end
 
   defp text(:nobody_adopted, facts) do
-    "its owner died and no other came in time: the #{facts.queued_items} items that were queued, " <>
-      "#{facts.queued_bytes} bytes, were not committed, and their callers got :batcher_down"
+    "its owner died and no other came in time: the #{facts.queued_items} items, #{facts.queued_bytes} bytes, that " <>
+      "were queued when it was last looked at were not committed, and their callers got :batcher_down"
   end
 
   defp text(:drain_refused, facts) do

@@ -8,13 +8,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
   # nothing.
   #
   # Invariant: it reads what is counted anyway, so that no write and no refusal pays for it. It ends when the shard has
-  # another owner, or runs no more: that of an owner that was killed stays until then.
-
-  use GenServer
+  # another owner, or runs no more: that of an owner that was killed stays until then. A line that says that something
+  # is over follows one that said that it is so.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{
     Log,
-    Name,
     Native,
     Options,
     Settings,
@@ -41,83 +39,131 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
     :shard,
     # The number of its owner: see `Log.open/1`.
     :number,
+    :owner,
+    :monitor,
     :timer,
-    # What was seen last: see `kept/2`.
+    # What was seen last: see `kept/1`.
     :seen,
-    # The age of the commit that was told to be stuck, in us, when it was seen last.
-    :stuck_us,
+    # Of a commit that is told to be stuck: `age_us` when it was seen last, whether a line said so (`told?`), and
+    # whether it has ended (`over?`).
+    stuck: nil,
+    # Of an overload: how many writes were `refused` since it began, how many looks have passed since the last of these
+    # (`quiet`), and whether a line said so (`told?`).
+    overload: nil,
     idle: 0,
     filling?: false,
-    # Refused since the overload began, and looks since the last refusal.
-    overload: nil
+    # Whether the owner has left the shard to another.
+    orphaned?: false,
+    # What `:sys` keeps.
+    debug: []
   ]
 
   @doc "Starts the watcher of the calling owner, whose number is `number`, linked to it."
   @spec start(integer, pos_integer) :: pid
   def start(shard, number) do
-    # Not `start_link/3`: it would end with its owner.
-    {:ok, pid} = GenServer.start(__MODULE__, {shard, number}, [])
-    Process.link(pid)
+    {:ok, pid} = :proc_lib.start_link(__MODULE__, :init, [self(), shard, number])
     pid
   end
 
-  @impl true
-  def init({shard, number}) do
+  @doc false
+  def init(owner, shard, number) do
+    # It does not end with its owner.
     Process.flag(:trap_exit, true)
     Shown.label(:watcher, shard)
-    seen = with %{} = stats <- Native.numbers(shard), do: kept(stats, false)
-    {:ok, later(%__MODULE__{shard: shard, number: number, seen: seen}), :hibernate}
+    seen = with %{} = stats <- Native.numbers(shard), do: kept(stats)
+    monitor = Process.monitor(owner)
+    state = %__MODULE__{shard: shard, number: number, owner: owner, monitor: monitor, seen: seen}
+    :proc_lib.init_ack(owner, {:ok, self()})
+    loop(later(state))
   end
 
-  @impl true
-  def handle_info(:look, state), do: look(state)
-  # The owner has ended: is the shard closed, or does it wait for another one?
-  def handle_info({:EXIT, _owner, _reason}, state), do: look(state)
-  def handle_info(_stranger, state), do: {:noreply, state, :hibernate}
+  @doc false
+  def loop(%{monitor: monitor} = state) do
+    receive do
+      :look ->
+        look(state)
 
-  @impl true
-  def handle_call(_request, _from, state), do: {:noreply, state, :hibernate}
+      # The owner has ended: is the shard closed, or does it wait for another one?
+      {:DOWN, ^monitor, :process, _owner, reason} ->
+        look(%{state | orphaned?: left_behind?(reason)})
 
-  @impl true
-  def handle_cast(_request, state), do: {:noreply, state, :hibernate}
+      {:system, from, request} ->
+        :sys.handle_system_msg(request, from, state.owner, __MODULE__, state.debug, state)
+
+      _stranger ->
+        __MODULE__.loop(state)
+    after
+      # Between two looks there is next to nothing of it.
+      0 -> :proc_lib.hibernate(__MODULE__, :loop, [state])
+    end
+  end
+
+  # An orderly end closes the shard, and so does the library when it has failed.
+  defp left_behind?(reason) when reason in [:normal, :shutdown], do: false
+  defp left_behind?({:shutdown, _}), do: false
+  defp left_behind?({:batcher_crashed, _text}), do: false
+  defp left_behind?(_reason), do: true
+
+  # --- What `:sys` asks for
+
+  @doc false
+  def system_continue(_parent, debug, state), do: loop(%{state | debug: debug})
+
+  @doc false
+  def system_terminate(reason, _parent, _debug, _state) do
+    Shown.forget_messages()
+    exit(reason)
+  end
+
+  @doc false
+  def system_get_state(state), do: {:ok, shown(state)}
+
+  # There is nothing here that others could replace.
+  @doc false
+  def system_replace_state(_replace, state), do: {:ok, shown(state), state}
+
+  @doc false
+  def system_code_change(state, _module, _version, _extra), do: {:ok, state}
+
+  @doc false
+  def format_status(_reason, [_dictionary, _status, _parent, _debug, state] = status),
+    do: Shown.status(:watcher, state.shard, shown(state), status)
+
+  defp shown(state), do: %{shard: state.shard}
+
+  # --- A look
 
   defp look(%{shard: shard, number: number} = state) do
     stats = Native.numbers(shard)
 
     cond do
-      Log.owners(shard) != number -> {:stop, :normal, state}
+      Log.owners(shard) != number -> :ok
       stats == :not_running -> ended(state)
-      true -> {:noreply, state |> seen(stats) |> later(), :hibernate}
+      true -> state |> seen(stats) |> later() |> __MODULE__.loop()
     end
   end
 
-  defp kept(stats, orphaned?) do
-    stats
-    |> Map.take([:refused_total, :queued_items, :queued_bytes])
-    |> Map.put(:orphaned?, orphaned?)
-  end
+  defp kept(stats), do: Map.take(stats, [:refused_total, :queued_items, :queued_bytes])
 
   # Closed by its owner at an orderly end, or by nobody, since nobody came.
-  defp ended(%{seen: %{orphaned?: true} = seen} = state) do
+  defp ended(%{orphaned?: true, seen: %{} = seen, shard: shard}) do
     facts = Map.take(seen, [:queued_items, :queued_bytes])
-    Log.tell(state.shard, :nobody_adopted, Enum.to_list(facts))
-    {:stop, :normal, state}
+    Log.tell(shard, :nobody_adopted, Enum.to_list(facts))
   end
 
-  defp ended(state), do: {:stop, :normal, state}
+  defp ended(_state), do: :ok
 
   defp seen(state, stats) do
     refused = refused(state.seen, stats)
     emit_refused(state.shard, refused)
     idle? = stats.lanes == 0 and refused == []
     state = state |> stuck(stats) |> filling(stats) |> overload(stats, refused)
-    seen = kept(stats, Name.owner(state.shard) == nil)
-    %{state | seen: seen, idle: if(idle?, do: state.idle + 1, else: 0)}
+    %{state | seen: kept(stats), idle: if(idle?, do: state.idle + 1, else: 0)}
   end
 
   defp later(state) do
     if state.timer, do: Process.cancel_timer(state.timer)
-    idle? = state.idle >= @idle_looks and state.overload == nil and state.stuck_us == nil
+    idle? = state.idle >= @idle_looks and state.overload == nil and state.stuck == nil
     at_ms = System.monotonic_time(:millisecond) + if(idle?, do: @idle_ms, else: @look_ms)
     at_ms = at_ms - Integer.mod(at_ms, @tick_ms)
     %{state | timer: Process.send_after(self(), :look, at_ms, abs: true)}
@@ -139,35 +185,39 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
         do: Telemetry.Emit.tell(:refused, %{count: count}, %{shard_index: shard, cause: cause})
   end
 
-  defp stuck(state, %{oldest_commit_age_us: age_us} = stats) do
-    stuck? = age_us > 0 and age_us >= stuck_us(state.shard)
+  # --- A commit that hangs
 
+  defp stuck(%{shard: shard, stuck: stuck} = state, %{oldest_commit_age_us: age_us} = stats) do
     cond do
-      stuck? and state.stuck_us == nil ->
-        pid = stats.oldest_commit_pid
-        about = [lane: stuck_lane(state.shard), pid: pid]
+      age_us > 0 and age_us >= stuck_us(shard) ->
+        about = [lane: stuck_lane(shard), pid: stats.oldest_commit_pid]
+        new? = stuck == nil or stuck.over?
+        if new?, do: emit_stuck(shard, age_us, about, stats)
+        told? = stuck != nil and stuck.told?
+        if new? and told?, do: Log.leave_out(shard, :commit_stuck)
+        told? = told? or tell_stuck(shard, age_us, about, stats)
+        %{state | stuck: %{age_us: age_us, told?: told?, over?: false}}
 
-        Log.tell(
-          state.shard,
-          :commit_stuck,
-          [age_us: age_us, at: at(pid)] ++ about ++ held(stats)
-        )
+      stuck == nil ->
+        state
 
-        measurements = Map.take(stats, [:queued_items, :in_flight_items])
-        metadata = Map.new([shard_index: state.shard] ++ about)
-        Telemetry.Emit.tell(:stuck, Map.put(measurements, :age_us, age_us), metadata)
-        %{state | stuck_us: age_us}
-
-      stuck? ->
-        %{state | stuck_us: age_us}
-
-      state.stuck_us != nil ->
-        Log.tell(state.shard, :commit_ended, age_us: state.stuck_us)
-        %{state | stuck_us: nil}
+      over?(shard, stuck.told?, :commit_stuck, :commit_ended, age_us: stuck.age_us) ->
+        %{state | stuck: nil}
 
       true ->
-        state
+        %{state | stuck: %{stuck | over?: true}}
     end
+  end
+
+  defp tell_stuck(shard, age_us, about, stats) do
+    facts = fn -> [age_us: age_us, at: at(about[:pid])] ++ about ++ held(stats) end
+    tell_if_due(shard, :commit_stuck, facts)
+  end
+
+  defp emit_stuck(shard, age_us, about, stats) do
+    measurements = Map.take(stats, [:queued_items, :in_flight_items])
+    metadata = Map.new([shard_index: shard] ++ about)
+    Telemetry.Emit.tell(:stuck, Map.put(measurements, :age_us, age_us), metadata)
   end
 
   # Greater than any number, if it is `:infinity`.
@@ -196,6 +246,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
     end
   end
 
+  # --- A queue that fills
+
   defp filling(state, stats) do
     part =
       max(
@@ -219,29 +271,49 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
   defp percent(_part, 0), do: 0
   defp percent(part, whole), do: div(100 * part, whole)
 
-  defp overload(state, stats, refused) do
+  # --- An overload
+
+  defp overload(%{shard: shard} = state, stats, refused) do
     refused = Keyword.take(refused, @overload)
     count = refused |> Keyword.values() |> Enum.sum()
 
     case state.overload do
-      nil when count > 0 ->
-        Log.tell(state.shard, :overload_began, [refused: refused] ++ held(stats))
-        %{state | overload: {count, 0}}
-
-      {before, _quiet} when count > 0 ->
-        %{state | overload: {before + count, 0}}
-
-      {before, quiet} when quiet + 1 >= @quiet_looks ->
-        Log.tell(state.shard, :overload_ended, refused: before)
-        %{state | overload: nil}
-
-      {before, quiet} ->
-        %{state | overload: {before, quiet + 1}}
+      before when count > 0 ->
+        before = before || %{refused: 0, quiet: 0, told?: false}
+        facts = fn -> [refused: refused] ++ held(stats) end
+        told? = before.told? or tell_if_due(shard, :overload_began, facts)
+        overload = %{refused: before.refused + count, quiet: 0, told?: told?}
+        %{state | overload: overload}
 
       nil ->
         state
+
+      %{quiet: quiet} = before when quiet + 1 < @quiet_looks ->
+        %{state | overload: %{before | quiet: quiet + 1}}
+
+      %{told?: told?, refused: refused} ->
+        over? = over?(shard, told?, :overload_began, :overload_ended, refused: refused)
+        if over?, do: %{state | overload: nil}, else: state
     end
   end
+
+  # --- Lines in pairs
+
+  # A line that may not be written yet is written at a later look, if what it tells of goes on until then.
+  defp tell_if_due(shard, kind, facts) do
+    due? = Log.due?(shard, kind)
+    if due?, do: Log.tell(shard, kind, facts.())
+    due?
+  end
+
+  # Whether it is over, in the log too: what nobody was told of is left out as a whole, and what was told of goes on
+  # until the line that ends it may be written.
+  defp over?(shard, false, began, _ended, _facts) do
+    Log.leave_out(shard, began)
+    true
+  end
+
+  defp over?(shard, true, _began, ended, facts), do: tell_if_due(shard, ended, fn -> facts end)
 
   defp held(stats) do
     keys = ~w(queued_items queued_bytes in_flight_items in_flight_bytes)a
