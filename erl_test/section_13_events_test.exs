@@ -3,6 +3,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13EventsTest do
   use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: false
 
   import ExUnit.CaptureLog
+  import Ferricstore.Raft.WARaftBackend.Batcher.LogLines, only: [listen: 1]
   import Ferricstore.Raft.WARaftBackend.Batcher.Writes
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{Metrics, Telemetry}
@@ -205,6 +206,52 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13EventsTest do
     assert Telemetry.detach_default_logger() == :ok
     assert Telemetry.detach_default_logger() == {:error, :not_found}
     refute capture_log(fn -> Batcher.write(shard, "p", {:a}, 1) end) =~ "slot_flush"
+  end
+
+  test "13.8 the default logger: a level alone, in a list, or none", %{shard: shard} do
+    listen(shard)
+    start_batcher(shard)
+    on_exit(fn -> Telemetry.detach_default_logger() end)
+    levels = [:emergency, :alert, :critical, :error, :warning, :notice, :info, :debug]
+
+    for {attach, level} <-
+          [{&Telemetry.attach_default_logger/0, :debug}] ++
+            for(level <- levels, do: {fn -> Telemetry.attach_default_logger(level) end, level}) ++
+            for(
+              level <- levels,
+              do: {fn -> Telemetry.attach_default_logger(level: level) end, level}
+            ) do
+      assert attach.() == :ok
+      assert Telemetry.attach_default_logger(:info) == {:error, :already_exists}
+      Batcher.write(shard, "p", {:a}, 1)
+      Batcher.flush(shard)
+
+      for what <- ["start", "slot_flush", "quorum_submit"] do
+        assert_receive {:log, ^level, %{shard: ^shard}, text}
+        assert String.starts_with?(text, "batcher #{shard}: #{what} ")
+      end
+
+      assert Telemetry.detach_default_logger() == :ok
+    end
+  end
+
+  test "13.8 the default logger: what is no level" do
+    for wrong <- [
+          :loud,
+          nil,
+          "info",
+          :all,
+          [level: :loud],
+          [levle: :info],
+          [:info],
+          %{level: :info},
+          [level: :info, level: :debug]
+        ] do
+      error = assert_raise ArgumentError, fn -> Telemetry.attach_default_logger(wrong) end
+      assert error.message =~ "takes a level, or `level: level`"
+      assert error.message =~ "got: #{inspect(wrong)}"
+      assert Telemetry.detach_default_logger() == {:error, :not_found}
+    end
   end
 
   test "13.9 definitions: of each event, with tags of few values" do

@@ -75,6 +75,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13HandlersTest do
     assert "without {:done, {:a}}, events 0" in lines
     assert "started before {:done, {:a}}, events 3" in lines
     assert "started after {:done, {:a}}, events 6" in lines
+    assert "default logger {:error, :no_telemetry}, {:error, :no_telemetry}" in lines
+    assert "not running {:error, :no_telemetry}, {:error, :no_telemetry}" in lines
     # One that catches nothing itself.
     assert "failing {:done, {:a}}, events 9" in lines
     assert "failing again {:done, {:a}}, events 12" in lines
@@ -124,8 +126,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13HandlersTest do
       IO.puts("\#{what} \#{inspect(reply)}, events \#{length(events)}")
     end
 
+    default_logger = fn what ->
+      {attached, detached} =
+        {Batcher.Telemetry.attach_default_logger(), Batcher.Telemetry.detach_default_logger()}
+
+      IO.puts("\#{what} \#{inspect(attached)}, \#{inspect(detached)}")
+    end
+
     {:ok, _} = Batcher.start_link(0)
     write.("without", 0)
+    default_logger.("default logger")
 
     defmodule :telemetry do
       def execute(event, _measurements, _metadata), do: send(:listener, event)
@@ -146,6 +156,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13HandlersTest do
 
     write.("failing", 1)
     write.("failing again", 1)
+
+    # As one that was not started: it has no process that would attach anything.
+    defmodule :telemetry do
+      def execute(_event, _measurements, _metadata), do: :ok
+      def attach_many(id, _, _, _), do: GenServer.call(:telemetry_handler_table, id)
+      def detach(id), do: GenServer.call(:telemetry_handler_table, id)
+    end
+
+    default_logger.("not running")
     """
   end
 end

@@ -38,14 +38,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Telemetry do
   @doc """
   Writes a line to the log for each event of every batcher: its measurements, and of its metadata what holds no payload.
 
-  Options: `:level`, that of all lines, `:debug` if not given. It is for a look: at full load there are thousands of
-  lines a second.
+  Takes the level of all lines, such as `:info`, alone or as `level: :info`; `:debug` if none is given. It is for a look:
+  at full load there are thousands of lines a second.
 
-  Errors: `{:error, :already_exists}`, `{:error, :no_telemetry}`.
+  Errors: `{:error, :already_exists}`; `{:error, :no_telemetry}` if there is none, or it does not run. Anything that is
+  no level raises `ArgumentError`.
   """
-  @spec attach_default_logger(level: Logger.level()) ::
+  @spec attach_default_logger(Logger.level() | [level: Logger.level()]) ::
           :ok | {:error, :already_exists | :no_telemetry}
-  defdelegate attach_default_logger(options \\ []), to: DefaultLogger, as: :attach
+  defdelegate attach_default_logger(level_or_options \\ []), to: DefaultLogger, as: :attach
 
   @doc "Undoes that: `{:error, :not_found}` if there is nothing to undo."
   @spec detach_default_logger() :: :ok | {:error, :not_found | :no_telemetry}

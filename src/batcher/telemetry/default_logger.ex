@@ -9,23 +9,36 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Telemetry.DefaultLogger do
   alias Ferricstore.Raft.WARaftBackend.Batcher.Log
   alias Ferricstore.Raft.WARaftBackend.Batcher.Telemetry.{Emit, Events}
 
+  @levels [:emergency, :alert, :critical, :error, :warning, :notice, :info, :debug]
+
   @doc false
-  def attach(options) do
-    level = Keyword.get(options, :level, :debug)
+  def attach(level_or_options) do
+    level = level!(level_or_options)
     events = for %{event: event} <- Events.all(), do: event
     handler = &__MODULE__.handle/4
     Emit.prepare()
-
-    if Emit.loaded?(),
-      do: apply(:telemetry, :attach_many, [__MODULE__, events, handler, %{level: level}]),
-      else: {:error, :no_telemetry}
+    call(:attach_many, [__MODULE__, events, handler, %{level: level}])
   end
 
   @doc false
-  def detach do
+  def detach, do: call(:detach, [__MODULE__])
+
+  defp level!([]), do: :debug
+  defp level!(level) when level in @levels, do: level
+  defp level!(level: level) when level in @levels, do: level
+
+  defp level!(other) do
+    raise ArgumentError,
+          "attach_default_logger takes a level, or `level: level`, of #{inspect(@levels)}, got: #{inspect(other)}"
+  end
+
+  # A `:telemetry` that is loaded and was not started can attach nothing.
+  defp call(function, args) do
     if Emit.loaded?(),
-      do: apply(:telemetry, :detach, [__MODULE__]),
+      do: apply(:telemetry, function, args),
       else: {:error, :no_telemetry}
+  catch
+    :exit, {:noproc, _call} -> {:error, :no_telemetry}
   end
 
   @doc false
