@@ -142,4 +142,41 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.ErrorsTest do
     assert error == {:error, :disk_full}
     unknown(error)
   end
+
+  test "errors of arguments say of what shape they were, and no more", %{shard: shard} do
+    for from <- [
+          "s3cret",
+          {"s3cret", "s3cret"},
+          {nil, "s3cret"},
+          {self(), "s3cret", :three},
+          ["s3cret"]
+        ] do
+      for write <- [
+            &Batcher.write_put_batch_async(shard, [], &1),
+            &Batcher.write_batch_async(shard, [], &1),
+            &Batcher.write_single_async(shard, {:a}, &1)
+          ] do
+        error = assert_raise ArgumentError, fn -> write.(from) end
+        refute error.message =~ "s3cret"
+        assert error.message =~ "from must be a GenServer.from()"
+      end
+    end
+
+    error =
+      assert_raise ArgumentError, fn -> Batcher.write_batch_async(shard, [], {nil, "s3cret"}) end
+
+    assert String.ends_with?(error.message, "got: {nil, _}")
+
+    for {commands, where} <- [
+          {[{:put, "s3cret"}, {:put_batch, ["s3cret" | "s3cret"]}],
+           "that of command 2, {:put_batch, _}"},
+          {[{:batch, [{:batch, ["s3cret" | "s3cret"]}]}], "that of command 1, {:batch, _}"},
+          {["s3cret", "s3cret" | "s3cret"],
+           "that of all commands, which are 2 and something else"}
+        ] do
+      error = assert_raise ArgumentError, fn -> Batcher.Backend.reply_count(commands) end
+      refute error.message =~ "s3cret"
+      assert error.message == "an improper list: " <> where
+    end
+  end
 end

@@ -151,7 +151,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03AsyncTest do
               apply(Batcher, @function, [shard, [:a], from, token])
             end
 
-          assert error.message =~ inspect(from)
+          assert error.message =~ "got: #{Batcher.Log.shape(from)}"
         end
 
         assert Batcher.flush(shard) == :ok

@@ -24,7 +24,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend do
   is handed over at most once.
   """
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Count
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Count, Log}
 
   @typedoc "What a caller wrote: `{:put, key, value, expire_at_ms}`, `{:batch, commands}` or any other term."
   @type command :: term()
@@ -71,8 +71,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend do
   @spec reply_count([command()]) :: non_neg_integer()
   def reply_count(commands) when is_list(commands) do
     case Count.commands(commands) do
-      :improper -> raise ArgumentError, "an improper list in #{inspect(commands)}"
+      :improper -> raise ArgumentError, "an improper list: #{improper(commands, 1)}"
       count -> count
     end
   end
+
+  # Where it is, without what callers wrote.
+  defp improper([command | rest], place) do
+    if Count.commands([command]) == :improper,
+      do: "that of command #{place}, #{Log.shape(command)}",
+      else: improper(rest, place + 1)
+  end
+
+  defp improper(_tail, place),
+    do: "that of all commands, which are #{place - 1} and something else"
 end

@@ -6,7 +6,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Call do
   # Invariant: the settings of the shard are looked up once for each call.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Commit, Count, From, Settings, Write}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Commit, Count, From, Log, Settings, Write}
 
   import From, only: [is_from: 1]
 
@@ -75,9 +75,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Call do
 
   defp from!(from) when is_from(from), do: from
 
+  # A tag may be anything that a caller wrote.
   defp from!(from) do
     raise ArgumentError,
           "from must be a GenServer.from(): {to, tag}, where to is a pid, an alias, a name or " <>
-            "{name, node}, got: #{inspect(from)}"
+            "{name, node}, got: #{Log.shape(from)}"
   end
 end
