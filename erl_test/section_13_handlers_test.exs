@@ -71,10 +71,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13HandlersTest do
 
   # A VM that has no :telemetry at first.
   test "13.6 a :telemetry that is loaded after the start is found" do
-    lines = without_telemetry(script())
+    lines = without_telemetry(&script/1)
     assert "without {:done, {:a}}, events 0" in lines
     assert "started before {:done, {:a}}, events 3" in lines
     assert "started after {:done, {:a}}, events 6" in lines
+    assert "loaded by the start {:done, {:a}}, events 15" in lines
     assert "default logger {:error, :no_telemetry}, {:error, :no_telemetry}" in lines
     assert "not running {:error, :no_telemetry}, {:error, :no_telemetry}" in lines
     # One that catches nothing itself.
@@ -97,13 +98,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13HandlersTest do
     File.mkdir_p!(app)
     File.cp_r!(Path.dirname(:code.which(Batcher)), Path.join(app, "ebin"))
     File.ln_s!(:code.priv_dir(:ferricstore_batcher), Path.join(app, "priv"))
-    arguments = ["-pa", Path.join(app, "ebin"), "-e", script]
+    arguments = ["-pa", Path.join(app, "ebin"), "-e", script.(folder)]
     elixir = System.find_executable("elixir")
     {output, 0} = System.cmd(elixir, arguments, stderr_to_stdout: true)
     String.split(output, "\n")
   end
 
-  defp script do
+  defp script(folder) do
     """
     defmodule DoneBackend do
       def __commit_batch_direct__(_shard, list), do: {:ok, for(item <- list, do: {:done, item})}
@@ -156,6 +157,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13HandlersTest do
 
     write.("failing", 1)
     write.("failing again", 1)
+
+    # One that can be loaded, and is when a batcher starts.
+    execute = "def execute(event, _, _), do: send(:listener, event)"
+    [{:telemetry, code}] = Code.compile_string("defmodule :telemetry do \#{execute} end")
+    File.write!("#{folder}/telemetry.beam", code)
+    :code.purge(:telemetry)
+    :code.delete(:telemetry)
+    :code.purge(:telemetry)
+    :code.add_patha(~c"#{folder}")
+    false = :erlang.module_loaded(:telemetry)
+    {:ok, _} = Batcher.start_link(2)
+    write.("loaded by the start", 2)
 
     # As one that was not started: it has no process that would attach anything.
     defmodule :telemetry do

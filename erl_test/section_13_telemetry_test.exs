@@ -297,12 +297,4 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13TelemetryTest do
   defp reasons(event, count), do: for(_ <- 1..count, do: elem(next_event(event), 1).reason)
 
   defp groups(lane), do: [item(lane), [], Enum.flat_map(1..3, &item(lane, &1))]
-
-  defp spin_us(us) do
-    until = System.monotonic_time(:microsecond) + us
-    spin_until(until)
-  end
-
-  defp spin_until(until),
-    do: if(System.monotonic_time(:microsecond) < until, do: spin_until(until))
 end

@@ -43,7 +43,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21WatchTest do
     refute_written(:overload_ended)
     look(watcher)
     {:info, %{refused: 3}, text} = next_line(:overload_ended)
-    assert text =~ "is overloaded no more; 3 writes were refused"
+    assert text =~ "is overloaded no more: it has refused 3 writes"
     quiet(watcher)
     refute_written(:overload_ended)
     release(first)
@@ -260,7 +260,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21WatchTest do
     {:error, meta, text} = next_line(:nobody_adopted)
     assert meta.queued_items == 1
     assert meta.queued_bytes > 0
-    assert text =~ "the 1 items, #{meta.queued_bytes} bytes,"
+    assert text =~ "last looked at, 1 item, #{meta.queued_bytes} bytes, was not committed"
     await_death(watcher)
     refute_written(:nobody_adopted)
   end

@@ -141,4 +141,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Writes do
 
   @doc "Why the next batch left (13.5)."
   def next_reason, do: next_event(:quorum_submit) |> elem(1) |> Map.fetch!(:reason)
+
+  @doc "Keeps a scheduler busy for so long."
+  def spin_us(us), do: spin_until(System.monotonic_time(:microsecond) + us)
+
+  defp spin_until(until),
+    do: if(System.monotonic_time(:microsecond) < until, do: spin_until(until), else: :ok)
 end

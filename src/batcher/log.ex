@@ -59,7 +59,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
   @doc "The kind of a lane: what may be shown of it."
   @spec lane(binary | atom) :: lane
   def lane(prefix) when is_binary(prefix), do: :namespace
-  def lane(:single), do: :batch
   def lane(hot), do: hot
 
   @doc """
@@ -194,8 +193,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
   end
 
   defp text(:nobody_adopted, facts) do
-    "its owner died and no other came in time: the #{facts.queued_items} items, #{facts.queued_bytes} bytes, that " <>
-      "were queued when it was last looked at were not committed, and their callers got :batcher_down"
+    "its owner died and no other came in time: what was queued when it was last looked at, " <>
+      "#{count(facts.queued_items, "item")}, #{facts.queued_bytes} bytes, was not committed, and its callers got " <>
+      ":batcher_down"
   end
 
   defp text(:drain_refused, facts) do
@@ -209,7 +209,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
   end
 
   defp text(:overload_ended, facts),
-    do: "is overloaded no more; #{facts.refused} writes were refused"
+    do: "is overloaded no more: it has refused #{count(facts.refused, "write")}"
 
   defp text(:queue_filling, facts), do: "its queue is filling: #{held(facts)}"
 
