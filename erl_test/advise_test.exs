@@ -63,7 +63,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviseTest do
   test "17.7 full batches", c do
     start_batcher(c.shard, namespace_batch_max: 1)
     write_once(c.shard, 60_000)
-    assert text(c.shard, :full) =~ "namespace_batch_max 1,"
+    assert text(c.shard, :full) =~ ":namespace_batch_max 1 "
     other = new_shard()
     start_batcher(other)
     write_on(other)
@@ -131,7 +131,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviseTest do
     assert Batcher.write(c.shard, "q", {:b}, 1) == {:error, :batcher_overloaded}
 
     assert text(c.shard, :refused) =~
-             "1 calls were refused by the bound in items, 1, of which 1 are held"
+             ":max_queue_items: 1. The shard may hold 1 items, and holds 1 now"
 
     release(commit)
     await_reply(commit.tag)
@@ -144,7 +144,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviseTest do
     put_call_timeout(c.shard, 0)
     backend(c.shard, [:block, :reply])
     assert {:timeout, _} = catch_exit(Batcher.write(c.shard, "p", {:a}, 1))
-    assert text(c.shard, :timeouts) =~ "1 calls have waited longer"
+    assert text(c.shard, :timeouts) =~ "30000 ms, together: 1."
     release(next_commit(c.shard))
   end
 
