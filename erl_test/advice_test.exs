@@ -58,6 +58,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviceTest do
     end
   end
 
+  defp refute_said(c, topic, changes, options \\ []),
+    do: assert(said(c, topic, changes, options) == nil)
+
   # So many commits, by why they had left, and none else.
   defp left(reasons) do
     %{commits_total: Map.new([commit: 0] ++ reasons, fn {why, n} -> {{why, :ok}, n} end)}
@@ -74,7 +77,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviceTest do
     assert [%{topic: :too_little_data, numbers: numbers}] = advice(c, few)
     assert numbers == %{commits: 50, direct: 49, least: 100}
     enough = %{few | direct_commits_total: 50}
-    refute said(c, :too_little_data, enough)
+    refute_said(c, :too_little_data, enough)
   end
 
   for {cause, option, bound} <- [
@@ -87,7 +90,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviceTest do
       assert advice.text =~ unquote(option)
       bound = unquote(bound)
       assert %{refused: 1, held: 7, bound: ^bound, commit_us: 1_000} = advice.numbers
-      refute said(c, :refused, held)
+      refute_said(c, :refused, held)
     end
   end
 
@@ -105,8 +108,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviceTest do
     assert advice.text =~ "this shard holds 7 of them now"
     assert advice.numbers == %{refused: 1, held_by_this_shard: 7, bound: 1_000}
     # There is no such bound any more.
-    refute said(c, :refused, %{changes | max_total_queue_bytes: 0})
-    refute said(c, :refused, %{changes | refused_total: %{total_bytes: 0}})
+    refute_said(c, :refused, %{changes | max_total_queue_bytes: 0})
+    refute_said(c, :refused, %{changes | refused_total: %{total_bytes: 0}})
   end
 
   test "17.7 :refused by a full slot", c do
@@ -121,7 +124,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviceTest do
     # What has no limit is no number.
     endless = said(c, :refused, full, overflow: :refuse, hot_batch_max: :infinity)
     assert endless.numbers == %{refused: 1, namespace_batch_max: 10_000}
-    refute said(c, :refused, %{refused_total: %{overflow: 0}}, overflow: :refuse)
+    refute_said(c, :refused, %{refused_total: %{overflow: 0}}, overflow: :refuse)
   end
 
   test "17.7 :refused by a budget", c do
@@ -131,7 +134,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviceTest do
     assert advice.numbers == %{refused: 2}
     queues = said(c, :refused, %{refused_total: %{budget: 2}}, overflow: :queue)
     refute queues.text =~ "overflow"
-    refute said(c, :refused, %{refused_total: %{budget: 0}})
+    refute_said(c, :refused, %{refused_total: %{budget: 0}})
   end
 
   test "17.7 :refused says nothing of what no setting changes", c do
@@ -158,18 +161,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviceTest do
              longest_hold_us: 5_000
            }
 
-    refute said(c, :timeouts, %{changes | timeouts_total: 0})
+    refute_said(c, :timeouts, %{changes | timeouts_total: 0})
   end
 
   test "17.7 :direct, a tenth of all calls", c do
     calls = &%{writes_total: %{namespace: 900}, direct_commits_total: &1}
     assert %{numbers: %{direct: 100, calls: 900}} = said(c, :direct, calls.(100))
-    refute said(c, :direct, calls.(99))
+    refute_said(c, :direct, calls.(99))
   end
 
   test "17.7 :direct is not said of no calls at all", c do
     # Since a reset only commits have ended that had left before it.
-    refute said(c, :direct, %{writes_total: %{namespace: 0}, direct_commits_total: 0})
+    refute_said(c, :direct, %{writes_total: %{namespace: 0}, direct_commits_total: 0})
   end
 
   test "17.7 :direct says by which window", c do
@@ -189,9 +192,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviceTest do
   test "17.7 :max_in_flight, all are in flight and another lane waits", c do
     busy = %{in_flight_commits: 2, max_in_flight: 2, lanes: 3}
     assert said(c, :max_in_flight, busy).numbers == %{in_flight: 2, max_in_flight: 2, lanes: 3}
-    refute said(c, :max_in_flight, %{busy | in_flight_commits: 1})
-    refute said(c, :max_in_flight, %{busy | lanes: 2})
-    refute said(c, :max_in_flight, busy, commit_scope: :shard)
+    refute_said(c, :max_in_flight, %{busy | in_flight_commits: 1})
+    refute_said(c, :max_in_flight, %{busy | lanes: 2})
+    refute_said(c, :max_in_flight, busy, commit_scope: :shard)
   end
 
   test "17.7 :commit_scope, fewer than two calls in a commit and four lanes that hold something",
@@ -199,21 +202,21 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviceTest do
     apart = %{lanes: 4, writes_per_commit: %{mean: 1.99}}
     numbers = said(c, :commit_scope, apart).numbers
     assert numbers == %{calls_per_commit: 1.99, lanes: 4}
-    refute said(c, :commit_scope, %{apart | lanes: 3})
-    refute said(c, :commit_scope, %{apart | writes_per_commit: %{mean: 2.0}})
-    refute said(c, :commit_scope, apart, commit_scope: :shard)
+    refute_said(c, :commit_scope, %{apart | lanes: 3})
+    refute_said(c, :commit_scope, %{apart | writes_per_commit: %{mean: 2.0}})
+    refute_said(c, :commit_scope, apart, commit_scope: :shard)
     none = left(alone: 100) |> Map.merge(%{lanes: 4, writes_per_commit: %{count: 0, mean: 0.0}})
-    refute said(c, :commit_scope, none)
+    refute_said(c, :commit_scope, none)
   end
 
   test "17.7 :full, a fifth of the batches", c do
     advice = said(c, :full, left(size: 20, window: 80), namespace_batch_max: nil)
     assert advice.numbers == %{full: 20, batches: 100}
     assert advice.text =~ ":namespace_batch_max nil"
-    refute said(c, :full, left(size: 19, window: 80))
+    refute_said(c, :full, left(size: 19, window: 80))
     # Those that were alone are no batches.
     assert said(c, :full, left(size: 20, window: 80, alone: 1_000))
-    refute said(c, :full, left(alone: 100))
+    refute_said(c, :full, left(alone: 100))
   end
 
   test "17.7 :window, half of the batches, and held for longer than a quarter of a commit", c do
@@ -221,10 +224,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviceTest do
     half = [window: 50, commit: 50]
     numbers = said(c, :window, held.(half, 251)).numbers
     assert numbers == %{windows: 50, batches: 100, held_us: 251, commit_us: 1_000}
-    refute said(c, :window, held.(half, 250))
-    refute said(c, :window, held.([window: 49, commit: 51], 251))
-    refute said(c, :window, held.(half, 251), pacing: :auto)
-    refute said(c, :window, held.([alone: 100], 251))
+    refute_said(c, :window, held.(half, 250))
+    refute_said(c, :window, held.([window: 49, commit: 51], 251))
+    refute_said(c, :window, held.(half, 251), pacing: :auto)
+    refute_said(c, :window, held.([alone: 100], 251))
   end
 
   test "17.7 :idle_window, nine tenths left because a commit had ended, and one for its window",
@@ -232,36 +235,36 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviceTest do
     advice = said(c, :idle_window, left(commit: 99, window: 1))
     assert advice.numbers == %{behind: 99, windows: 1, batches: 100, commit_us: 1_000}
     assert said(c, :idle_window, left(commit: 90, window: 10))
-    refute said(c, :idle_window, left(commit: 89, window: 11))
-    refute said(c, :idle_window, left(commit: 100, window: 0))
-    refute said(c, :idle_window, left(commit: 99, window: 1), pacing: :auto)
+    refute_said(c, :idle_window, left(commit: 89, window: 11))
+    refute_said(c, :idle_window, left(commit: 100, window: 0))
+    refute_said(c, :idle_window, left(commit: 99, window: 1), pacing: :auto)
   end
 
   test "17.7 :alone, nine tenths of the batches hold one call", c do
     advice = said(c, :alone, %{writes_per_commit: %{p90: 1}})
     assert advice.text =~ "synchronous"
     assert advice.numbers == %{batches: 100}
-    refute said(c, :alone, %{writes_per_commit: %{p90: 2}})
-    refute said(c, :alone, %{writes_per_commit: %{p90: 1}}, pacing: :auto)
-    refute said(c, :alone, %{writes_per_commit: %{p90: 0, count: 0}})
+    refute_said(c, :alone, %{writes_per_commit: %{p90: 2}})
+    refute_said(c, :alone, %{writes_per_commit: %{p90: 1}}, pacing: :auto)
+    refute_said(c, :alone, %{writes_per_commit: %{p90: 0, count: 0}})
   end
 
   test "17.7 :answering, half as long as a commit", c do
     advice = said(c, :answering, %{answering_us: %{p50: 500}})
     assert advice.numbers == %{answering_us: 500, commit_us: 1_000, calls_per_commit: 10.0}
-    refute said(c, :answering, %{answering_us: %{p50: 499}})
-    refute said(c, :answering, %{answering_us: %{p50: 0}, commit_us: %{p50: 0}})
+    refute_said(c, :answering, %{answering_us: %{p50: 499}})
+    refute_said(c, :answering, %{answering_us: %{p50: 0}, commit_us: %{p50: 0}})
   end
 
   test "17.7 :backend, a commit takes four times as long as calls wait", c do
     waits = &%{queue_wait_us: %{namespace: %{p50: &1}}}
     assert said(c, :backend, waits.(250)).numbers == %{commit_us: 1_000, wait_us: 250}
-    refute said(c, :backend, waits.(251))
+    refute_said(c, :backend, waits.(251))
     none = %{p50: 0, count: 0}
-    refute said(c, :backend, %{commit_us: none, queue_wait_us: %{namespace: none}})
+    refute_said(c, :backend, %{commit_us: none, queue_wait_us: %{namespace: none}})
     # The kind of lane that most calls are of is what counts.
     other = &%{queue_wait_us: %{batch: %{count: &1, p50: 1}}, answer_us: %{batch: %{count: &1}}}
-    refute said(c, :backend, other.(999))
+    refute_said(c, :backend, other.(999))
     assert said(c, :backend, other.(1_001)).numbers.wait_us == 1
   end
 
@@ -271,7 +274,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviceTest do
     assert said(c, :backend, alone).numbers == %{commit_us: 1_000, wait_us: 0}
     # 501 of 1 000 are alone, or 500 are.
     assert said(c, :backend, %{queue_wait_us: %{namespace: %{count: 499}}})
-    refute said(c, :backend, %{queue_wait_us: %{namespace: %{count: 500}}})
+    refute_said(c, :backend, %{queue_wait_us: %{namespace: %{count: 500}}})
   end
 
   test "17.7 what matters most is said first, in the order of the documentation", c do
