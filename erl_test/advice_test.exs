@@ -3,6 +3,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviceTest do
   use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: true
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Advice
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Options.{Schema, Type}
 
   # Ten calls in each commit, which left because another had ended, and waited for about as long as one takes.
   @quiet %{
@@ -115,11 +116,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviceTest do
   test "17.7 :refused by a full slot", c do
     full = %{refused_total: %{overflow: 1}}
     advice = said(c, :refused, full, overflow: :refuse, hot_batch_max: 7)
-    assert advice.text =~ "`overflow: :queue`"
+    assert advice.text =~ "With `overflow: :queue` they wait"
     assert advice.numbers == %{refused: 1, namespace_batch_max: 10_000, hot_batch_max: 7}
     # Only a call that no slot takes is still refused then.
     queues = said(c, :refused, full, overflow: :queue, hot_batch_max: 7)
-    refute queues.text =~ "`overflow: :queue`"
+    assert queues.text =~ "as it is now"
     assert queues.text =~ ":hot_batch_max 7"
     # What has no limit is no number.
     endless = said(c, :refused, full, overflow: :refuse, hot_batch_max: :infinity)
@@ -178,14 +179,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviceTest do
   test "17.7 :direct says by which window", c do
     direct = %{direct_commits_total: 1_000}
     hot = said(c, :direct, direct, hot_batch_window_ms: 0).text
-    assert hot =~ ":hot_batch_window_ms 0" and not (hot =~ "generic_batch_window_ms")
+    assert hot =~ "`hot_batch_window_ms: 0`" and not (hot =~ "generic_batch_window_ms")
     generic = said(c, :direct, direct, generic_batch_window_ms: :direct).text
 
     assert generic =~ "generic_batch_window_ms: :direct" and
              not (generic =~ "hot_batch_window_ms")
 
     both = said(c, :direct, direct, hot_batch_window_ms: -1, generic_batch_window_ms: :direct)
-    assert both.text =~ "hot_batch_window_ms -1" and both.text =~ "generic_batch_window_ms"
+    assert both.text =~ "hot_batch_window_ms: -1" and both.text =~ "generic_batch_window_ms"
     assert said(c, :direct, direct).text =~ "no batcher ran"
   end
 
@@ -284,6 +285,31 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviceTest do
 
     assert Enum.dedup(topics) == documented() -- [:too_little_data, :idle_window]
     assert Enum.dedup(behind) == documented() -- [:too_little_data, :full, :window]
+  end
+
+  test "17.7 each option that is named is one, and each value one of it", c do
+    advice =
+      for overflow <- [:refuse, :queue],
+          changes <- [@much, change(@much, @behind)],
+          options = [hot_batch_window_ms: 0, generic_batch_window_ms: :direct, overflow: overflow],
+          advice <- advice(c, changes, options),
+          do: advice
+
+    assert advice |> Enum.map(& &1.topic) |> Enum.uniq() |> Enum.sort() ==
+             Enum.sort(documented() -- [:too_little_data])
+
+    for %{text: text} <- advice do
+      pairs = ~r/`([a-z_]+): ([^`]+)`/
+
+      for [_, key, value] <- Regex.scan(pairs, text) do
+        assert %{} = spec = Map.new(Schema.fetch(String.to_existing_atom(key)) || flunk(text))
+        assert Type.valid?(spec.type, value |> Code.eval_string() |> elem(0)), text
+      end
+
+      for [_, key] <- Regex.scan(~r/:([a-z_]+)/, String.replace(text, pairs, "")) do
+        assert Schema.environment_key?(String.to_existing_atom(key)), text
+      end
+    end
   end
 
   defp documented do

@@ -42,7 +42,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviseRefusedTest do
     assert refusals(c.shard) == []
     assert Batcher.write(c.shard, "q", {:b}, 1) == @overloaded
     assert [text] = refusals(c.shard)
-    assert text =~ ":max_queue_items: 1. The shard may hold 2 items, and holds 2 now"
+
+    assert text =~
+             ":max_queue_items: 1. The shard may hold 2 items, queued and in flight, and holds 2 now"
+
     release_both(both)
 
     other = start(new_shard(), max_queue_bytes: 5_000)
@@ -86,7 +89,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviseRefusedTest do
       if refuses do
         assert Batcher.write(shard, "p", {:c}, 1) == @overloaded
         assert [text] = refusals(shard)
-        assert text =~ "behind a commit: 1." and text =~ "`overflow: :queue`"
+
+        assert text =~ "was full: 1, with :namespace_batch_max 1 and"
+        assert text =~ "`overflow: :queue`"
         release_both(both)
       else
         third = queue(shard, "p", {:c})

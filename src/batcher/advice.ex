@@ -25,7 +25,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
 
   @least 100
 
-  @typedoc "One piece of advice, and the numbers that it was made of: counts, shares from 0 to 1, milli- and microseconds."
+  @typedoc "One piece of advice, and the numbers that it was made of: a time has its unit in its name, all else is counted."
   @type t :: %{topic: atom, text: String.t(), numbers: %{atom => number}}
 
   @doc """
@@ -106,9 +106,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
 
     if refused > 0 do
       text =
-        "calls refused by #{inspect(option)}: #{refused}. The shard may hold #{bound} #{cause}, and holds #{held} now, " <>
-          "with commits of #{ms(commit_us)} in the median. With a larger bound more calls wait, and for longer; only " <>
-          "less load or faster commits let it hold less"
+        "calls refused by #{inspect(option)}: #{refused}. The shard may hold #{bound} #{cause}, queued and in flight, and " <>
+          "holds #{held} now; a commit takes #{ms(commit_us)} in the median. Fewer calls or faster commits leave room, a " <>
+          "larger bound has more calls wait, and for longer"
 
       say(:refused, text, %{refused: refused, held: held, bound: bound, commit_us: commit_us})
     end
@@ -121,8 +121,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
     if refused > 0 and bound > 0 do
       text =
         "calls refused by :max_total_queue_bytes: #{refused}. All shards together may hold #{bound} bytes, and this " <>
-          "shard holds #{held} of them now: `Batcher.stats()` says what the others hold. With a larger bound more calls " <>
-          "wait, and for longer"
+          "shard holds #{held} of them now: `Batcher.stats()` says which one holds the most. Fewer calls or faster " <>
+          "commits there leave room here, a larger bound has more calls wait, and for longer"
 
       say(:refused, text, %{refused: refused, held_by_this_shard: held, bound: bound})
     end
@@ -135,13 +135,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
       change =
         if options.overflow == :refuse,
           do:
-            "with `overflow: :queue` they wait in another slot, with a larger maximum in the same one",
+            "With `overflow: :queue` they wait for the commit after that, with a larger maximum for the same one; less " <>
+              "in a call finds room more often",
           else:
-            "now only a call that counts more than the maximum is refused so, and a larger one takes it"
+            "With `overflow: :queue`, as it is now, only a call is refused that is above the maximum by itself: a larger " <>
+              "maximum takes it, or less in a call"
 
       text =
-        "calls refused because they did not fit the slot that waits behind a commit: #{refused}. It is full with " <>
-          "#{maxima(options)}: #{change}"
+        "calls refused because what waits for the next commit of their lane was full: #{refused}, with " <>
+          "#{maxima(options)}. #{change}"
 
       maxima = Map.take(options, [:namespace_batch_max, :hot_batch_max])
       numbers = Map.filter(maxima, fn {_option, maximum} -> is_integer(maximum) end)
@@ -156,12 +158,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
       queued =
         if options.overflow == :refuse,
           do:
-            "; with `overflow: :queue` one that is too much only for what waits already has to wait as well"
+            "; with `overflow: :queue` those are queued that were too much only beside what waited already"
 
       text =
-        "calls refused because they are too much work for one commit, by the budgets of :apply_context, or because the " <>
-          "host's measuring says no: #{refused}. Calls with less in them are taken, and so are these after a start " <>
-          "with larger budgets#{queued}"
+        "calls refused because they were more work than the budgets of :apply_context allow in one commit, or because " <>
+          "the host's measuring refused them: #{refused}. To write less in a call helps, and so does a start of the " <>
+          "batcher with larger budgets#{queued}"
 
       say(:refused, text, %{refused: refused})
     end
@@ -184,8 +186,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
       "calls that have waited for longer than their window and :call_timeout, #{timeout_ms} ms, together: " <>
         "#{numbers.timeouts}. The slowest commit that has ended took #{ms(numbers.slowest_commit_us)}, the oldest one " <>
         "in flight has taken #{ms(numbers.oldest_commit_us)} so far; a call has waited #{ms(numbers.longest_wait_us)} " <>
-        "at most for its commit to begin, and #{ms(numbers.longest_hold_us)} at most for a window. See to what took " <>
-        "the longest of these; with a larger :call_timeout callers only wait for longer"
+        "at most for its commit to begin, of that #{ms(numbers.longest_hold_us)} at most for a window. The longest of " <>
+        "these is what to shorten: a larger :call_timeout only has callers wait for longer"
 
     say(:timeouts, text, numbers)
   end
@@ -193,8 +195,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
   defp direct(%{direct: direct, calls: calls, options: options}) do
     if direct > 0 and direct * 9 >= calls do
       text =
-        "#{percent(direct, direct + calls)} of the calls, #{direct}, passed the batcher by, each with a commit of its " <>
-          "own: #{passed_by(options)}"
+        "#{percent(direct, direct + calls)} of the calls, #{direct} of #{direct + calls}, passed the batcher by, each with a " <>
+          "commit of its own: #{passed_by(options)}"
 
       say(:direct, text, %{direct: direct, calls: calls})
     end
@@ -203,19 +205,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
   defp passed_by(%{hot_batch_window_ms: hot_ms, generic_batch_window_ms: generic_ms}) do
     hot =
       if hot_ms <= 0,
-        do: "puts and deletes do with :hot_batch_window_ms #{hot_ms}; with 1 they share commits"
+        do:
+          "puts and deletes do with `hot_batch_window_ms: #{hot_ms}`, and with 1 they share commits"
 
     generic =
       if generic_ms == :direct,
         do:
-          "generic batches do with `generic_batch_window_ms: :direct`; with 0 they share commits"
+          "generic batches do with `generic_batch_window_ms: :direct`, and with 0 they share commits"
 
     case Enum.filter([hot, generic], & &1) do
       [] ->
-        "none does with the windows of now, so no batcher ran then, or the windows were others"
+        "with the windows of now none does, so that no batcher ran then, or the windows were others"
 
       why ->
-        Enum.join(why, ", and ")
+        Enum.join(why, "; ")
     end
   end
 
@@ -224,9 +227,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
   defp in_flight(%{stats: %{in_flight_commits: now, max_in_flight: most, lanes: lanes}}) do
     if now >= most and lanes > now do
       text =
-        "all #{most} commits that may be in flight (:max_in_flight) are so now, and #{lanes} lanes hold something: " <>
-          "`commit_scope: :shard` has one commit take what is due of all of them, a larger maximum has more commits go " <>
-          "on at once"
+        "as many commits are in flight now as :max_in_flight allows, #{most}, while #{lanes} lanes hold something: with " <>
+          "`commit_scope: :shard` one commit takes what is due of all of them, with a larger maximum more commits go on " <>
+          "at once"
 
       say(:max_in_flight, text, %{in_flight: now, max_in_flight: most, lanes: lanes})
     end
@@ -237,8 +240,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
   defp scope(%{stats: %{lanes: lanes, writes_per_commit: %{count: count, mean: mean}}}) do
     if count > 0 and mean < 2 and lanes >= 4 do
       text =
-        "a commit holds #{decimal(mean)} calls in the mean, while #{lanes} lanes hold something now: " <>
-          "`commit_scope: :shard` has one commit take what is due of all of them"
+        "a commit, of one lane, holds #{decimal(mean)} calls in the mean, while #{lanes} lanes hold something now: with " <>
+          "`commit_scope: :shard` one commit takes what is due of all of them, so that fewer are made"
 
       say(:commit_scope, text, %{calls_per_commit: mean, lanes: lanes})
     end
@@ -249,8 +252,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
 
     if full > 0 and full * 5 >= batches do
       text =
-        "#{percent(full, batches)} of the batches, #{full}, left because they were full, with #{maxima(options)}, or " <>
-          "with what the budgets of :apply_context allow: with larger ones more calls share a commit"
+        "#{percent(full, batches)} of the batches, #{full} of #{batches}, left because they were full, with " <>
+          "#{maxima(options)} or by the budgets of :apply_context: with larger ones more calls share a commit, which holds " <>
+          "the log for longer"
 
       say(:full, text, %{full: full, batches: batches})
     end
@@ -263,9 +267,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
 
     if windows > 0 and windows * 2 >= batches and held_us > known.longest_hold_us do
       text =
-        "#{percent(windows, batches)} of the batches, #{windows}, waited for their window; in the median a batch was " <>
-          "held for #{ms(held_us)}, and a commit took #{ms(commit_us)}: `pacing: :auto` holds none for longer than a " <>
-          "quarter of a commit, #{ms(known.longest_hold_us)}"
+        "#{percent(windows, batches)} of the batches, #{windows} of #{batches}, waited for their window; in the median a " <>
+          "batch was held for #{ms(held_us)}, and a commit took #{ms(commit_us)}: with `pacing: :auto` none is held for " <>
+          "longer than a quarter of a commit, #{ms(known.longest_hold_us)}"
 
       numbers = %{windows: windows, batches: batches, held_us: held_us, commit_us: commit_us}
       say(:window, text, numbers)
@@ -279,9 +283,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
 
     if windows > 0 and behind * 10 >= batches * 9 do
       text =
-        "#{percent(behind, batches)} of the batches, #{behind}, left because a commit had ended, and #{windows} waited " <>
-          "for a window, which so only delays the first calls after a pause: `pacing: :auto` holds none for longer " <>
-          "than a quarter of a commit, #{ms(known.longest_hold_us)}"
+        "#{percent(behind, batches)} of the batches, #{behind} of #{batches}, left because a commit had ended, and " <>
+          "#{windows} waited for a window, having found no commit in flight: with `pacing: :auto` none is held for " <>
+          "longer than a quarter of a commit, #{ms(known.longest_hold_us)}"
 
       numbers = %{behind: behind, windows: windows, batches: batches, commit_us: commit_us}
       say(:idle_window, text, numbers)
@@ -290,8 +294,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
 
   defp alone(%{learned?: false, stats: %{writes_per_commit: %{p90: 1, count: count}}}) do
     text =
-      "nine tenths of the batches, of #{count}, hold one call: with `pacing: :auto` a synchronous call that has no " <>
-        "company is committed by its own process at once, as without a batcher"
+      "at least nine tenths of the batches, of which there were #{count}, hold one call: with `pacing: :auto` a " <>
+        "synchronous call that has no company is committed by its own process at once, as without a batcher, and waits " <>
+        "for no window"
 
     say(:alone, text, %{batches: count})
   end
@@ -303,9 +308,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
       mean = stats.writes_per_commit.mean
 
       text =
-        "to answer the callers of a commit, #{decimal(mean)} in the mean, took #{ms(answering_us)} in the median, the " <>
-          "commit #{ms(commit_us)}: replies are large, callers very many, or such as only a process can answer, by an " <>
-          "alias, a name, or on another node. Smaller replies take less; no setting of the batcher changes that"
+        "to answer the callers of a commit, with #{decimal(mean)} calls in the mean, took #{ms(answering_us)} in the median, " <>
+          "the commit #{ms(commit_us)}: large replies take long, and those to an alias, a name or another node, which a " <>
+          "process has to send. Smaller replies take less, no setting of the batcher changes that"
 
       numbers = %{answering_us: answering_us, commit_us: commit_us, calls_per_commit: mean}
       say(:answering, text, numbers)
@@ -318,7 +323,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
     if commit_us > 0 and commit_us >= 4 * wait_us do
       text =
         "a commit took #{ms(commit_us)} in the median, and a call waited #{ms(wait_us)} for its own to begin: the backend " <>
-          "is what takes the time, and no setting of the batcher changes that; a faster disk or network may"
+          "is what takes the time, and where to look, as no setting of the batcher changes that"
 
       say(:backend, text, %{commit_us: commit_us, wait_us: wait_us})
     end
