@@ -25,7 +25,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
 
   @least 100
 
-  @typedoc "One piece of advice, and the numbers that it was made of: a time has its unit in its name, all else is counted."
+  @typedoc "One piece of advice, and the numbers that it was made of: times have their unit in their names."
   @type t :: %{topic: atom, text: String.t(), numbers: %{atom => number}}
 
   @doc """
