@@ -72,13 +72,27 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviceTest do
     assert advice(c, %{}, pacing: :auto) == []
   end
 
-  test "17.7 :too_little_data below 100 commits, direct ones included, and then nothing else",
+  test "17.7 :too_little_data below 100 commits, direct ones included, and then of proportions nothing",
        c do
     few = Map.merge(@much, %{direct_commits_total: 49}) |> Map.merge(left(window: 50))
-    assert [%{topic: :too_little_data, numbers: numbers}] = advice(c, few)
+    said = advice(c, few)
+
+    assert Enum.dedup(for %{topic: topic} <- said, do: topic) == [
+             :refused,
+             :timeouts,
+             :too_little_data
+           ]
+
+    numbers = List.last(said).numbers
     assert numbers == %{commits: 50, direct: 49, least: 100}
     enough = %{few | direct_commits_total: 50}
     refute_said(c, :too_little_data, enough)
+  end
+
+  test "17.7 what was refused or has timed out is said however few commits there were", c do
+    # A backend that hangs from the start on.
+    hangs = %{refused_total: %{items: 1}, timeouts_total: 1} |> Map.merge(left(window: 0))
+    assert [:refused, :timeouts, :too_little_data] = Enum.map(advice(c, hangs), & &1.topic)
   end
 
   for {cause, option, bound} <- [

@@ -9,9 +9,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
 
   | topic | it is said when |
   | --- | --- |
-  | `:too_little_data` | there were fewer than 100 commits, direct ones included; then nothing else is |
   | `:refused` | calls were refused by a bound in items or bytes, by a full slot, or by a budget; once for each |
   | `:timeouts` | calls have waited for longer than their window and `:call_timeout` |
+  | `:too_little_data` | there were fewer than 100 commits, direct ones included; then nothing of what follows is |
   | `:direct` | a tenth of all calls passed the batcher by |
   | `:max_in_flight` | right now as many commits are in flight as may be, and other lanes wait |
   | `:commit_scope` | commits of single lanes hold fewer than two calls in the mean, while four lanes or more hold something |
@@ -36,9 +36,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
     options = Map.new(options, fn {key, {value, _source}} -> {key, value} end)
     known = known(stats, options)
 
-    if known.commits + known.direct < @least,
-      do: [too_little(known)],
-      else: Enum.flat_map(rules(), &List.wrap(&1.(known)))
+    rules =
+      if known.commits + known.direct < @least,
+        do: refusals() ++ [&too_little/1],
+        else: refusals() ++ proportions()
+
+    Enum.flat_map(rules, &List.wrap(&1.(known)))
   end
 
   # What several rules use. `batches`: commits that were not alone.
@@ -65,13 +68,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
     }
   end
 
-  # Each answers one piece of advice, several, or `nil`.
-  defp rules do
+  # Each rule answers one piece of advice, several, or `nil`. These need no more than one call that it befell, and a
+  # shard whose backend hangs has few commits.
+  defp refusals, do: [&bounds/1, &full_slot/1, &budget/1, &timeouts/1]
+
+  # These say which part of many commits was so.
+  defp proportions do
     [
-      &bounds/1,
-      &full_slot/1,
-      &budget/1,
-      &timeouts/1,
       &direct/1,
       &in_flight/1,
       &scope/1,
