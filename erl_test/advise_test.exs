@@ -5,8 +5,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviseTest do
 
   import Ferricstore.Raft.WARaftBackend.Batcher.Writes
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Advice
-
   @enough 110
 
   defp topics(shard), do: for(%{topic: topic} <- Batcher.advise(shard), do: topic)
@@ -26,6 +24,31 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviseTest do
         do: await(call_async(fn -> Batcher.write(shard, "p", {:set, n}, window_ms) end))
 
     settle(shard)
+  end
+
+  # Commits of two calls each.
+  defp write_in_pairs(shard) do
+    for n <- 1..@enough do
+      for(m <- 1..2, do: call_async(fn -> Batcher.write(shard, "p", {:set, n, m}, long_ms()) end))
+      |> Enum.each(&await/1)
+    end
+
+    settle(shard)
+  end
+
+  # Four lanes hold something, and so many of them are in flight.
+  defp occupy_lanes(shard, in_flight) do
+    backend(shard, :block)
+    tasks = for n <- 1..4, do: call_async(fn -> Batcher.write(shard, "p#{n}", {:a}, 1) end)
+    commits = next_commits(shard, in_flight)
+    wait_until(fn -> Batcher.stats(shard).lanes == 4 end)
+    {tasks, commits}
+  end
+
+  defp release_lanes(shard, {tasks, commits}) do
+    backend(shard, :reply)
+    Enum.each(commits, &release/1)
+    Enum.each(tasks, &await/1)
   end
 
   # A commit is counted when its committer comes for the next one.
@@ -63,7 +86,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviseTest do
   test "17.7 full batches", c do
     start_batcher(c.shard, namespace_batch_max: 1)
     write_once(c.shard, 60_000)
-    assert text(c.shard, :full) =~ "namespace_batch_max 1,"
+    assert text(c.shard, :full) =~ ":namespace_batch_max 1 and"
     other = new_shard()
     start_batcher(other)
     write_on(other)
@@ -80,6 +103,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviseTest do
     start_batcher(learned, pacing: :auto)
     write_on(learned)
     for topic <- [:idle_window, :alone, :window], do: refute(topic in topics(learned))
+  end
+
+  test "17.7 calls that have company are not without it", c do
+    start_batcher(c.shard, namespace_batch_max: 2)
+    write_in_pairs(c.shard)
+    assert Batcher.stats(c.shard).writes_per_commit.mean == 2.0
+    refute :alone in topics(c.shard)
   end
 
   test "17.7 batches that wait for their window for longer than a commit takes", c do
@@ -99,6 +129,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviseTest do
     refute :answering in topics(c.shard)
   end
 
+  test "17.7 a backend that is slow, where all calls are alone", c do
+    start_batcher(c.shard, pacing: :auto)
+    slow(c.shard, 5)
+    write_on(c.shard)
+    assert Batcher.stats(c.shard).alone_commits_total > @enough / 2
+    assert text(c.shard, :backend) =~ "waited 0.0 ms"
+  end
+
   test "17.7 replies that take long to send", c do
     start_batcher(c.shard)
     reply = Enum.to_list(1..100_000)
@@ -106,35 +144,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviseTest do
 
     for n <- 1..@enough, do: ^reply = Batcher.write(c.shard, "p", {:set, n}, 1)
     settle(c.shard)
-    assert text(c.shard, :answering) =~ "replies are large"
+    assert text(c.shard, :answering) =~ "large replies take long"
   end
 
   test "17.7 direct commits", c do
     start_batcher(c.shard, hot_batch_window_ms: 0)
     for n <- 1..@enough, do: {:ok, [_]} = Batcher.write_put_batch(c.shard, [{"k#{n}", "v", 0}])
-    assert text(c.shard, :direct) =~ "100 % of the calls, #{@enough}"
+    assert text(c.shard, :direct) =~ "100 % of the calls, #{@enough} of #{@enough}, passed"
     other = new_shard()
     start_batcher(other)
     for n <- 1..@enough, do: {:ok, [_]} = Batcher.write_put_batch(other, [{"k#{n}", "v", 0}])
     settle(other)
     refute :direct in topics(other)
-  end
-
-  test "17.7 refusals by a bound", c do
-    start_batcher(c.shard)
-    write_on(c.shard)
-    refute :refused in topics(c.shard)
-    bound = [max_queue_items: 1, namespace_batch_max: 1, hot_batch_max: 1]
-    assert Batcher.configure(c.shard, bound) == :ok
-    backend(c.shard, [:block, :reply])
-    commit = occupy(c.shard, "p")
-    assert Batcher.write(c.shard, "q", {:b}, 1) == {:error, :batcher_overloaded}
-
-    assert text(c.shard, :refused) =~
-             "1 calls were refused by the bound in items, 1, of which 1 are held"
-
-    release(commit)
-    await_reply(commit.tag)
   end
 
   test "17.7 calls that time out", c do
@@ -144,7 +165,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviseTest do
     put_call_timeout(c.shard, 0)
     backend(c.shard, [:block, :reply])
     assert {:timeout, _} = catch_exit(Batcher.write(c.shard, "p", {:a}, 1))
-    assert text(c.shard, :timeouts) =~ "1 calls have waited longer"
+    assert text(c.shard, :timeouts) =~ "30000 ms, together: 1."
     release(next_commit(c.shard))
   end
 
@@ -152,25 +173,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviseTest do
     start_batcher(c.shard, max_in_flight: 2)
     write_on(c.shard)
     for topic <- [:max_in_flight, :commit_scope], do: refute(topic in topics(c.shard))
-    backend(c.shard, :block)
-    tasks = for n <- 1..4, do: call_async(fn -> Batcher.write(c.shard, "p#{n}", {:a}, 1) end)
-    commits = for _ <- 1..2, do: next_commit(c.shard)
-    wait_until(fn -> Batcher.stats(c.shard).lanes == 4 end)
-    assert text(c.shard, :max_in_flight) =~ "all 2 commits"
+    occupied = occupy_lanes(c.shard, 2)
+    assert text(c.shard, :max_in_flight) =~ "as :max_in_flight allows, 2, while 4 lanes"
     assert text(c.shard, :commit_scope) =~ "4 lanes hold something now"
-    backend(c.shard, :reply)
-    Enum.each(commits, &release/1)
-    Enum.each(tasks, &await/1)
+    release_lanes(c.shard, occupied)
   end
 
-  test "17.7 advice stands in the order of what matters" do
-    topics = for [_, topic] <- Regex.scan(~r/^  \| `:(\w+)`/m, moduledoc()), do: topic
-    assert ["too_little_data", "refused" | _] = topics
-    assert length(topics) == 12
-  end
-
-  defp moduledoc do
-    {:docs_v1, _, _, _, %{"en" => doc}, _, _} = Code.fetch_docs(Advice)
-    doc |> String.split("\n") |> Enum.map_join("\n", &("  " <> &1))
+  test "17.7 as many lanes, but none waits, and commits hold two calls", c do
+    start_batcher(c.shard, max_in_flight: 4, namespace_batch_max: 2)
+    write_in_pairs(c.shard)
+    occupied = occupy_lanes(c.shard, 4)
+    for topic <- [:max_in_flight, :commit_scope], do: refute(topic in topics(c.shard))
+    release_lanes(c.shard, occupied)
   end
 end

@@ -360,7 +360,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
 
   @doc """
   What would change the shard for the better, by what it has counted since the last reset, what matters most first; an
-  empty list if there is nothing to say, `nil` without a batcher.
+  empty list if there is nothing to say, `nil` without a batcher. `Ferricstore.Raft.WARaftBackend.Batcher.Advice` says
+  what is said when.
 
       for %{text: text} <- Batcher.advise(0), do: IO.puts(text)
   """

@@ -35,6 +35,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Soak do
   def run(kind, times, way) do
     VmLoad.commit_as(way)
     {:ok, _} = Application.ensure_all_started(:elixir)
+    load([:elixir, :logger, :ferricstore_batcher])
     Application.put_env(@app, :waraft_backend_batcher_backend, Null)
     each = max(div(times, @rounds), 1)
     prepare(kind)
@@ -46,6 +47,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Soak do
     end
 
     System.halt(0)
+  end
+
+  # What is loaded at its first use is loaded now, such as what a watcher says of a commit that hangs.
+  defp load(applications) do
+    for application <- applications do
+      Application.load(application)
+      {:ok, modules} = :application.get_key(application, :modules)
+      Enum.each(modules, &Code.ensure_loaded/1)
+    end
   end
 
   defp prepare(:cycles), do: :ok

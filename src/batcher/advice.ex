@@ -3,14 +3,15 @@
 
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
   @moduledoc """
-  What would change a shard for the better, in words, from what it has counted since it was opened or
-  `Batcher.reset_stats/1` was called: see `Batcher.advise/1`.
+  What would change a shard for the better, in words, from its statistics: see `Batcher.advise/1`. What is said to hold
+  or to go on "now" is of this moment, all else was counted since the shard's first batcher was started or, if that was
+  later, since `Batcher.reset_stats/1`.
 
   | topic | it is said when |
   | --- | --- |
-  | `:too_little_data` | there were fewer than 100 commits, direct ones included; then nothing else is |
-  | `:refused` | calls were refused by a bound in items or bytes |
-  | `:timeouts` | calls have waited longer than `:call_timeout` |
+  | `:refused` | calls were refused by a bound in items or bytes, by a full slot, or by a budget; once for each |
+  | `:timeouts` | calls have waited for longer than their window and `:call_timeout` |
+  | `:too_little_data` | there were fewer than 100 commits, direct ones included; then nothing of what follows is |
   | `:direct` | a tenth of all calls passed the batcher by |
   | `:max_in_flight` | right now as many commits are in flight as may be, and other lanes wait |
   | `:commit_scope` | commits of single lanes hold fewer than two calls in the mean, while four lanes or more hold something |
@@ -24,7 +25,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
 
   @least 100
 
-  @typedoc "One piece of advice, and the numbers that it was made of: counts, shares from 0 to 1, microseconds."
+  @typedoc "One piece of advice, and the numbers that it was made of: times have their unit in their names."
   @type t :: %{topic: atom, text: String.t(), numbers: %{atom => number}}
 
   @doc """
@@ -35,9 +36,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
     options = Map.new(options, fn {key, {value, _source}} -> {key, value} end)
     known = known(stats, options)
 
-    if known.commits + known.direct < @least,
-      do: [too_little(known)],
-      else: Enum.flat_map(rules(), & &1.(known))
+    rules =
+      if known.commits + known.direct < @least,
+        do: refusals() ++ [&too_little/1],
+        else: refusals() ++ proportions()
+
+    Enum.flat_map(rules, &List.wrap(&1.(known)))
   end
 
   # What several rules use. `batches`: commits that were not alone.
@@ -49,9 +53,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
 
     commits = sum(reasons)
 
-    # The lanes of which most calls are known: to add medians up would say nothing.
-    {_lane, wait} = Enum.max_by(stats.queue_wait_us, fn {_lane, wait} -> wait.count end)
-
     %{
       stats: stats,
       options: options,
@@ -60,15 +61,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
       batches: commits - Map.get(reasons, :alone, 0),
       calls: sum(stats.writes_total),
       direct: stats.direct_commits_total,
-      wait: wait,
+      commit_us: stats.commit_us.p50,
+      # How long learned pacing holds at most: a quarter of a commit.
+      longest_hold_us: div(stats.commit_us.p50, 4),
       learned?: options.pacing == :auto
     }
   end
 
-  defp rules do
+  # Each rule answers one piece of advice, several, or `nil`. These need no more than one call that it befell, and a
+  # shard whose backend hangs has few commits.
+  defp refusals, do: [&bounds/1, &full_slot/1, &budget/1, &timeouts/1]
+
+  # These say which part of many commits was so.
+  defp proportions do
     [
-      &refused/1,
-      &timeouts/1,
       &direct/1,
       &in_flight/1,
       &scope/1,
@@ -82,187 +88,269 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
   end
 
   defp too_little(%{commits: commits, direct: direct}) do
-    text = "#{commits + direct} commits since the last reset say too little: #{@least} are needed"
-
-    %{topic: :too_little_data, text: text, numbers: %{commits: commits, direct: direct}}
+    text = "#{commits + direct} commits say too little about the settings: #{@least} are needed"
+    say(:too_little_data, text, %{commits: commits, direct: direct, least: @least})
   end
 
-  defp refused(%{stats: stats}) do
-    for {cause, held, bound} <- [
-          {:items, stats.queued_items + stats.in_flight_items, stats.max_queue_items},
-          {:bytes, stats.queued_bytes + stats.in_flight_bytes, stats.max_queue_bytes},
-          {:total_bytes, stats.queued_bytes + stats.in_flight_bytes, stats.max_total_queue_bytes}
-        ],
-        refused = Map.get(stats.refused_total, cause, 0),
-        refused > 0 do
-      text =
-        "#{refused} calls were refused by the bound in #{bound_name(cause)}, #{bound}, of which #{held} are held now. " <>
-          "A larger bound only lets more wait for longer: look at how long commits take"
+  defp bounds(%{stats: stats} = known) do
+    bytes = stats.queued_bytes + stats.in_flight_bytes
+    items = stats.queued_items + stats.in_flight_items
 
-      %{topic: :refused, text: text, numbers: %{refused: refused, held: held, bound: bound}}
+    [
+      bound(known, :items, :max_queue_items, items),
+      bound(known, :bytes, :max_queue_bytes, bytes),
+      total_bound(known, bytes)
+    ]
+    |> Enum.reject(&is_nil/1)
+  end
+
+  defp bound(%{stats: stats, commit_us: commit_us} = known, cause, option, held) do
+    {refused, bound} = {refused(known, cause), Map.fetch!(stats, option)}
+
+    if refused > 0 do
+      text =
+        "calls refused by #{inspect(option)}: #{refused}. The shard may hold #{bound} #{cause}, queued and in flight, and " <>
+          "holds #{held} now; a commit takes #{ms(commit_us)} in the median. Fewer calls or faster commits leave room, a " <>
+          "larger bound has more calls wait, and for longer"
+
+      say(:refused, text, %{refused: refused, held: held, bound: bound, commit_us: commit_us})
     end
   end
 
-  defp bound_name(:total_bytes), do: "bytes of all shards together"
-  defp bound_name(cause), do: "#{cause}"
+  # What all shards hold together is not known here.
+  defp total_bound(%{stats: %{max_total_queue_bytes: bound}} = known, held) do
+    refused = refused(known, :total_bytes)
 
-  defp timeouts(%{stats: %{timeouts_total: 0}}), do: []
+    if refused > 0 and bound > 0 do
+      text =
+        "calls refused by :max_total_queue_bytes: #{refused}. All shards together may hold #{bound} bytes, and this " <>
+          "shard holds #{held} of them now: `Batcher.stats()` says which one holds the most. Fewer calls or faster " <>
+          "commits there leave room here, a larger bound has more calls wait, and for longer"
 
-  defp timeouts(%{stats: stats, options: options}) do
-    slowest = stats.commit_us.max
-
-    text =
-      "#{stats.timeouts_total} calls have waited longer than :call_timeout, #{options.call_timeout} ms; the slowest " <>
-        "commit that has ended took #{ms(slowest)}"
-
-    numbers = %{timeouts: stats.timeouts_total, slowest_commit_us: slowest}
-    [%{topic: :timeouts, text: text, numbers: numbers}]
+      say(:refused, text, %{refused: refused, held_by_this_shard: held, bound: bound})
+    end
   end
 
-  defp direct(%{direct: direct, calls: calls}) when direct * 9 < calls, do: []
+  defp full_slot(%{options: options} = known) do
+    refused = refused(known, :overflow)
 
-  defp direct(%{direct: direct, calls: calls}) do
-    text =
-      "#{percent(direct, direct + calls)} of the calls, #{direct}, passed the batcher by, each with a commit of its own: " <>
-        "their window is 0 or :direct, or no batcher ran"
+    if refused > 0 do
+      change =
+        if options.overflow == :refuse,
+          do:
+            "With `overflow: :queue` they wait for the commit after that, with a larger maximum for the same one; less " <>
+              "in a call finds room more often",
+          else:
+            "With `overflow: :queue`, as it is now, only a call is refused that is above the maximum by itself: a larger " <>
+              "maximum takes it, or less in a call"
 
-    [%{topic: :direct, text: text, numbers: %{direct: direct, calls: calls}}]
+      text =
+        "calls refused because what waits for the next commit of their lane was full: #{refused}, with " <>
+          "#{maxima(options)}. #{change}"
+
+      maxima = Map.take(options, [:namespace_batch_max, :hot_batch_max])
+      numbers = Map.filter(maxima, fn {_option, maximum} -> is_integer(maximum) end)
+      say(:refused, text, Map.put(numbers, :refused, refused))
+    end
   end
 
-  defp in_flight(%{stats: %{in_flight_commits: now, max_in_flight: most, lanes: lanes}})
-       when now < most or lanes <= now,
-       do: []
+  defp budget(%{options: options} = known) do
+    refused = refused(known, :budget)
 
-  defp in_flight(%{options: %{commit_scope: :shard}}), do: []
+    if refused > 0 do
+      queued =
+        if options.overflow == :refuse,
+          do:
+            "; with `overflow: :queue` those are queued that were too much only beside what waited already"
 
-  defp in_flight(%{stats: %{in_flight_commits: now, lanes: lanes} = stats}) do
-    text =
-      "all #{now} commits that may be in flight (:max_in_flight) are so now, and #{lanes} lanes hold something: " <>
-        "`commit_scope: :shard` has one commit take what is due of all of them"
+      text =
+        "calls refused because they were more work than the budgets of :apply_context allow in one commit, or because " <>
+          "the host's measuring refused them: #{refused}. To write less in a call helps, and so does a start of the " <>
+          "batcher with larger budgets#{queued}"
 
-    numbers = %{in_flight: now, max_in_flight: stats.max_in_flight, lanes: lanes}
-    [%{topic: :max_in_flight, text: text, numbers: numbers}]
+      say(:refused, text, %{refused: refused})
+    end
   end
 
-  defp scope(%{options: %{commit_scope: :lane}, stats: %{lanes: lanes} = stats, batches: batches})
-       when batches > 0 and lanes >= 4 and stats.writes_per_commit.mean < 2 do
-    mean = stats.writes_per_commit.mean
+  defp timeouts(%{stats: %{timeouts_total: 0}}), do: nil
+
+  # A call waits for others and, within that, for a window, and then for its commit.
+  defp timeouts(%{stats: stats, options: %{call_timeout: timeout_ms}}) do
+    numbers = %{
+      timeouts: stats.timeouts_total,
+      call_timeout_ms: timeout_ms,
+      slowest_commit_us: stats.commit_us.max,
+      oldest_commit_us: stats.oldest_commit_age_us,
+      longest_wait_us: stats.queue_wait_us |> Map.values() |> Enum.map(& &1.max) |> Enum.max(),
+      longest_hold_us: stats.hold_us.max
+    }
 
     text =
-      "a commit holds #{Float.round(mean, 1)} calls in the mean, while #{lanes} lanes hold something now: " <>
-        "`commit_scope: :shard` has one commit take what is due of all of them"
+      "calls that have waited for longer than their window and :call_timeout, #{timeout_ms} ms, together: " <>
+        "#{numbers.timeouts}. The slowest commit that has ended took #{ms(numbers.slowest_commit_us)}, the oldest one " <>
+        "in flight has taken #{ms(numbers.oldest_commit_us)} so far; a call has waited #{ms(numbers.longest_wait_us)} " <>
+        "at most for its commit to begin, of that #{ms(numbers.longest_hold_us)} at most for a window. The longest of " <>
+        "these is what to shorten: a larger :call_timeout only has callers wait for longer"
 
-    [%{topic: :commit_scope, text: text, numbers: %{calls_per_commit: mean, lanes: lanes}}]
+    say(:timeouts, text, numbers)
   end
 
-  defp scope(_known), do: []
+  defp direct(%{direct: direct, calls: calls, options: options}) do
+    if direct > 0 and direct * 9 >= calls do
+      text =
+        "#{percent(direct, direct + calls)} of the calls, #{direct} of #{direct + calls}, passed the batcher by, each with a " <>
+          "commit of its own: #{passed_by(options)}"
 
-  defp full(%{batches: batches} = known) do
-    full = Map.get(known.reasons, :size, 0)
-
-    text =
-      "#{percent(full, batches)} of the batches, #{full}, left because they were full (:namespace_batch_max " <>
-        "#{inspect(known.options.namespace_batch_max)}, :hot_batch_max #{inspect(known.options.hot_batch_max)}): " <>
-        "with a larger maximum more calls share a commit"
-
-    if full > 0 and full * 5 >= batches,
-      do: [%{topic: :full, text: text, numbers: %{full: full, batches: batches}}],
-      else: []
+      say(:direct, text, %{direct: direct, calls: calls})
+    end
   end
 
-  # How long learned pacing holds at most: a quarter of a commit.
-  defp longest_hold(stats), do: div(stats.commit_us.p50, 4)
+  defp passed_by(%{hot_batch_window_ms: hot_ms, generic_batch_window_ms: generic_ms}) do
+    hot =
+      if hot_ms <= 0,
+        do:
+          "puts and deletes do with `hot_batch_window_ms: #{hot_ms}`, and with 1 they share commits"
 
-  defp window(%{learned?: true}), do: []
+    generic =
+      if generic_ms == :direct,
+        do:
+          "generic batches do with `generic_batch_window_ms: :direct`, and with 0 they share commits"
 
-  defp window(%{stats: stats, batches: batches} = known) do
-    {windows, held, longest} =
-      {Map.get(known.reasons, :window, 0), stats.hold_us.p50, longest_hold(stats)}
+    case Enum.filter([hot, generic], & &1) do
+      [] ->
+        "with the windows of now none does, so that no batcher ran then, or the windows were others"
 
-    text =
-      "#{percent(windows, batches)} of the batches, #{windows}, waited for their window; in the median a batch was held " <>
-        "for #{ms(held)}, and a commit took #{ms(stats.commit_us.p50)}: `pacing: :auto` holds none for longer than a " <>
-        "quarter of a commit, #{ms(longest)}"
-
-    if windows > 0 and windows * 2 >= batches and held > longest,
-      do: [
-        %{
-          topic: :window,
-          text: text,
-          numbers: %{
-            windows: windows,
-            batches: batches,
-            held_us: held,
-            commit_us: stats.commit_us.p50
-          }
-        }
-      ],
-      else: []
+      why ->
+        Enum.join(why, "; ")
+    end
   end
 
-  defp idle_window(%{learned?: true}), do: []
+  defp in_flight(%{options: %{commit_scope: :shard}}), do: nil
 
-  defp idle_window(%{batches: batches, stats: stats} = known) do
-    {behind, windows} = {Map.get(known.reasons, :commit, 0), Map.get(known.reasons, :window, 0)}
+  defp in_flight(%{stats: %{in_flight_commits: now, max_in_flight: most, lanes: lanes}}) do
+    if now >= most and lanes > now do
+      text =
+        "as many commits are in flight now as :max_in_flight allows, #{most}, while #{lanes} lanes hold something: with " <>
+          "`commit_scope: :shard` one commit takes what is due of all of them, with a larger maximum more commits go on " <>
+          "at once"
 
-    text =
-      "#{percent(behind, batches)} of the batches left because a commit had ended; the window only delayed the first " <>
-        "calls after a pause, #{windows} times: `pacing: :auto` holds none for longer than a quarter of a commit, " <>
-        "#{ms(longest_hold(stats))}"
-
-    if windows > 0 and behind * 10 >= batches * 9,
-      do: [
-        %{
-          topic: :idle_window,
-          text: text,
-          numbers: %{behind: behind, windows: windows, batches: batches}
-        }
-      ],
-      else: []
+      say(:max_in_flight, text, %{in_flight: now, max_in_flight: most, lanes: lanes})
+    end
   end
 
-  defp alone(%{learned?: false, stats: %{writes_per_commit: %{p90: 1, count: count}}})
-       when count > 0 do
-    text =
-      "nine tenths of the batches, of #{count}, hold one call: with `pacing: :auto` a call that has no company is " <>
-        "committed by its own process at once, as without a batcher"
+  defp scope(%{options: %{commit_scope: :shard}}), do: nil
 
-    [%{topic: :alone, text: text, numbers: %{batches: count}}]
+  defp scope(%{stats: %{lanes: lanes, writes_per_commit: %{count: count, mean: mean}}}) do
+    if count > 0 and mean < 2 and lanes >= 4 do
+      text =
+        "a commit, of one lane, holds #{decimal(mean)} calls in the mean, while #{lanes} lanes hold something now: with " <>
+          "`commit_scope: :shard` one commit takes what is due of all of them, so that fewer are made"
+
+      say(:commit_scope, text, %{calls_per_commit: mean, lanes: lanes})
+    end
   end
 
-  defp alone(_known), do: []
+  defp full(%{batches: batches, options: options} = known) do
+    full = left(known, :size)
 
-  defp answering(%{stats: %{answering_us: answering, commit_us: commit}}) do
-    text =
-      "to answer the callers of a commit took #{ms(answering.p50)} in the median, the commit #{ms(commit.p50)}: replies " <>
-        "are large, or callers very many for their commits"
+    if full > 0 and full * 5 >= batches do
+      text =
+        "#{percent(full, batches)} of the batches, #{full} of #{batches}, left because they were full, with " <>
+          "#{maxima(options)} or by the budgets of :apply_context: with larger ones more calls share a commit, which holds " <>
+          "the log for longer"
 
-    if answering.count > 0 and answering.p50 * 2 >= commit.p50 and answering.p50 > 0,
-      do: [
-        %{
-          topic: :answering,
-          text: text,
-          numbers: %{answering_us: answering.p50, commit_us: commit.p50}
-        }
-      ],
-      else: []
+      say(:full, text, %{full: full, batches: batches})
+    end
   end
 
-  # Calls that are alone wait for nothing, and are not among those that wait.
-  defp backend(%{wait: wait, stats: %{commit_us: commit}}) do
-    text =
-      "a commit took #{ms(commit.p50)} in the median, and a call waited #{ms(wait.p50)} for its own to begin: the backend " <>
-        "is what takes the time, and no setting of the batcher changes that"
+  defp window(%{learned?: true}), do: nil
 
-    if wait.count > 0 and commit.p50 > 0 and commit.p50 >= 4 * wait.p50,
-      do: [
-        %{topic: :backend, text: text, numbers: %{commit_us: commit.p50, wait_us: wait.p50}}
-      ],
-      else: []
+  defp window(%{stats: stats, batches: batches, commit_us: commit_us} = known) do
+    {windows, held_us} = {left(known, :window), stats.hold_us.p50}
+
+    if windows > 0 and windows * 2 >= batches and held_us > known.longest_hold_us do
+      text =
+        "#{percent(windows, batches)} of the batches, #{windows} of #{batches}, waited for their window; in the median a " <>
+          "batch was held for #{ms(held_us)}, and a commit took #{ms(commit_us)}: with `pacing: :auto` none is held for " <>
+          "longer than a quarter of a commit, #{ms(known.longest_hold_us)}"
+
+      numbers = %{windows: windows, batches: batches, held_us: held_us, commit_us: commit_us}
+      say(:window, text, numbers)
+    end
+  end
+
+  defp idle_window(%{learned?: true}), do: nil
+
+  defp idle_window(%{batches: batches, commit_us: commit_us} = known) do
+    {behind, windows} = {left(known, :commit), left(known, :window)}
+
+    if windows > 0 and behind * 10 >= batches * 9 do
+      text =
+        "#{percent(behind, batches)} of the batches, #{behind} of #{batches}, left because a commit had ended, and " <>
+          "#{windows} waited for a window, having found no commit in flight: with `pacing: :auto` none is held for " <>
+          "longer than a quarter of a commit, #{ms(known.longest_hold_us)}"
+
+      numbers = %{behind: behind, windows: windows, batches: batches, commit_us: commit_us}
+      say(:idle_window, text, numbers)
+    end
+  end
+
+  defp alone(%{learned?: false, stats: %{writes_per_commit: %{p90: 1, count: count}}}) do
+    text =
+      "at least nine tenths of the batches, of which there were #{count}, hold one call: with `pacing: :auto` a " <>
+        "synchronous call that has no company is committed by its own process at once, as without a batcher, and waits " <>
+        "for no window"
+
+    say(:alone, text, %{batches: count})
+  end
+
+  defp alone(_known), do: nil
+
+  defp answering(%{stats: %{answering_us: %{p50: answering_us}} = stats, commit_us: commit_us}) do
+    if answering_us > 0 and answering_us * 2 >= commit_us do
+      mean = stats.writes_per_commit.mean
+
+      text =
+        "to answer the callers of a commit, with #{decimal(mean)} calls in the mean, took #{ms(answering_us)} in the median, " <>
+          "the commit #{ms(commit_us)}: large replies take long, and those to an alias, a name or another node, which a " <>
+          "process has to send. Smaller replies take less, no setting of the batcher changes that"
+
+      numbers = %{answering_us: answering_us, commit_us: commit_us, calls_per_commit: mean}
+      say(:answering, text, numbers)
+    end
+  end
+
+  defp backend(%{stats: stats, commit_us: commit_us}) do
+    wait_us = wait_us(stats)
+
+    if commit_us > 0 and commit_us >= 4 * wait_us do
+      text =
+        "a commit took #{ms(commit_us)} in the median, and a call waited #{ms(wait_us)} for its own to begin: the backend " <>
+          "is what takes the time, and where to look, as no setting of the batcher changes that"
+
+      say(:backend, text, %{commit_us: commit_us, wait_us: wait_us})
+    end
+  end
+
+  # How long a call waits for its commit in the median, of the kind of lane that most are of: to add medians up would
+  # say nothing. Calls that were alone have waited for nothing, and are not among those whose wait was counted.
+  defp wait_us(stats) do
+    {lane, %{count: calls}} = Enum.max_by(stats.answer_us, fn {_lane, answer} -> answer.count end)
+    waited = stats.queue_wait_us[lane]
+    if calls > 2 * waited.count, do: 0, else: waited.p50
+  end
+
+  defp say(topic, text, numbers), do: %{topic: topic, text: text, numbers: numbers}
+
+  defp refused(%{stats: stats}, cause), do: Map.get(stats.refused_total, cause, 0)
+  defp left(%{reasons: reasons}, reason), do: Map.get(reasons, reason, 0)
+
+  defp maxima(options) do
+    ":namespace_batch_max #{inspect(options.namespace_batch_max)} and :hot_batch_max #{inspect(options.hot_batch_max)}"
   end
 
   defp sum(map), do: map |> Map.values() |> Enum.sum()
-  defp percent(_part, 0), do: "0 %"
   defp percent(part, all), do: "#{round(100 * part / all)} %"
-  defp ms(us), do: "#{Float.round(us / 1_000, 2)} ms"
+  defp ms(us), do: "#{decimal(us / 1_000)} ms"
+  defp decimal(number), do: Float.round(number, 2)
 end

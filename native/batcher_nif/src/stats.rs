@@ -6,9 +6,9 @@ use crate::atoms;
 use crate::beam::Shard;
 use crate::committer::lane_term;
 use batcher_core::Tally;
+use batcher_shell::sync::age_us;
 use batcher_shell::{
     BusyLane, Cause, CommittedBy, METRICS, Metric, QUANTILES, Read, Seen, Summary, Value, Verdict,
-    age_us,
 };
 use rustler::types::tuple::make_tuple;
 use rustler::{Atom, Encoder, Env, NifResult, Term};

@@ -3,7 +3,7 @@
 //! Invariant: the lock of the shard is held for a time that does not grow with lanes or writes.
 
 use crate::shard::Shard;
-use crate::stats::age_us;
+use crate::sync::age_us;
 use crate::total::total_bound;
 use crate::vm::Vm;
 use std::time::Instant;

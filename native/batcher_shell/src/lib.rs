@@ -48,7 +48,7 @@ pub use metrics::{METRICS, Metric, Read, Unit};
 pub use responders::{Handover, Handovers, Responders, finish};
 pub use shard::{Happened, Shard};
 pub use state::{Effects, Ended, Event, Flight, Taken};
-pub use stats::{BusyLane, Seen, Value, age_us};
+pub use stats::{BusyLane, Seen, Value};
 pub use timer::Timer;
 pub use total::bound_total;
 pub use vm::{Alone, Failure, Notice, Vm};

@@ -128,8 +128,3 @@ impl<V: Vm> Shard<V> {
         self.locked(|state| !state.is_closed()).then_some(lanes)
     }
 }
-
-/// How long ago that was, in microseconds.
-pub fn age_us(since: Instant) -> u64 {
-    sync::micros(sync::now().saturating_duration_since(since))
-}

@@ -50,6 +50,11 @@ pub fn micros(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// How long ago that was, in microseconds.
+pub fn age_us(since: std::time::Instant) -> u64 {
+    micros(now().saturating_duration_since(since))
+}
+
 /// Takes a lock. Nobody hands it on: who naps may be passed by who comes.
 pub fn lock<T>(lock: &Lock<T>) -> LockGuard<'_, T> {
     lock_when(lock, |_| true)
