@@ -1,8 +1,12 @@
 # The table of events and what is made of it: section 13 of the contract.
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13TablesTest do
-  use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: true
+  use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: false
+
+  import Ferricstore.Raft.WARaftBackend.Batcher.LogLines, only: [listen: 1]
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{Metrics, Telemetry}
+
+  @moduletag :capture_log
 
   @batcher [:ferricstore, :waraft, :batcher]
 
@@ -33,6 +37,46 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13TablesTest do
     causes = Map.keys(Batcher.stats(shard).refused_total)
     assert length(causes) > 6
     for cause <- causes, do: assert(help =~ "`#{inspect(cause)}`")
+  end
+
+  test "13.8 the default logger: each event by its name, sorted, without prefixes and references",
+       %{
+         shard: shard
+       } do
+    listen(shard)
+    assert Telemetry.attach_default_logger(:notice) == :ok
+    on_exit(fn -> Telemetry.detach_default_logger() end)
+    several = %{commit: make_ref(), lanes: 2}
+    flush = %{batch_size: 1, queue_wait_us: 2, duration_us: 3}
+    error = {:error, {:no, "s3cret"}}
+
+    for {event, measurements, metadata, text} <- [
+          {:start, %{caller_count: 1, batch_size: 2}, Map.put(several, :reason, :window),
+           "start batch_size=2 caller_count=1 lanes=2 reason=:window"},
+          {:slot_flush, flush, %{prefix: "s3cret", lane: :namespace, result: error},
+           "slot_flush batch_size=1 duration_us=3 queue_wait_us=2 lane=:namespace result={:error, {:no, _}}"},
+          {:hot_flush, flush, %{kind: :batch, window_ms: 5},
+           "hot_flush batch_size=1 duration_us=3 queue_wait_us=2 kind=:batch window_ms=5"},
+          {:direct, %{duration_us: 7}, %{result: :exit}, "direct duration_us=7 result=:exit"},
+          {:refused, %{count: 3}, %{cause: :items}, "refused count=3 cause=:items"},
+          {:stuck, %{age_us: 1}, %{pid: self(), lane: :batch},
+           "stuck age_us=1 lane=:batch pid=#{inspect(self())}"},
+          {:stuck, %{age_us: 1}, %{pid: nil}, "stuck age_us=1 pid=nil"},
+          {:committer_down, %{count: 1}, %{reason: "{:error, _}"},
+           "committer_down count=1 reason={:error, _}"},
+          {:adopted, %{queued_items: 1}, %{}, "adopted queued_items=1 "},
+          {:drained, %{queued_items: 1}, %{result: :ok}, "drained queued_items=1 result=:ok"}
+        ] do
+      metadata = Map.put(metadata, :shard_index, shard)
+      :telemetry.execute(@batcher ++ [event], measurements, metadata)
+      assert_received {:log, :notice, %{shard: ^shard}, line}
+      assert line == "batcher #{shard}: " <> text
+    end
+
+    metadata = %{shard_index: shard, backend: :waraft}
+    :telemetry.execute([:ferricstore, :batcher, :quorum_submit], %{}, metadata)
+    assert_received {:log, :notice, _, line}
+    assert line == "batcher #{shard}: quorum_submit  backend=:waraft"
   end
 
   test "13.9 definitions: one for each measurement, but for those that say the same" do

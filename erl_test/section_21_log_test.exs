@@ -5,6 +5,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21LogTest do
   import Ferricstore.Raft.WARaftBackend.Batcher.LogLines
   import Ferricstore.Raft.WARaftBackend.Batcher.Writes
 
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Native, Owner, Told}
+
   @moduletag :capture_log
 
   setup %{shard: shard} do
@@ -205,6 +207,48 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21LogTest do
     assert {meta.queued_items, meta.in_flight_items} == {1, 1}
     release(commit)
     await_death(watcher)
+    refute_line(:nobody_adopted)
+  end
+
+  test "21.4 of a drain whose queue was committed nothing is said", %{shard: shard} do
+    # In order, with nothing left.
+    start_alone(shard)
+    Batcher.write(shard, "p", {:a}, 1)
+    next_commit(shard)
+    Batcher.stop(shard)
+    refute_line(:drain_refused)
+
+    # Too late, with a commit in flight and nothing behind it.
+    start_alone(shard, drain_timeout: 0)
+    backend(shard, :block)
+    commit = occupy(shard, "p")
+    Batcher.stop(shard)
+    refute_line(:drain_refused)
+    release(commit)
+    await_reply(commit.tag)
+  end
+
+  test "21.4 a committer died: of the reason its atoms", %{shard: shard} do
+    [committer | _] = shard |> start_batcher() |> committers()
+    :sys.terminate(committer, {:disk_full, "s3cret"})
+    assert {:error, %{reason: "{:disk_full, _}"}, text} = next_line(:committer_down)
+    assert text =~ "a committer died: {:disk_full, _}. "
+  end
+
+  test "21.4 an owner that fails: where, without what that was called with", %{shard: shard} do
+    Told.owner_failed(shard, [{Map, :fetch!, [%{}, "s3cret"], []}, {Owner, :handle, 2, []}])
+    assert {:error, %{where: [{Map, :fetch!}]}, text} = next_line(:owner_failed)
+    assert String.ends_with?(text, "its owner failed in [{Map, :fetch!}]")
+  end
+
+  test "21.4 the library fails", %{shard: shard} do
+    owner = start_batcher(shard)
+    Native.panic_thread(shard)
+    await_successor(shard, owner)
+    assert {:error, %{text: reason}, text} = next_line(:library_failed)
+    assert reason =~ "provoked"
+    assert text =~ "the library failed: #{reason}"
+    # It told those who waited, and nobody was to take over.
     refute_line(:nobody_adopted)
   end
 

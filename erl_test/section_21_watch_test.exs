@@ -121,6 +121,36 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21WatchTest do
     release(first)
   end
 
+  test "21.3 the bounds in bytes overload a shard as well", %{shard: shard} do
+    owner = start_batcher(shard, max_queue_bytes: 10_000)
+    watcher = watcher(owner)
+    look(watcher)
+    backend(shard, :block)
+    first = occupy(shard, "p")
+    large = {:a, :binary.copy("a", 10_000)}
+    assert {:error, :batcher_overloaded} = Batcher.write(shard, "p", large, 1)
+    look(watcher)
+    assert {_, %{refused: [bytes: 1]}, text} = next_line(:overload_began)
+    assert text =~ "1 by :bytes"
+
+    # What this shard holds counts for all others.
+    Application.put_env(:ferricstore_batcher, :max_total_queue_bytes, 5_000)
+
+    on_exit(fn ->
+      Application.delete_env(:ferricstore_batcher, :max_total_queue_bytes)
+      Batcher.Native.bound_total(nil)
+    end)
+
+    other = new_shard()
+    listen(other)
+    watcher = other |> start_batcher() |> watcher()
+    look(watcher)
+    assert {:error, :batcher_overloaded} = Batcher.write(other, "p", large, 1)
+    look(watcher)
+    assert {_, %{refused: [total_bytes: 1]}, _} = next_line(:overload_began)
+    release(first)
+  end
+
   test "21.3 refusals for other causes are no overload", %{shard: shard} do
     owner = start_batcher(shard)
     look(watcher(owner))
@@ -181,6 +211,76 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21WatchTest do
     Batcher.flush(shard)
     await_reply(again)
   end
+
+  test "21.3 a queue fills from 80 % on, and again once it was below 60 %", %{shard: shard} do
+    owner = start_batcher(shard, max_queue_items: 151)
+    entries = for n <- 1..120, do: {"k#{n}", "v", 0}
+    tag = raw(shard, :put_batch, entries, long_ms())
+    wait_queued(shard, :put_batch, 1)
+
+    look = fn max_items ->
+      :ok = Batcher.configure(shard, max_queue_items: max_items)
+      look(watcher(owner))
+    end
+
+    look.(151)
+    refute_written(:queue_filling)
+    look.(150)
+    assert {:warning, %{queued_items: 120, max_queue_items: 150}, _} = next_line(:queue_filling)
+    pass_limit(shard)
+    look.(200)
+    look.(150)
+    refute_written(:queue_filling)
+    look.(201)
+    look.(150)
+    next_line(:queue_filling)
+    Batcher.flush(shard)
+    await_reply(tag)
+  end
+
+  # Whether a watcher's next looks come in a second or in five, of so many looks.
+  defp intervals(watcher, count) do
+    :erlang.trace_pattern({:erlang, :send_after, 4}, true, [])
+    :erlang.trace(watcher, true, [:call, :monotonic_timestamp])
+    for _ <- 1..count, do: look(watcher)
+
+    intervals =
+      for _ <- 1..count do
+        assert_receive {:trace_ts, ^watcher, :call, {:erlang, :send_after, [at_ms | _]}, at}
+        interval_ms = at_ms - System.convert_time_unit(at, :native, :millisecond)
+        # Several watchers look at the same moment.
+        if interval_ms in 800..1_001,
+          do: :often,
+          else: assert(interval_ms in 4_800..5_001) && :seldom
+      end
+
+    :erlang.trace(watcher, false, [:call])
+    intervals
+  end
+
+  test "21.3 a shard that has held nothing for ten looks is looked at once in 5 s", %{
+    shard: shard
+  } do
+    watcher = shard |> start_batcher(max_queue_items: 2) |> watcher()
+    assert [_ | _] = intervals = intervals(watcher, 11)
+    # It may have looked before.
+    assert {often, [:seldom | seldom]} = Enum.split_while(intervals, &(&1 == :often))
+    assert length(often) in 7..9
+    assert Enum.uniq(seldom) == [:seldom]
+
+    backend(shard, [:block, :reply])
+    first = occupy(shard, "p")
+    assert intervals(watcher, 2) == [:often, :often]
+    refuse_some(shard)
+    release(first)
+    await_reply(first.tag)
+    wait_idle(shard)
+    # What was refused counts as something.
+    assert List.last(intervals(watcher, 10)) == :often
+    assert List.last(intervals(watcher, 2)) == :seldom
+  end
+
+  defp refuse_some(shard), do: Batcher.write_batch(shard, [:improper | :list])
 
   # Nothing is stuck but what was before `since`.
   defp stuck(shard) do

@@ -52,6 +52,23 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.TopTest do
     )
   end
 
+  describe "22.4 a sample" do
+    test "asks the 16 shards that were given the most for their lanes", c do
+      calm = c.shard
+      busy = for _ <- 1..16, do: new_shard()
+
+      for shard <- [calm | busy] do
+        start_batcher(shard)
+        for i <- 1..if(shard == calm, do: 1, else: 3), do: Batcher.write(shard, "p", {i}, 1)
+      end
+
+      %{stats: stats, lanes: lanes} = Top.sample()
+      for shard <- [calm | busy], do: assert(is_map_key(stats, shard))
+      assert Enum.sort(Map.keys(lanes)) == busy
+      for shard <- busy, do: assert(%{"p" => %{given: %{writes: 3}}} = lanes[shard])
+    end
+  end
+
   describe "22.4 between two samples" do
     test "rates are those of the time between, and a mean is that of what ended then" do
       before = sample(0, %{1 => stats(1_000, distribution(10, 10_000, 9_000, [{:infinity, 10}]))})
@@ -151,6 +168,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.TopTest do
       assert Top.cell(%{queue: 12_345}, :queue, 0, 4) == "9999"
       assert Top.cell(%{shard: 12_345}, :shard, 0, 4) == "~345"
       assert Top.cell(%{shard: 2_345}, :shard, 0, 4) == "2345"
+    end
+
+    test "the first line adds up all shards" do
+      row = fn n ->
+        %{
+          writes_per_second: 10.0 * n,
+          commits_per_second: 1.0 * n,
+          refused_per_second: 2.0 * n,
+          queued_items: 3 * n
+        }
+      end
+
+      assert [line | _] = Top.summary([row.(1), row.(2), row.(3)], [])
+      assert line == "3 shards: 60 writes/s, 6 commits/s, 12 refused/s, 18 queued"
     end
 
     test "a page has 80 columns whatever there is to show, and every prefix can be shown" do

@@ -50,8 +50,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Seshat do
   end
 
   defp sum(number) when is_number(number), do: number
-  defp sum(%{buckets: _}), do: nil
-
+  # Of a distribution not all values are numbers.
   defp sum(%{} = by_labels) do
     values = Map.values(by_labels)
     if Enum.all?(values, &is_number/1), do: Enum.sum(values)

@@ -268,7 +268,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
     end
   end
 
-  defp percent(_part, 0), do: 0
   defp percent(part, whole), do: div(100 * part, whole)
 
   # --- An overload
