@@ -150,6 +150,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13EventsTest do
     look(watcher(owner))
     {measurements, metadata} = next(:stuck)
     assert measurements.in_flight_items == 1
+    assert measurements.age_us > 0
     assert {metadata.lane, metadata.pid} == {:batch, commit.pid}
     look(watcher(owner))
     refute_event(:stuck)

@@ -106,6 +106,36 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21LogTest do
     assert {:info, _meta, _text} = next_line(:commit_ended)
   end
 
+  test "21.3 of a commit that hangs: for how long, in which lane, and where", %{shard: shard} do
+    owner = start_batcher(shard, stuck_ms: 20)
+    for _ <- 1..3, do: await_reply(raw(shard, :put_batch, item(:put_batch), 1))
+    for _ <- 1..3, do: next_commit(shard)
+    wait_idle(shard)
+    backend(shard, :block)
+    called = System.monotonic_time(:microsecond)
+    commit = occupy(shard, :batch)
+    wait_until(fn -> Batcher.stats(shard).oldest_commit_age_us > 20_000 end)
+    look(watcher(owner))
+    passed = System.monotonic_time(:microsecond) - called
+    {:error, meta, text} = next_line(:commit_stuck)
+    assert meta.age_us in 20_000..passed
+    # Not the one that was given the most.
+    assert meta.lane == :batch
+    assert meta.at =~ "TestBackend."
+    assert text =~ "which is in #{meta.at};"
+    release(commit)
+  end
+
+  test "21.3 :stuck_ms are milliseconds", %{shard: shard} do
+    owner = start_batcher(shard, stuck_ms: 100_000)
+    backend(shard, :block)
+    commit = occupy(shard, "p")
+    wait_until(fn -> Batcher.stats(shard).oldest_commit_age_us > 100_000 end)
+    look(watcher(owner))
+    refute_written(:commit_stuck)
+    release(commit)
+  end
+
   test "21.3 nothing is stuck with :infinity", %{shard: shard} do
     owner = start_batcher(shard, stuck_ms: :infinity)
     backend(shard, :block)
@@ -192,6 +222,70 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21LogTest do
     assert meta.queued_items == 1
     assert text =~ ":batcher_down"
     await_death(watcher)
+  end
+
+  test "21.4 nobody took over, and the shard was closed before the watcher looked", %{
+    shard: shard
+  } do
+    owner = start_alone(shard, adoption_timeout: 0)
+    watcher = watcher(owner)
+    queued = call_async(fn -> Batcher.write(shard, "p", {:a}, long_ms()) end)
+    wait_queued(shard, "p", 1)
+    look(watcher)
+    :erlang.suspend_process(watcher)
+    Process.exit(owner, :kill)
+    assert await(queued) == {:error, :batcher_down}
+    :erlang.resume_process(watcher)
+    {:error, meta, text} = next_line(:nobody_adopted)
+    assert meta.queued_items == 1
+    assert meta.queued_bytes > 0
+    assert text =~ "last looked at, 1 item, #{meta.queued_bytes} bytes, was not committed"
+    await_death(watcher)
+    refute_written(:nobody_adopted)
+  end
+
+  test "21.4 an orderly end leaves nobody behind", %{shard: shard} do
+    for stop <- [
+          &GenServer.stop/1,
+          &Process.exit(&1, :shutdown),
+          &Process.exit(&1, {:shutdown, :whatever}),
+          &:sys.terminate(&1, {:shutdown, :whatever}),
+          fn _ -> Batcher.stop(shard) end
+        ] do
+      owner = start_alone(shard)
+      watcher = watcher(owner)
+      :sys.get_state(watcher)
+      :erlang.suspend_process(watcher)
+      stop.(owner)
+      await_death(owner)
+      :erlang.resume_process(watcher)
+      assert await_death(watcher) in [:normal, :noproc]
+      refute_written(:nobody_adopted)
+    end
+  end
+
+  test "21.4 a library that fails leaves nobody behind", %{shard: shard} do
+    owner = start_alone(shard)
+    watcher = watcher(owner)
+    look(watcher)
+    :erlang.suspend_process(watcher)
+    Batcher.Native.panic_thread(shard)
+    assert {:batcher_crashed, _text} = await_death(owner)
+    wait_until(fn -> Batcher.Native.numbers(shard) == :not_running end)
+    :erlang.resume_process(watcher)
+    await_death(watcher)
+    refute_written(:nobody_adopted)
+  end
+
+  test "21.4 the watcher of an owner that was followed by another ends", %{shard: shard} do
+    owner = start_batcher(shard)
+    watcher = watcher(owner)
+    Process.exit(owner, :kill)
+    successor = await_successor(shard, owner)
+    wait_until(fn -> Batcher.snapshot(shard) != nil end)
+    assert await_death(watcher) in [:normal, :noproc]
+    look(watcher(successor))
+    refute_written(:nobody_adopted)
   end
 
   test "21.4 a drain that came to no end", %{shard: shard} do

@@ -344,38 +344,4 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21WatchTest do
     assert {_, %{left_out: 1}, _} = next_line(:commit_stuck)
     over.(commit)
   end
-
-  test "21.4 nobody took over, and the shard was closed before the watcher looked", %{
-    shard: shard
-  } do
-    owner = start_alone(shard, adoption_timeout: 0)
-    watcher = watcher(owner)
-    queued = call_async(fn -> Batcher.write(shard, "p", {:a}, long_ms()) end)
-    wait_queued(shard, "p", 1)
-    look(watcher)
-    :erlang.suspend_process(watcher)
-    Process.exit(owner, :kill)
-    assert await(queued) == {:error, :batcher_down}
-    :erlang.resume_process(watcher)
-    {:error, meta, text} = next_line(:nobody_adopted)
-    assert meta.queued_items == 1
-    assert meta.queued_bytes > 0
-    assert text =~ "last looked at, 1 item, #{meta.queued_bytes} bytes, was not committed"
-    await_death(watcher)
-    refute_written(:nobody_adopted)
-  end
-
-  test "21.4 an orderly end leaves nobody behind", %{shard: shard} do
-    for stop <- [&GenServer.stop/1, &Process.exit(&1, :shutdown), fn _ -> Batcher.stop(shard) end] do
-      owner = start_alone(shard)
-      watcher = watcher(owner)
-      :sys.get_state(watcher)
-      :erlang.suspend_process(watcher)
-      stop.(owner)
-      await_death(owner)
-      :erlang.resume_process(watcher)
-      assert await_death(watcher) in [:normal, :noproc]
-      refute_written(:nobody_adopted)
-    end
-  end
 end
