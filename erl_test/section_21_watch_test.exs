@@ -133,22 +133,31 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21WatchTest do
     assert {_, %{refused: [bytes: 1]}, text} = next_line(:overload_began)
     assert text =~ "1 by :bytes"
 
-    # What this shard holds counts for all others.
-    Application.put_env(:ferricstore_batcher, :max_total_queue_bytes, 5_000)
+    release(first)
+  end
+
+  test "21.3 so does the bound in bytes on all shards together", %{shard: shard} do
+    Application.put_env(:ferricstore_batcher, :max_total_queue_bytes, 10_000)
 
     on_exit(fn ->
       Application.delete_env(:ferricstore_batcher, :max_total_queue_bytes)
       Batcher.Native.bound_total(nil)
     end)
 
+    start_batcher(shard)
+    backend(shard, :block)
+    held = raw(shard, "p", {:a, :binary.copy("a", 6_000)}, 1)
+    commit = next_commit(shard)
     other = new_shard()
     listen(other)
     watcher = other |> start_batcher() |> watcher()
     look(watcher)
+    large = {:a, :binary.copy("a", 4_000)}
     assert {:error, :batcher_overloaded} = Batcher.write(other, "p", large, 1)
     look(watcher)
     assert {_, %{refused: [total_bytes: 1]}, _} = next_line(:overload_began)
-    release(first)
+    release(commit)
+    await_reply(held)
   end
 
   test "21.3 refusals for other causes are no overload", %{shard: shard} do
