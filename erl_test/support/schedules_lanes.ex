@@ -68,7 +68,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules.Lanes do
       {number, _reply} when is_integer(number) -> count(parent, counted + 1)
     after
       # Nothing more comes: if it was all, this is it.
-      50 -> send(parent, {self(), counted}) && count(parent, counted)
+      50 ->
+        send(parent, {self(), counted})
+        count(parent, counted)
     end
   end
 
