@@ -74,7 +74,7 @@ defmodule FerricstoreBatcher.MixProject do
       main: batcher,
       extras: @documents ++ ["bench/REPORT.md"],
       assets: %{"docs" => "docs"},
-      groups_for_extras: [Guides: ~r{docs/(operating|backend)}, Reference: ~r{docs/}],
+      groups_for_extras: [Guides: ~r{docs/(operating|backend|ferricstore)}, Reference: ~r{docs/}],
       groups_for_modules: [
         Backends: ~r/^#{batcher}\.Backend/,
         Observing: ~r/^#{batcher}\.(Stats|Telemetry|Metrics|Prometheus|Seshat|ObserverCli)/

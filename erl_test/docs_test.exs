@@ -65,6 +65,33 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.DocsTest do
     assert :ets.tab2list(name) == [{{c.shard, "b"}, "2", 9}]
   end
 
+  test "the settings of ferricstore's guide are ones", c do
+    [[_, code] | _] =
+      Enum.filter(Regex.scan(@block, text("docs/ferricstore.md")), &(hd(&1) =~ "import Config"))
+
+    settings = Config.Reader.eval!("config.exs", code)
+    start_batcher(c.shard, [strict: true] ++ settings[:ferricstore_batcher])
+
+    for {key, value} <- settings[:ferricstore_batcher],
+        do: assert({^value, :option} = Batcher.options(c.shard)[key])
+  end
+
+  test "what ferricstore's guide lets one run on a node calls functions that are there" do
+    called =
+      for [_, code] <- Regex.scan(~r/^\| `([^`]+)` \| /m, text("docs/ferricstore.md")),
+          code =~ inspect(Batcher) <> ".",
+          {:ok, quoted} = Code.string_to_quoted(code),
+          {{:., _, [{:__aliases__, _, aliases}, name]}, _, arguments} <- Macro.prewalker(quoted),
+          Module.concat(aliases) == Batcher,
+          do: {name, length(arguments)}
+
+    assert {:stats, 1} in called
+    Code.ensure_loaded!(Batcher)
+
+    for {name, arity} <- called,
+        do: assert(function_exported?(Batcher, name, arity), "#{name}/#{arity}")
+  end
+
   test "each metric stands in the operator's guide" do
     guide = text("docs/operating.md")
 

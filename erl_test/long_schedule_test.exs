@@ -51,6 +51,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.LongScheduleTest do
 
   # What is done to the shard as a whole, with so many lanes or so many callers that give up.
   for {scenario, items} <- [
+        open: 100_000,
         flush: 100_000,
         together: 500,
         stop: 100_000,

@@ -68,7 +68,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules.Lanes do
       {number, _reply} when is_integer(number) -> count(parent, counted + 1)
     after
       # Nothing more comes: if it was all, this is it.
-      50 -> send(parent, {self(), counted}) && count(parent, counted)
+      50 ->
+        send(parent, {self(), counted})
+        count(parent, counted)
     end
   end
 
@@ -84,14 +86,23 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules.Lanes do
     end)
   end
 
-  # It is queued when its deadline begins.
-  defp prepare(:expiry, _items, _counter), do: :ok
+  # It is queued when its deadline begins; lanes are opened by their first writes.
+  defp prepare(scenario, _items, _counter) when scenario in [:expiry, :open], do: :ok
+  defp prepare(_scenario, items, counter), do: write_to_each(items, counter)
 
-  defp prepare(_scenario, items, counter) do
+  defp write_to_each(items, counter) do
     for n <- 1..items do
       :queued =
         Native.offer(@shard, "namespace #{n}", {:set, n}, 1, @window_ms, {counter, n}, nil, nil)
+
+      # What is looked at is one write, not how many there are in a time slice.
+      if rem(n, 64) == 0, do: :erlang.yield()
     end
+  end
+
+  defp act(:open, items, counter, owner) do
+    write_to_each(items, counter)
+    act(:flush, items, counter, owner)
   end
 
   defp act(flush, _items, _counter, _owner) when flush in [:flush, :together],

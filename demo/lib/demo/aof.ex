@@ -192,10 +192,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Demo.Aof do
        when digit in ?0..?9 and digits < @whole_digits,
        do: whole_arg(rest, size * 10 + digit - ?0, digits + 1, count, args)
 
-  defp whole_arg(<<"\r\n", rest::binary>>, size, digits, count, args) when digits > 0 do
-    case rest do
+  defp whole_arg(<<"\r\n", rest::binary>>, size, digits, count, args)
+       when digits > 0 and size <= byte_size(rest) do
+    case :erlang.split_binary(rest, size) do
       # Copied, as in `bulk/3`.
-      <<arg::binary-size(size), "\r\n", rest::binary>> ->
+      {arg, <<"\r\n", rest::binary>>} ->
         whole_args(rest, count - 1, [:binary.copy(arg) | args])
 
       _other ->

@@ -6,6 +6,7 @@
 
 use crate::lane::{Epochs, Lane, LaneView, State, Tally};
 use crate::name::{Digest, LONG_PREFIX, LaneId, LaneKey, LaneRef, LongPrefix};
+use crate::prefixes::Prefixes;
 use crate::slot::Slot;
 use foldhash::fast::RandomState;
 use slab::Slab;
@@ -20,10 +21,11 @@ const KEPT_NAME_BYTES: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct Lanes<B> {
-    slab: Slab<Lane<B>>,
+    /// In boxes, so that little is moved when there is no room for another one.
+    slab: Slab<Box<Lane<B>>>,
     /// Lanes that ever were, roughly.
     opened: u32,
-    by_prefix: HashMap<Arc<[u8]>, LaneId, RandomState>,
+    by_prefix: Prefixes,
     /// Long prefixes, by digest and length.
     by_digest: HashMap<(Digest, usize), LaneId, RandomState>,
     generic: Option<LaneId>,
@@ -36,7 +38,7 @@ impl<B> Default for Lanes<B> {
         Lanes {
             slab: Slab::new(),
             opened: 0,
-            by_prefix: HashMap::default(),
+            by_prefix: Prefixes::default(),
             by_digest: HashMap::default(),
             generic: None,
             put: None,
@@ -49,7 +51,7 @@ impl<B> Lanes<B> {
     #[inline]
     fn find(&self, name: LaneRef<'_>) -> Option<LaneId> {
         match name {
-            LaneRef::Prefix(prefix) => self.by_prefix.get(prefix).copied(),
+            LaneRef::Prefix(prefix) => self.by_prefix.get(prefix),
             LaneRef::Long(long) => self.by_digest.get(&by_digest(long)).copied(),
             LaneRef::Generic => self.generic,
             LaneRef::Put => self.put,
@@ -95,13 +97,13 @@ impl<B> Lanes<B> {
             (_, LaneKey::Put) => self.put = Some(id),
             (_, LaneKey::Delete) => self.delete = Some(id),
         }
-        entry.insert(Lane::new(key, digest, id));
+        entry.insert(Box::new(Lane::new(key, digest, id)));
         id
     }
 
     pub(crate) fn lane(&mut self, id: LaneId) -> Option<&mut Lane<B>> {
-        let lane = self.slab.get_mut(id.place as usize);
-        lane.filter(|lane| lane.generation == id.generation)
+        let lane = self.slab.get_mut(id.place as usize)?;
+        (lane.generation == id.generation).then_some(lane)
     }
 
     /// Drops a lane that holds nothing, unless it may be kept for its next write.
@@ -155,7 +157,10 @@ impl<B> Lanes<B> {
 
     /// Everything in all lanes.
     pub(crate) fn into_slots(self) -> impl Iterator<Item = Slot<B>> {
-        self.slab.into_iter().flat_map(|(_, lane)| lane.in_flight.into_iter().chain(lane.queue))
+        self.slab.into_iter().flat_map(|(_, lane)| {
+            let Lane { in_flight, queue, .. } = *lane;
+            in_flight.into_iter().chain(queue)
+        })
     }
 }
 

@@ -33,6 +33,7 @@ mod name;
 mod offer;
 mod pace;
 mod phase;
+mod prefixes;
 mod schedule;
 mod slot;
 
