@@ -70,7 +70,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.ReleaseTest do
         System.stop(0)
       end
 
-      defp say(what, term), do: IO.puts("\#{what} \#{inspect(term, limit: :infinity)}")
+      defp say(what, term), do: IO.puts("\#{what} \#{inspect(term, limit: :infinity, custom_options: [sort_maps: true])}")
     end
     """
   }

@@ -18,7 +18,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.SecretsTest do
   setup do
     id = :"secrets_#{:erlang.unique_integer([:positive])}"
     :ok = :logger.add_handler(id, Listener, %{level: :all, config: self()})
-    on_exit(fn -> :logger.remove_handler(id) end)
+    # From Elixir 1.15 on its logger has one that stops crash reports before any handler.
+    filters = :logger.get_primary_config().filters
+    for {filter, _} <- filters, do: :ok = :logger.remove_primary_filter(filter)
+
+    on_exit(fn ->
+      :logger.remove_handler(id)
+      for {filter, it} <- filters, do: :logger.add_primary_filter(filter, it)
+    end)
   end
 
   # Of each kind of lane: its name, and what is written to it.

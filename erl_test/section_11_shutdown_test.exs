@@ -161,9 +161,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section11ShutdownTest do
     queued = call_async(fn -> Batcher.write(c.shard, "a", put(1), 60_000) end)
     wait_queued(c.shard, "a", 1)
 
+    monitor = Process.monitor(owner)
+
     ExUnit.CaptureLog.capture_log(fn ->
       Process.exit(supervisor, :kill)
-      assert await_death(owner) == :killed
+      assert_receive {:DOWN, ^monitor, :process, ^owner, :killed}
     end)
 
     start_batcher(c.shard)
