@@ -148,9 +148,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section11ShutdownTest do
     owner = Process.whereis(Batcher.name(c.shard))
     queued = call_async(fn -> Batcher.write(c.shard, "a", put(1), 60_000) end)
     wait_queued(c.shard, "a", 1)
+    monitor = Process.monitor(owner)
     # As the supervisor's end does, if it has no time left to end its children one by one.
     send(owner, {:EXIT, supervisor, {:shutdown, :done}})
-    assert await_death(owner) == {:shutdown, :done}
+    assert_receive {:DOWN, ^monitor, :process, ^owner, {:shutdown, :done}}
     assert await(queued) == {:done, {"k1", "v", 0}}
   end
 
