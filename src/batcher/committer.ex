@@ -38,6 +38,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     Telemetry
   }
 
+  use Shown, :committer
+
   # Rests this long before it gives memory back, or leaves if enough others rest.
   @rest_ms 5_000
   @resting 2
@@ -210,20 +212,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     Shown.forget_messages()
     exit(reason)
   end
-
-  @doc false
-  def system_get_state(state), do: {:ok, shown(state)}
-
-  # There is nothing here that others could replace.
-  @doc false
-  def system_replace_state(_replace, state), do: {:ok, shown(state), state}
-
-  @doc false
-  def system_code_change(state, _module, _version, _extra), do: {:ok, state}
-
-  @doc false
-  def format_status(_reason, [_dictionary, _status, _parent, _debug, state] = status),
-    do: Shown.status(:committer, state.shard, shown(state), status)
 
   defp shown(state),
     do: %{shard: state.shard, takes_batches?: state.ref != nil}

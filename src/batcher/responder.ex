@@ -9,6 +9,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Responder do
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{From, Library, Native, Shown}
 
+  use Shown, :responder
+
   # Waits awake for so long if the handover before came no longer than `@near_us` ago.
   @stay_us 60
   @near_us 100
@@ -74,21 +76,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Responder do
     exit(reason)
   end
 
-  @doc false
-  def system_get_state({_ref, about}), do: {:ok, shown(about)}
-
-  # There is nothing here that others could replace.
-  @doc false
-  def system_replace_state(_replace, {_ref, about} = state), do: {:ok, shown(about), state}
-
-  @doc false
-  def system_code_change(state, _module, _version, _extra), do: {:ok, state}
-
-  @doc false
-  def format_status(_reason, [_dictionary, _status, _parent, _debug, {_ref, about}] = status),
-    do: Shown.status(:responder, about.shard, shown(about), status)
-
-  defp shown(about), do: %{shard: about.shard}
+  defp shown({_ref, about}), do: %{shard: about.shard}
 
   # --- Replies
 

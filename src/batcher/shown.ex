@@ -9,6 +9,30 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Shown do
   @typedoc "What a process is for."
   @type role :: :owner | :committer | :responder | :watcher
 
+  @doc """
+  Defines what `:sys` asks a module of such processes for when it shows one, or would change one. The module defines
+  `shown/1`, which makes of its state a map with the `:shard`.
+  """
+  defmacro __using__(role) do
+    quote do
+      @doc false
+      def system_get_state(state), do: {:ok, shown(state)}
+
+      # There is nothing here that others could replace.
+      @doc false
+      def system_replace_state(_replace, state), do: {:ok, shown(state), state}
+
+      @doc false
+      def system_code_change(state, _module, _version, _extra), do: {:ok, state}
+
+      @doc false
+      def format_status(_reason, [_dictionary, _status, _parent, _debug, state] = status) do
+        shown = shown(state)
+        unquote(__MODULE__).status(unquote(role), shown.shard, shown, status)
+      end
+    end
+  end
+
   @doc "Labels the calling process, where OTP has labels (27 and later)."
   @spec label(role, integer) :: :ok
   def label(role, shard) do

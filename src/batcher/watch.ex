@@ -20,6 +20,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
     Telemetry
   }
 
+  use Shown, :watcher
+
   @look_ms 1_000
   @idle_ms 5_000
   # Watchers look at these moments only, several at a time: to wake a scheduler takes longer than a look.
@@ -114,20 +116,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
     Shown.forget_messages()
     exit(reason)
   end
-
-  @doc false
-  def system_get_state(state), do: {:ok, shown(state)}
-
-  # There is nothing here that others could replace.
-  @doc false
-  def system_replace_state(_replace, state), do: {:ok, shown(state), state}
-
-  @doc false
-  def system_code_change(state, _module, _version, _extra), do: {:ok, state}
-
-  @doc false
-  def format_status(_reason, [_dictionary, _status, _parent, _debug, state] = status),
-    do: Shown.status(:watcher, state.shard, shown(state), status)
 
   defp shown(state), do: %{shard: state.shard}
 
