@@ -13,12 +13,11 @@ use crate::pace::{Arrival, Leave, Pace};
 use crate::phase::Phase;
 use crate::schedule::Schedule;
 use crate::slot::{Reason, Slot};
+use crate::spares::Spares;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// So many slots' contents are kept for the next ones.
-const SPARES: usize = 4;
 /// So many windows end in one call.
 const TIMERS_AT_ONCE: usize = 256;
 
@@ -76,8 +75,7 @@ pub struct Engine<B> {
     pub(crate) abandoned: VecDeque<VecDeque<Slot<B>>>,
     /// Lanes that held something when their life was closed: what is stale in them is abandoned too.
     pub(crate) closed: VecDeque<DueLanes>,
-    /// For the next slots.
-    spares: Vec<B>,
+    spares: Spares<B>,
 }
 
 /// What is in flight, of this life and of earlier ones.
@@ -111,7 +109,7 @@ impl<B> Default for Engine<B> {
             flights: Flights::default(),
             abandoned: VecDeque::new(),
             closed: VecDeque::new(),
-            spares: Vec::new(),
+            spares: Spares::default(),
         }
     }
 }
@@ -172,7 +170,8 @@ impl<B: Default> Engine<B> {
             if let Some(full) = queue.back_mut() {
                 full.sealed = true;
             }
-            let contents = self.spares.pop().unwrap_or_default();
+            // As many as left the lane last.
+            let contents = self.spares.take(lane.left).unwrap_or_default();
             queue.push_back(Slot::open(now, window, ticket, self.epochs.now, contents));
             self.barriers.opened();
         }
@@ -247,14 +246,10 @@ impl<B: Default> Engine<B> {
         }
     }
 
-    /// What the driver kept in a slot, emptied: a slot to come gets it, and its memory with it.
-    /// Returned if there are enough of these.
-    pub fn recycle(&mut self, contents: B) -> Option<B> {
-        if self.spares.len() == SPARES {
-            return Some(contents);
-        }
-        self.spares.push(contents);
-        None
+    /// What the driver kept in a slot, emptied: a slot to come gets it, and its memory with it. So many groups are the
+    /// most that it has ever held. Returned if there are enough of these.
+    pub fn recycle(&mut self, contents: B, groups: u64) -> Option<B> {
+        self.spares.keep(contents, groups)
     }
 
     /// Time has passed: windows end, and so does the wait for a successor, in which case the shard

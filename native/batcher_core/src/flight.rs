@@ -71,7 +71,7 @@ impl<B: Default> Engine<B> {
         if together {
             slot.held_until = self.schedule.gate.held_until;
         }
-        lane.done = lane.done.and(&slot);
+        (lane.left, lane.done) = (slot.groups, lane.done.and(&slot));
         if leads {
             slot.paced = reason == Reason::Commit;
             pace.begin(self.config.pacing, slot.callers);
@@ -133,16 +133,16 @@ impl<B: Default> Engine<B> {
     /// called several times for one commit, with some of them each time, before they can know.
     ///
     /// Whatever comes from any other process from here on has nothing to do with this commit (5.4). The clock is asked only
-    /// where pacing is learned.
+    /// where pacing is learned. False: nobody need say more of this commit, nor of its other parts.
     pub fn handle_answering(
         &mut self,
         now: impl FnOnce() -> Instant,
         id: LaneId,
         writers: impl Iterator<Item = u64>,
-    ) {
+    ) -> bool {
         let life_from = self.epochs.life_from;
-        let Some(lane) = self.lanes.lane(id) else { return };
-        let Some(slot) = &lane.in_flight else { return };
+        let Some(lane) = self.lanes.lane(id) else { return true };
+        let Some(slot) = &lane.in_flight else { return true };
         let of_life = slot.epoch >= life_from;
         let (pace, commit) = match self.config.commit_scope {
             CommitScope::Shard if of_life => (&mut self.pace, lane.head),
@@ -153,6 +153,7 @@ impl<B: Default> Engine<B> {
             Pacing::Commit => pace.answering(commit, self.next_ticket, writers),
             Pacing::Window => pace.answering(commit, self.next_ticket, std::iter::empty()),
         }
+        self.config.pacing != Pacing::Auto
     }
 
     /// The commit of this lane has ended and its callers have been answered.

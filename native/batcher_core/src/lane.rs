@@ -73,6 +73,8 @@ pub(crate) struct Lane<B> {
     pub(crate) head: LaneId,
     /// When its last commit ended.
     pub(crate) freed: Option<Instant>,
+    /// How many groups left together last.
+    pub(crate) left: u64,
     /// What has left since it was opened, or since that was forgotten.
     pub(crate) done: Tally,
     /// When what gathers here leaves, if each lane has commits of its own.
@@ -91,6 +93,7 @@ impl<B> Lane<B> {
             in_flight: None,
             head: id,
             freed: None,
+            left: 0,
             done: Tally::default(),
             pace: Pace::default(),
         }

@@ -36,6 +36,7 @@ mod phase;
 mod prefixes;
 mod schedule;
 mod slot;
+mod spares;
 
 pub use barrier::BarrierId;
 pub use config::{CommitScope, Config, Overflow, Pacing};

@@ -3,6 +3,7 @@
 //! Invariant: each figure is checked where it is reached and one before.
 
 use batcher_core::{Config, Engine, Group, LaneRef, Usage};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 const NOT_MEASURED: Usage = Usage { command_items: 0, compound_members: 0, visits: 0 };
@@ -68,14 +69,36 @@ fn names_so_long_are_kept() {
     assert_eq!(kept(4, 257), 0);
 }
 
+/// Gives memory for so many groups back, until no more of it is kept, each piece with a mark of its own.
+fn give_back(engine: &mut Engine<Vec<u32>>, groups: u64, marks: Range<u32>) -> Option<u32> {
+    marks.into_iter().find(|&mark| engine.recycle(vec![mark], groups).is_some())
+}
+
+fn used_next(engine: &mut Engine<Vec<u32>>, now: Instant, lane: LaneRef<'_>) -> u32 {
+    engine.handle_flush(now);
+    engine.offer(now, lane, ONE, WINDOW).expect("room").contents[0]
+}
+
 #[test]
 fn what_was_emptied_is_used_again() {
     let (mut engine, now) = running(Config::default());
-    for mark in 1..=4 {
-        assert_eq!(engine.recycle(vec![mark]), None);
+    assert_eq!(give_back(&mut engine, 33, 1..9), Some(5), "enough are kept that have held many");
+    assert_eq!(give_back(&mut engine, 32, 11..255), Some(139), "and that have held few");
+    assert_eq!(used_next(&mut engine, now, LaneRef::Put), 138);
+    assert_eq!(give_back(&mut engine, 1, 140..141), None, "there is room again");
+}
+
+#[test]
+fn a_lane_gets_memory_for_as_many_as_left_it_last() {
+    let (mut engine, now) = running(Config::default());
+    for _ in 0..33 {
+        engine.offer(now, LaneRef::Put, ONE, WINDOW).expect("room");
     }
-    assert_eq!(engine.recycle(vec![5]), Some(vec![5]), "enough are kept");
-    let accepted = engine.offer(now, LaneRef::Put, ONE, WINDOW).expect("room");
-    assert_eq!(*accepted.contents, [4]);
-    assert_eq!(engine.recycle(vec![6]), None, "there is room again");
+    engine.handle_flush(now);
+    engine.poll_commit(now).expect("it is flushed");
+    give_back(&mut engine, 33, 1..3);
+    give_back(&mut engine, 32, 11..13);
+    assert_eq!(used_next(&mut engine, now, LaneRef::Delete), 12);
+    let next = |engine: &mut _| used_next(engine, now, LaneRef::Put);
+    assert_eq!([next(&mut engine), next(&mut engine), next(&mut engine)], [2, 1, 11]);
 }

@@ -10,7 +10,7 @@ use crate::atoms;
 use crate::beam::{Beam, Terms};
 use crate::caller::{Caller, Home, Route, Waiting};
 use crate::measure::{self, SHORT};
-use crate::responder::{Answerer, Handed, Replies};
+use crate::responder::{Answerer, Replies};
 use batcher_core::LaneKey;
 use batcher_shell::{Batch, Callers, Expired, Failure, Handover};
 use foldhash::fast::RandomState;
@@ -70,10 +70,11 @@ pub(crate) struct Answers {
     others: bool,
     /// Some caller has: all are sent in queue order (8). Known once the first is to be answered.
     ordered: bool,
-    /// Replies that are not sent at once.
-    handed: Handed,
-    /// Those that wait for a responder, or for a process to send them.
-    handovers: VecDeque<Handover<Replies>>,
+    /// Some reply waits for a process to send it: in queue order, those behind it do too.
+    waits: bool,
+    /// Replies that wait for a responder, or for a process to send them. Those of all parts of a commit are with the
+    /// first part.
+    pub(crate) handovers: VecDeque<Handover<Replies>>,
 }
 
 /// The tags of the callers.
@@ -118,7 +119,7 @@ impl Answers {
         self.tags.large.clear();
         self.callers.clear();
         self.handovers.clear();
-        (self.others, self.ordered) = (false, false);
+        (self.others, self.ordered, self.waits) = (false, false, false);
         late
     }
 
@@ -141,7 +142,7 @@ impl Answers {
     /// together; or, if it is not `sliced`, this very term.
     pub(crate) fn answer<'a>(
         &mut self,
-        answerer: Answerer<'a>,
+        answerer: &mut Answerer<'_, 'a>,
         mut replies: Term<'a>,
         sliced: bool,
         chunk: &mut Chunk,
@@ -168,17 +169,11 @@ impl Answers {
             self.answer_next(answerer, caller, reply);
             replies = rest;
         }
-        self.leave(Some(answerer.env));
         Ok(match self.callers.left().len() {
             0 => Progress::Done(replies),
             _ if chunk.callers == 0 => Progress::Large(replies),
             _ => Progress::More(replies),
         })
-    }
-
-    /// Whether something is left to [finish](Self::finish).
-    pub(crate) fn is_handed_over(&self) -> bool {
-        !self.handovers.is_empty()
     }
 
     /// The calling process answers the next caller now.
@@ -204,7 +199,6 @@ impl Answers {
     /// All callers that are left are told of a failure, from the thread of a timer. What only a process can send is
     /// added to `proxied`.
     pub(crate) fn fail(&mut self, failure: &Failure, proxied: &mut Option<Terms>) {
-        self.leave(None);
         self.handovers.drain(..).for_each(|handover| handover.lock().fail(proxied));
         let mut failed = Arena::default();
         let reply = failed.build(|inside| atoms::failure(inside.env(), failure));
@@ -238,14 +232,12 @@ impl Answers {
     }
 
     /// A chunk begins: the engine hears whom it may answer, before they can.
-    fn begin(&mut self, answerer: Answerer<'_>) {
-        // What is left of one that failed in its midst.
-        self.leave(Some(answerer.env));
+    fn begin(&mut self, answerer: &mut Answerer<'_, '_>) {
         if self.others && self.callers.left().len() == self.callers.all().len() {
             self.ordered = !self.are_different();
         }
         let next = self.callers.left().take(CHUNK);
-        answerer.shard.answering(answerer.lane, next.map(Waiting::writer));
+        answerer.begin(next.map(Waiting::writer));
     }
 
     /// Whether each caller has one reply to come, for as many as can be compared in a fraction of a millisecond.
@@ -269,18 +261,23 @@ impl Answers {
         (finished, sent)
     }
 
-    fn answer_next<'a>(&mut self, answerer: Answerer<'a>, caller: Waiting, reply: Term<'a>) {
+    fn answer_next<'a>(
+        &mut self,
+        answerer: &mut Answerer<'_, 'a>,
+        caller: Waiting,
+        reply: Term<'a>,
+    ) {
         let Some((_, true)) = self.callers.pass() else { return };
         let tags = self.tags.of(caller.tag);
         // What is sent from here would overtake what is sent later (8).
-        let behind = self.ordered && !(self.handed.is_empty() && self.handovers.is_empty());
+        let behind = self.ordered && self.waits;
         match caller.route {
             Route::Direct(pid) if !behind => {
                 let handed_over = !self.ordered
                     && caller.replies <= WORTH_A_HANDOVER
                     && tags.enter(|inside| {
                         let tag = inside.term(caller.tag);
-                        self.handed.take(answerer, caller.home, pid, tag, reply)
+                        answerer.take(caller.home, pid, tag, reply)
                     });
                 if !handed_over {
                     // One that is no more need not know.
@@ -289,20 +286,14 @@ impl Answers {
             }
             route => {
                 let home = if self.ordered { Home::NOWHERE } else { caller.home };
-                self.handed.take_proxied(answerer, home, |env| {
-                    caller.message(tags, env, reply.in_env(env))
-                });
+                self.waits = true;
+                answerer.take_proxied(home, |env| caller.message(tags, env, reply.in_env(env)));
                 // Who sends it may have to wait, and may be killed then: it has nothing to send behind that.
                 if matches!(route, Route::Other { .. }) {
-                    self.leave(Some(answerer.env));
+                    answerer.hand_over();
                 }
             }
         }
-    }
-
-    /// What was kept is handed over.
-    fn leave(&mut self, sender: Option<Env<'_>>) {
-        self.handovers.extend(self.handed.leave(sender));
     }
 }
 
@@ -310,7 +301,7 @@ impl Answers {
 /// waits for that on a scheduler. `sliced`: its slice of `replies`, otherwise this very term.
 pub(crate) fn answer_large<'a>(
     batch: &Batch<Beam>,
-    answerer: Answerer<'a>,
+    answerer: &mut Answerer<'_, 'a>,
     replies: Term<'a>,
     sliced: bool,
 ) -> NifResult<Progress<'a>> {

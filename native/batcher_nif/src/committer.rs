@@ -31,8 +31,8 @@ pub(crate) struct Task {
     pub(crate) flights: Vec<Flight<Beam>>,
     /// The part whose callers are being answered.
     answering: usize,
-    /// The part whose replies may not have been sent yet.
-    finishing: usize,
+    /// The engine has heard all that it wants to know of who is answered.
+    is_known: bool,
     /// What the committer says of the commit.
     pub(crate) verdict: Verdict,
     /// When its callers began to be answered, which is when the backend had returned, and when all of them had been.
@@ -55,12 +55,14 @@ impl Task {
         env: Env<'a>,
         shard: &'static Shard,
         mut replies: Term<'a>,
-        mut answer: impl FnMut(&Batch<Beam>, Answerer<'a>, Term<'a>) -> NifResult<Progress<'a>>,
+        mut answer: impl FnMut(&Batch<Beam>, &mut Answerer<'_, 'a>, Term<'a>) -> NifResult<Progress<'a>>,
     ) -> NifResult<Term<'a>> {
         self.returned.get_or_insert_with(now);
-        while let Some(flight) = self.part() {
-            let answerer = Answerer { env, shard, lane: flight.lane };
-            match answer(&flight.slot.contents, answerer, replies)? {
+        let Some(first) = self.flights.first() else { return Ok(atoms::done().encode(env)) };
+        let mut answerer = Answerer::new(env, shard, first, &mut self.is_known);
+        while let Some(flight) = self.flights.get(self.answering) {
+            answerer.lane = flight.lane;
+            match answer(&flight.slot.contents, &mut answerer, replies)? {
                 Progress::Done(rest) => replies = rest,
                 Progress::More(rest) => return Ok((atoms::more(), rest).encode(env)),
                 Progress::Large(rest) => return Ok((atoms::large(), rest).encode(env)),
@@ -69,26 +71,16 @@ impl Task {
             self.answering += 1;
         }
         self.answered = Some(now());
-        let handed = |flight: &Flight<Beam>| flight.slot.contents.lock().answers.is_handed_over();
-        let left = self.flights[self.finishing..].iter().any(handed);
-        Ok(if left { atoms::handed_over() } else { atoms::done() }.encode(env))
+        drop(answerer);
+        let is_done = first.slot.contents.lock().answers.handovers.is_empty();
+        Ok(if is_done { atoms::done() } else { atoms::handed_over() }.encode(env))
     }
 
     /// Sends what was handed over and has not been sent by now, one handover at a time. True: nothing was left. And, if
     /// something was sent, what the calling process has to send at once.
     pub(crate) fn finish<'a>(&mut self, env: Env<'a>) -> (bool, Option<Vec<Term<'a>>>) {
-        while let Some(flight) = self.flights.get(self.finishing) {
-            let (finished, sent) = flight.slot.contents.lock().answers.finish(env);
-            if !finished {
-                return (false, sent);
-            }
-            if self.finishing == self.answering {
-                // Its callers are still being answered.
-                break;
-            }
-            self.finishing += 1;
-        }
-        (true, None)
+        let first = self.flights.first();
+        first.map_or((true, None), |first| first.slot.contents.lock().answers.finish(env))
     }
 }
 
@@ -98,12 +90,12 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 const LONG_BATCH: u64 = 2_000;
 /// Of more groups than this each may be a message of its own.
 const MANY_GROUPS: u64 = 500;
-/// Batches of so few groups and bytes are copied: to move memory costs more.
+/// Batches of so few groups and bytes for each lane are copied: to move memory costs more.
 const SMALL_BATCH: u64 = 8;
 const SMALL_BYTES: u64 = 2_048;
-/// The same of several lanes together: each would be moved for itself.
-const SMALL_BATCHES: u64 = 64;
-const SMALL_BATCHES_BYTES: u64 = 16_384;
+/// And of so few in all lanes.
+const SMALL_BATCHES: u64 = 512;
+const SMALL_BATCHES_BYTES: u64 = 65_536;
 
 impl Committer {
     /// Nothing of the batch that was answered is left here when the shard hears of that.
@@ -201,13 +193,9 @@ pub(crate) fn batches<'a>(
     let (groups, bytes) = batches.iter().fold((0, 0), |(groups, bytes), batch| {
         (groups + batch.flight.slot.groups, bytes + batch.writes.bytes)
     });
-    let (most_groups, most_bytes) = if let [_] = flights {
-        (SMALL_BATCH, SMALL_BYTES)
-    } else {
-        (SMALL_BATCHES, SMALL_BATCHES_BYTES)
-    };
-    let is_small = groups <= most_groups
-        && bytes <= most_bytes
+    let lanes = flights.len() as u64;
+    let is_small = groups <= (lanes * SMALL_BATCH).min(SMALL_BATCHES)
+        && bytes <= (lanes * SMALL_BYTES).min(SMALL_BATCHES_BYTES)
         && batches.iter().all(|batch| batch.writes.messages() == 1);
     let taken = if is_small {
         let small: Vec<_> = batches.iter_mut().map(|batch| batch.copy(env)).collect();

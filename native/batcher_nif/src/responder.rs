@@ -5,24 +5,15 @@
 
 use crate::arena::{Arena, Kept};
 use crate::atoms;
-use crate::beam::{Shard, Terms};
+use crate::beam::{Beam, Shard, Terms};
 use crate::caller::Home;
 use batcher_core::LaneId;
-use batcher_shell::{Handover, Handovers, sync::Mutex};
+use batcher_shell::{Batch, Flight, Handover, Handovers, sync::Mutex};
 use rustler::{Encoder, Env, LocalPid, Monitor, Resource, ResourceArc, Term};
 use std::sync::Arc;
 
 /// Below this many callers a responder is not worth waking.
 const FEW: usize = 3;
-
-/// The committer that answers.
-#[derive(Clone, Copy)]
-pub(crate) struct Answerer<'a> {
-    pub(crate) env: Env<'a>,
-    pub(crate) shard: &'static Shard,
-    /// The lane of its batch.
-    pub(crate) lane: LaneId,
-}
 
 /// A process that is bound to a scheduler.
 pub(crate) struct Responder {
@@ -110,18 +101,47 @@ impl Replies {
     }
 }
 
-/// The replies of one call of a committer that it does not send at once, by the schedulers of their callers.
-#[derive(Default)]
-pub(crate) struct Handed(Vec<(Home, Given)>);
+/// A call of a committer that answers callers, of one part of its commit or of several. However it ends, the replies that
+/// it does not send itself are left with the first part, to be sent before the commit ends.
+pub(crate) struct Answerer<'b, 'a> {
+    pub(crate) env: Env<'a>,
+    pub(crate) shard: &'static Shard,
+    /// The lane of the part whose callers are answered.
+    pub(crate) lane: LaneId,
+    /// Nobody need tell the engine who is answered.
+    pub(crate) is_known: &'b mut bool,
+    first: &'b Batch<Beam>,
+    /// Replies, by the schedulers of their callers.
+    given: Vec<(Home, Given)>,
+    handovers: Vec<Handover<Replies>>,
+}
 
-/// Replies and the responder that will be given them: without one, they are left for the end of the batch.
+/// Replies and the responder that will be given them: without one, they are left for the end of the commit.
 type Given = (Option<ResourceArc<Responder>>, Replies);
 
-impl Handed {
+impl<'b, 'a> Answerer<'b, 'a> {
+    /// `first`: the part that the commit begins with.
+    pub(crate) fn new(
+        env: Env<'a>,
+        shard: &'static Shard,
+        first: &'b Flight<Beam>,
+        is_known: &'b mut bool,
+    ) -> Self {
+        let Flight { lane, slot, .. } = first;
+        let (given, handovers) = (Vec::new(), Vec::new());
+        Answerer { env, shard, lane: *lane, is_known, first: &slot.contents, given, handovers }
+    }
+
+    /// These are about to be answered.
+    pub(crate) fn begin(&mut self, writers: impl Iterator<Item = u64>) {
+        if !*self.is_known {
+            *self.is_known = !self.shard.answering(self.lane, writers);
+        }
+    }
+
     /// True if this reply, to a caller at home there, will be sent by a responder.
     pub(crate) fn take(
         &mut self,
-        answerer: Answerer<'_>,
         home: Home,
         pid: LocalPid,
         tag: Term<'_>,
@@ -131,7 +151,7 @@ impl Handed {
         if home == here || home == Home::NOWHERE || here == Home::NOWHERE {
             return false;
         }
-        match self.at(answerer, home) {
+        match self.at(home) {
             (Some(_responder), replies) => replies.add(pid, tag, reply),
             (None, _) => return false,
         }
@@ -141,53 +161,52 @@ impl Handed {
     /// This reply, `{to, message}`, will be sent by a process.
     pub(crate) fn take_proxied(
         &mut self,
-        answerer: Answerer<'_>,
         home: Home,
-        build: impl for<'b> FnOnce(Env<'b>) -> Term<'b>,
+        build: impl for<'t> FnOnce(Env<'t>) -> Term<'t>,
     ) {
-        self.at(answerer, home).1.terms.add(build);
+        self.at(home).1.terms.add(build);
     }
 
-    fn at(&mut self, answerer: Answerer<'_>, home: Home) -> &mut Given {
-        let place = self.0.iter().position(|&(found, _)| found == home);
+    fn at(&mut self, home: Home) -> &mut Given {
+        let place = self.given.iter().position(|&(found, _)| found == home);
         let place = place.unwrap_or_else(|| {
-            let Answerer { env, shard, .. } = answerer;
             let lives = home != Home::NOWHERE;
-            let responder = lives.then(|| shard.responder(env, home.index())).flatten();
-            self.0.push((home, (responder, Replies::default())));
-            self.0.len() - 1
+            let responder = lives.then(|| self.shard.responder(self.env, home.index())).flatten();
+            self.given.push((home, (responder, Replies::default())));
+            self.given.len() - 1
         });
-        &mut self.0[place].1
+        &mut self.given[place].1
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Gives each responder what is its, and answers the handovers that have to be sent before the batch ends.
-    /// `sender` is the calling committer; without one, nothing is given to responders.
-    pub(crate) fn leave(
-        &mut self,
-        sender: Option<Env<'_>>,
-    ) -> impl Iterator<Item = Handover<Replies>> {
-        self.0.drain(..).filter_map(move |(_home, (responder, mut replies))| {
-            let is_worth_it = sender.is_some() && replies.len() >= FEW;
+    /// Gives each responder what is its. What comes after that is handed over apart.
+    pub(crate) fn hand_over(&mut self) {
+        for (_home, (responder, mut replies)) in self.given.drain(..) {
+            let is_worth_it = replies.len() >= FEW;
             let responder = responder.filter(|given| is_worth_it && !given.queue.is_full());
             if responder.is_none() {
-                replies.send_direct(sender);
+                replies.send_direct(Some(self.env));
             }
             if replies.len() == 0 {
-                return None;
+                continue;
             }
             let handover = Arc::new(Mutex::new(replies));
             if let Some(responder) = responder
                 && responder.queue.push(Arc::clone(&handover))
             {
-                Arena::default().send(sender, responder.pid, |inside| {
+                Arena::default().send(Some(self.env), responder.pid, |inside| {
                     (&responder, atoms::handover()).encode(inside.env())
                 });
             }
-            Some(handover)
-        })
+            self.handovers.push(handover);
+        }
+    }
+}
+
+impl Drop for Answerer<'_, '_> {
+    fn drop(&mut self) {
+        self.hand_over();
+        if !self.handovers.is_empty() {
+            self.first.lock().answers.handovers.extend(self.handovers.drain(..));
+        }
     }
 }

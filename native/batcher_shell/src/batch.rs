@@ -14,6 +14,8 @@ use std::sync::Arc;
 pub struct Batch<V: Vm> {
     /// How many groups had been accepted when this handle was made.
     accepted: u64,
+    /// How many the contents have held at most, in this slot or one before.
+    most: u64,
     contents: Arc<Locked<V>>,
 }
 
@@ -46,6 +48,11 @@ impl<V: Vm> Batch<V> {
         self.accepted
     }
 
+    /// How many its memory has held at most.
+    pub(crate) fn most(&self) -> u64 {
+        self.most
+    }
+
     /// What it holds, as soon as all groups are in that were accepted when this handle was made or copied.
     pub fn lock(&self) -> LockGuard<'_, Contents<V>> {
         sync::lock_when(&self.contents, |contents| contents.filled >= self.accepted)
@@ -72,6 +79,7 @@ impl<V: Vm> Batch<V> {
         let Some(locked) = Arc::get_mut(&mut self.contents) else { return false };
         let mut contents = sync::lock(locked);
         contents.filled = 0;
+        self.most = self.most.max(self.accepted);
         let was_empty = std::mem::take(&mut self.accepted) == 0;
         std::mem::take(&mut contents.taken) || was_empty
     }

@@ -224,9 +224,10 @@ impl<V: Vm> Shard<V> {
         self.locked(|state| state.engine.gathered(lane))
     }
 
-    /// These writers of the batch in flight of this lane are about to be answered, and perhaps others later.
-    pub fn answering(&self, lane: LaneId, writers: impl Iterator<Item = u64>) {
-        self.locked(|state| state.engine.handle_answering(sync::now, lane, writers));
+    /// These writers of the batch in flight of this lane are about to be answered, and perhaps others later. False: nobody
+    /// need say more of this commit.
+    pub fn answering(&self, lane: LaneId, writers: impl Iterator<Item = u64>) -> bool {
+        self.locked(|state| state.engine.handle_answering(sync::now, lane, writers))
     }
 
     /// A committer that rests wants to exit: true if it may, because more than `keep` rest.

@@ -270,7 +270,11 @@ impl<V: Vm> State<V> {
         for &lane in lanes.iter().rev() {
             let batch = self.engine.handle_commit_done(now, lane);
             left.extend(batch.and_then(|mut batch| {
-                if batch.reset() { self.engine.recycle(batch) } else { Some(batch) }
+                if !batch.reset() {
+                    return Some(batch);
+                }
+                let most = batch.most();
+                self.engine.recycle(batch, most)
             }));
         }
         left
