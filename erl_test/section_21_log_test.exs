@@ -126,6 +126,21 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21LogTest do
     release(commit)
   end
 
+  for {kinds, lane} <- [{["p", "q"], :namespace}, {["p", :batch], :several}] do
+    test "21.2 of a commit that hangs of #{inspect(kinds)}: #{lane}", %{shard: shard} do
+      owner = start_batcher(shard, stuck_ms: 20, commit_scope: :shard)
+      backend(shard, :block)
+      first = occupy(shard, :put_batch)
+      for lane <- unquote(kinds), do: raw(shard, lane, item(lane), 1)
+      release(first)
+      commit = next_commit(shard)
+      wait_until(fn -> Batcher.stats(shard).oldest_commit_age_us > 20_000 end)
+      look(watcher(owner))
+      assert {_, %{lane: unquote(lane)}, _} = next_line(:commit_stuck)
+      release(commit)
+    end
+  end
+
   test "21.3 :stuck_ms are milliseconds", %{shard: shard} do
     owner = start_batcher(shard, stuck_ms: 100_000)
     backend(shard, :block)

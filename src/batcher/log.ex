@@ -61,6 +61,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
   def lane(prefix) when is_binary(prefix), do: :namespace
   def lane(hot), do: hot
 
+  @doc "The same of the lanes of one commit."
+  @spec lanes([binary | atom]) :: lane
+  def lanes(names) do
+    case names |> Enum.map(&lane/1) |> Enum.uniq() do
+      [lane] -> lane
+      _several -> :several
+    end
+  end
+
   @doc """
   Tells what became of a commit, if that is to be told. `lanes`: their names; `size`: writes, items and bytes, asked for
   only if there is something to say.
@@ -74,17 +83,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
   def commit(shard, how, result, commit_us, _slow_us, size) do
     {lanes, writes, items, bytes} = size.()
 
-    lane =
-      case lanes |> Enum.map(&lane/1) |> Enum.uniq() do
-        [lane] -> lane
-        _several -> :several
-      end
-
     tell(
       shard,
       committed(how),
       [
-        lane: lane,
+        lane: lanes(lanes),
         lanes: length(lanes),
         writes: writes,
         items: items,

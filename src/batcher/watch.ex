@@ -34,8 +34,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
   @filling 80
   @filling_no_more 60
   @overload [:items, :bytes, :total_bytes]
-  # Among so many lanes the one is looked for that is stuck.
+  # Among so many lanes those are looked for that are stuck.
   @lanes 1_024
+  @one_moment_us 1_000
 
   defstruct [
     :shard,
@@ -214,11 +215,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
     if is_integer(stuck_ms), do: 1_000 * stuck_ms, else: stuck_ms
   end
 
+  # The lanes of one commit have left at one moment, which is looked at one after the other.
   defp stuck_lane(shard) do
     with [_ | _] = lanes <- Native.busiest_lanes(shard, @lanes),
-         {lane, _given, _queued, _age_us, in_flight_us} when in_flight_us != nil <-
-           Enum.max_by(lanes, &(elem(&1, 4) || -1)) do
-      Log.lane(lane)
+         in_flight =
+           for({lane, _given, _queued, _age_us, us} when us != nil <- lanes, do: {us, lane}),
+         [{longest, _lane} | _] = longest_first <- Enum.sort(in_flight, :desc) do
+      longest_first
+      |> Enum.take_while(fn {us, _lane} -> longest - us < @one_moment_us end)
+      |> Enum.map(&elem(&1, 1))
+      |> Log.lanes()
     else
       _none -> :unknown
     end

@@ -70,7 +70,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Telemetry.Events do
      [{:age_us, :microsecond, "for how long so far"}, Enum.at(@held, 0), Enum.at(@held, 2)],
      [
        @shard,
-       {:lane, "kind of the lane, or `:unknown`"},
+       {:lane, "kind of the lane, `:several` of a commit of several kinds, or `:unknown`"},
        {:pid, "the process that commits; `nil` if it ended meanwhile"}
      ]},
     {[:ferricstore, :waraft, :batcher, :committer_down], "A committer has died.",
