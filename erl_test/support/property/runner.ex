@@ -158,8 +158,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Runner do
   defp fault(state, {:shutdown, shard}) do
     helper(state, fn ->
       Supervisor.terminate_child(state.supervisor, {Batcher, index(state, shard)})
-      Supervisor.restart_child(state.supervisor, {Batcher, index(state, shard)})
+      restart(state.supervisor, {Batcher, index(state, shard)})
     end)
+  end
+
+  # An owner that is killed while it starts is the caller's to start again, not the supervisor's.
+  defp restart(supervisor, child) do
+    case Supervisor.restart_child(supervisor, child) do
+      {:error, :killed} -> restart(supervisor, child)
+      _started_or_running -> :ok
+    end
   end
 
   defp resting(state, index) do
