@@ -141,6 +141,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21LogTest do
     end
   end
 
+  test "21.2 of two commits that hang: that of the older one", %{shard: shard} do
+    owner = start_batcher(shard, stuck_ms: 20)
+    backend(shard, :block)
+    first = occupy(shard, :put_batch)
+    second = occupy(shard, :batch)
+    wait_until(fn -> Batcher.stats(shard).oldest_commit_age_us > 20_000 end)
+    look(watcher(owner))
+    assert {_, %{lane: :put_batch}, _} = next_line(:commit_stuck)
+    for commit <- [first, second], do: release(commit)
+  end
+
   test "21.3 :stuck_ms are milliseconds", %{shard: shard} do
     owner = start_batcher(shard, stuck_ms: 100_000)
     backend(shard, :block)

@@ -221,14 +221,19 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
          in_flight =
            for({lane, _given, _queued, _age_us, us} when us != nil <- lanes, do: {us, lane}),
          [{longest, _lane} | _] = longest_first <- Enum.sort(in_flight, :desc) do
+      within_us = if together?(shard), do: @one_moment_us, else: 0
+
       longest_first
-      |> Enum.take_while(fn {us, _lane} -> longest - us < @one_moment_us end)
+      |> Enum.take_while(fn {us, _lane} -> longest - us <= within_us end)
       |> Enum.map(&elem(&1, 1))
       |> Log.lanes()
     else
       _none -> :unknown
     end
   end
+
+  defp together?(shard),
+    do: Options.get(Settings.given(Settings.of(shard)), :commit_scope) == :shard
 
   # The function, without what it was called with.
   defp at(pid) do

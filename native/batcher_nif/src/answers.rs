@@ -24,6 +24,8 @@ const CHUNK: usize = 128;
 pub(crate) const CHUNK_PERCENT: i32 = 40;
 /// Of a slice of more replies one copy is saved by sending it from here.
 const WORTH_A_HANDOVER: u64 = 32;
+/// Of a batch that is done, memory for so many handovers is kept.
+const KEPT_HANDOVERS: usize = 16;
 /// So many callers are compared with each other.
 const COMPARED: usize = 10_000;
 
@@ -119,6 +121,7 @@ impl Answers {
         self.tags.large.clear();
         self.callers.clear();
         self.handovers.clear();
+        self.handovers.shrink_to(KEPT_HANDOVERS);
         (self.others, self.ordered, self.waits) = (false, false, false);
         late
     }

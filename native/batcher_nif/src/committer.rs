@@ -70,8 +70,8 @@ impl Task {
             }
             self.answering += 1;
         }
-        self.answered = Some(now());
         drop(answerer);
+        self.answered = Some(now());
         let is_done = first.slot.contents.lock().answers.handovers.is_empty();
         Ok(if is_done { atoms::done() } else { atoms::handed_over() }.encode(env))
     }

@@ -1,7 +1,7 @@
 //! Responders as processes of the BEAM, and the replies that they are given.
 //!
 //! Invariant: only callers who have one reply of their batch to come are answered through a responder, so that none can
-//! overtake another (8).
+//! overtake another of its lane (8).
 
 use crate::arena::{Arena, Kept};
 use crate::atoms;
