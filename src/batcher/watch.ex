@@ -36,7 +36,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
   @overload [:items, :bytes, :total_bytes]
   # Among so many lanes those are looked for that are stuck.
   @lanes 1_024
-  @one_moment_us 1_000
 
   defstruct [
     :shard,
@@ -215,25 +214,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
     if is_integer(stuck_ms), do: 1_000 * stuck_ms, else: stuck_ms
   end
 
-  # The lanes of one commit have left at one moment, which is looked at one after the other.
+  # The lanes of one commit have been in flight for the same time.
   defp stuck_lane(shard) do
     with [_ | _] = lanes <- Native.busiest_lanes(shard, @lanes),
          in_flight =
            for({lane, _given, _queued, _age_us, us} when us != nil <- lanes, do: {us, lane}),
-         [{longest, _lane} | _] = longest_first <- Enum.sort(in_flight, :desc) do
-      within_us = if together?(shard), do: @one_moment_us, else: 0
-
-      longest_first
-      |> Enum.take_while(fn {us, _lane} -> longest - us <= within_us end)
-      |> Enum.map(&elem(&1, 1))
-      |> Log.lanes()
+         [_ | _] <- in_flight do
+      {longest, _lane} = Enum.max(in_flight)
+      Log.lanes(for {^longest, lane} <- in_flight, do: lane)
     else
       _none -> :unknown
     end
   end
-
-  defp together?(shard),
-    do: Options.get(Settings.given(Settings.of(shard)), :commit_scope) == :shard
 
   # The function, without what it was called with.
   defp at(pid) do

@@ -109,7 +109,7 @@ pub(crate) struct Answerer<'b, 'a> {
     /// The lane of the part whose callers are answered.
     pub(crate) lane: LaneId,
     /// Nobody need tell the engine who is answered.
-    pub(crate) is_known: &'b mut bool,
+    is_known: &'b mut bool,
     first: &'b Batch<Beam>,
     /// Replies, by the schedulers of their callers.
     given: Vec<(Home, Given)>,

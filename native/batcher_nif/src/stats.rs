@@ -6,12 +6,13 @@ use crate::atoms;
 use crate::beam::Shard;
 use crate::committer::lane_term;
 use batcher_core::Tally;
-use batcher_shell::sync::age_us;
+use batcher_shell::sync::{micros, now};
 use batcher_shell::{
     BusyLane, Cause, CommittedBy, METRICS, Metric, QUANTILES, Read, Seen, Summary, Value, Verdict,
 };
 use rustler::types::tuple::make_tuple;
 use rustler::{Atom, Encoder, Env, NifResult, Term};
+use std::time::Instant;
 
 /// `[{name, kind, unit, labels, help}]`.
 pub(crate) fn metrics(env: Env<'_>) -> NifResult<Term<'_>> {
@@ -89,10 +90,12 @@ fn value_term<'a>(env: Env<'a>, value: &Value) -> NifResult<Term<'a>> {
 }
 
 /// `[{lane, {writes, items, bytes}, {queued writes, items, bytes}, age_us | nil, in_flight_us | nil}]`, the busiest
-/// first; `:not_running` for a closed shard.
+/// first; `:not_running` for a closed shard. Lanes of one commit have the same `in_flight_us`.
 pub(crate) fn busiest<'a>(env: Env<'a>, shard: &'static Shard, count: usize) -> Term<'a> {
     let Some(lanes) = shard.busiest_lanes(count) else { return atoms::not_running().encode(env) };
     let numbers = |Tally { writes, items, bytes }| (writes, items, bytes);
+    let now = now();
+    let age_us = |since: Instant| micros(now.saturating_duration_since(since));
     let row = |BusyLane { lane, given, queued, opened, left }: BusyLane| {
         let (age, flight) = (opened.map(age_us), left.map(age_us));
         (lane_term(env, &lane), numbers(given), numbers(queued), age, flight).encode(env)
