@@ -10,6 +10,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmTest do
   @times String.to_integer(System.get_env("VM_FAULTS", "3"))
   @hang_ms 5_000
   @sigabrt 6
+  @sigsegv 11
+  # Before OTP 26 a fun could run code of its module that was not loaded to its end (erlang/otp#6541): a VM without
+  # the library ends in that way, too.
+  @loads if System.otp_release() >= "26", do: 1, else: 4
 
   for {how, status} <- [init_stop: 0, halt: 0, abort: 128 + @sigabrt] do
     test "the VM ends under load: #{how}" do
@@ -38,7 +42,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmTest do
   test "every module but that of the library is loaded anew" do
     modules = VmFaults.modules() -- [Native]
     assert length(modules) > 10
-    vm = run(:reload, [modules, @times])
+    vm = reload(modules, @loads)
     refute vm.values["stuck"]
     assert vm.values["threads"] == [0]
   end
@@ -100,6 +104,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmTest do
     vm = ChildVM.run({VmFaults, :play, [way, scenario, args]}, timeout_ms)
     # For whatever fails below.
     Map.put(vm, :way, way)
+  end
+
+  # In as many VMs at most, where that version of Erlang has no better.
+  defp reload(modules, vms) do
+    run(:reload, [modules, @times])
+  rescue
+    error in ExUnit.AssertionError ->
+      if vms == 1 or error.left != {128 + @sigsegv, []}, do: reraise(error, __STACKTRACE__)
+      IO.puts("\nOTP #{System.otp_release()} crashed as it does where code is loaded (erlang/otp#6541): once more")
+      reload(modules, vms - 1)
   end
 
   # A VM that ends by itself, after a report, and whose committers all lived.
