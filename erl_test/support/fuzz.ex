@@ -184,14 +184,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
     how = {pacing, scope, Enum.random([:queue, :refuse])}
     options = {limits, nil, how, {1_000, 1_000_000}, 100, Enum.random([nil, {9, 9, 9}])}
 
-    from = Enum.random([{self(), make_ref()}, {:erlang.alias(), :tag}, {:other, :name, :tag}])
+    from = Enum.random([{self(), make_ref()}, {renew_alias(), :tag}, {:other, :name, :tag}])
     dead = :persistent_term.get({__MODULE__, :dead})
     [dead, permit(), options, from, {1, 0, 2}, :batch, :single, "p", 1 | @raw_shards]
   end
 
   defp known(_public),
     do: [
-      Enum.random([{self(), make_ref()}, {:erlang.alias(), :tag}, {:name, :tag}]),
+      Enum.random([{self(), make_ref()}, {renew_alias(), :tag}, {:name, :tag}]),
       {:a},
       [{:a}],
       [{"k", "v", 0}],
@@ -199,6 +199,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
       "p",
       1 | @shards
     ]
+
+  # The VM holds 200 bytes for each that is active.
+  defp renew_alias do
+    new = :erlang.alias()
+    old = Process.put(:alias, new)
+    if old, do: :erlang.unalias(old)
+    new
+  end
 
   # Of a write that was alone, and may have been given back since.
   defp permit do
