@@ -4,7 +4,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section10OwnerDeathTest do
 
   import Ferricstore.Raft.WARaftBackend.Batcher.Writes
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Native
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Native, Options}
 
   defp put(i), do: {:put, "k#{i}", "v", 0}
 
@@ -171,6 +171,37 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section10OwnerDeathTest do
     release(commit)
   end
 
+  # The test is owner and committer itself, so that it answers while the thread of the shard goes through the lanes.
+  test "10.5 a panic while callers of several lanes are answered: nobody gets a reply of another", c do
+    {:ok, given} = Options.check(max_in_flight: 1, commit_scope: :shard, namespace_batch_max: 20_000)
+    {:ok, []} = Native.open(c.shard, Options.native(given, nil))
+    committer = Native.join(c.shard)
+    :rest = Native.take(committer)
+    # More callers than are answered in one call, and in other lanes so many that telling them takes a while.
+    lanes = [{"a", 129}, {"b", 1_000} | for(n <- 1..20, do: {"c#{n}", 20})]
+    writes = for {lane, count} <- lanes, n <- 1..count, do: {make_ref(), lane, {lane, n}}
+
+    for {tag, lane, item} <- writes,
+        do: :queued = Native.offer(c.shard, lane, item, 1, 60_000, tag, 60_000, nil)
+
+    Native.flush(c.shard, make_ref())
+    take_all(committer)
+    # In queue order, lanes too.
+    replies = for {_tag, _lane, item} <- writes, do: item
+    {:more, rest} = Native.answer(committer, :slices, replies)
+    {told, _, _} = Enum.at(writes, 128)
+    Native.panic_thread(c.shard)
+    assert_receive {^told, {:error, {:batcher_crashed, "provoked"}}}, 5_000
+    answer_all(committer, rest)
+
+    for {tag, _lane, item} <- writes, tag != told do
+      assert_receive {^tag, reply}, 5_000
+      assert reply in [item, {:error, {:batcher_crashed, "provoked"}}]
+    end
+
+    Native.leave(committer)
+  end
+
   test "10.5 the shards beside it, whose time the same thread keeps, go on", c do
     # As many shards as there may be timers, and one more: two at least share one.
     shards = [c.shard | for(_ <- 1..System.schedulers_online(), do: new_shard())]
@@ -184,6 +215,21 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section10OwnerDeathTest do
     {_, owner} = hd(owners)
     await_death(owner)
     for {_shard, owner} <- tl(owners), do: assert(Process.alive?(owner))
+  end
+
+  defp take_all(committer) do
+    case Native.take(committer) do
+      {:commit, _batches} -> :ok
+      :large -> Native.take_large(committer)
+      :sent -> :ok
+    end
+  end
+
+  defp answer_all(committer, replies) do
+    case Native.answer(committer, :slices, replies) do
+      {:more, rest} -> answer_all(committer, rest)
+      _done -> :ok
+    end
   end
 
   defp in_flight(shard, lane), do: Map.has_key?(Batcher.snapshot(shard).in_flight, lane)

@@ -355,8 +355,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   # any other is left to the committer that goes on with this batch.
   defp answered(ref, how, {:own, proxied, rest}) do
     :erlang.yield()
-    :ok = Library.call(fn -> Native.pass(ref) end)
-    From.deliver([proxied])
+    if Library.call(fn -> Native.pass(ref) end), do: From.deliver([proxied])
     answer(ref, how, rest)
   end
 

@@ -223,8 +223,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @spec answer_large(reference, how, term) :: answered
   def answer_large(_committer, _how, _replies), do: :erlang.nif_error(:not_loaded)
 
-  @doc "The calling process is about to send the message that it was asked to, within this time slice."
-  @spec pass(reference) :: :ok
+  @doc """
+  The calling process is about to send the message that it was asked to, within this time slice; or, `false`, it is not
+  to: the caller has been told of a failure.
+  """
+  @spec pass(reference) :: boolean
   def pass(_committer), do: :erlang.nif_error(:not_loaded)
 
   @doc """

@@ -71,6 +71,11 @@ impl Life {
 }
 
 impl Barriers {
+    /// No barriers. Those to come have other numbers than these have had.
+    pub(crate) fn successor(&self) -> Self {
+        Barriers { next: self.next, ..Barriers::default() }
+    }
+
     /// The epoch in which slots are opened now.
     pub(crate) fn epoch(&self) -> u64 {
         self.life.epoch()

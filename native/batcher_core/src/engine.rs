@@ -45,7 +45,7 @@ const TIMERS_AT_ONCE: usize = 256;
 ///
 /// Each call takes a bounded time for any number of lanes, but for the batches that it hands out;
 /// [`close`](Self::close) visits those that are in flight, [`lanes`](Self::lanes) and
-/// [`into_contents`](Self::into_contents) all of them.
+/// [`take_contents`](Self::take_contents) all of them.
 ///
 /// # Invariant
 ///
@@ -75,7 +75,7 @@ pub struct Engine<B> {
     pub(crate) abandoned: VecDeque<VecDeque<Slot<B>>>,
     /// Lanes that held something when their life was closed: what is stale in them is abandoned too.
     pub(crate) closed: VecDeque<DueLanes>,
-    spares: Spares<B>,
+    pub(crate) spares: Spares<B>,
 }
 
 /// What is in flight, of this life and of earlier ones.
@@ -121,7 +121,7 @@ impl<B: Default> Engine<B> {
     ///
     /// # Panics
     ///
-    /// If the engine has contradicted itself: see [`into_contents`](Self::into_contents).
+    /// If the engine has contradicted itself: see [`take_contents`](Self::take_contents).
     pub fn offer(
         &mut self,
         now: Instant,

@@ -155,6 +155,11 @@ impl<B> Lanes<B> {
         }
     }
 
+    /// No lanes. Those to come have other numbers than these have had.
+    pub(crate) fn successor(&self) -> Self {
+        Lanes { opened: self.opened, ..Lanes::default() }
+    }
+
     /// Everything in all lanes.
     pub(crate) fn into_slots(self) -> impl Iterator<Item = Slot<B>> {
         self.slab.into_iter().flat_map(|(_, lane)| {

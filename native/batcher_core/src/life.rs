@@ -125,9 +125,16 @@ impl<B: Default> Engine<B> {
 
 impl<B> Engine<B> {
     /// What the driver kept in all batches that are queued, in flight or abandoned. For a driver that has to
-    /// answer all callers after the engine itself has failed: it relies on nothing but where slots are.
-    pub fn into_contents(self) -> impl Iterator<Item = B> {
-        let abandoned = self.abandoned.into_iter().flatten();
-        abandoned.chain(self.lanes.into_slots()).map(|slot| slot.contents)
+    /// answer all callers after the engine itself has failed: it relies on nothing but where slots are. What is left is
+    /// closed, and gives nothing a number that the driver may still know of another lane, ticket or barrier.
+    pub fn take_contents(&mut self) -> impl Iterator<Item = B> + use<B> {
+        let next = Engine {
+            next_ticket: self.next_ticket,
+            lanes: self.lanes.successor(),
+            barriers: self.barriers.successor(),
+            ..Engine::default()
+        };
+        let Engine { abandoned, lanes, .. } = std::mem::replace(self, next);
+        abandoned.into_iter().flatten().chain(lanes.into_slots()).map(|slot| slot.contents)
     }
 }

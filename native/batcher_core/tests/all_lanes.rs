@@ -276,5 +276,20 @@ fn everything_that_is_held_can_be_had() {
     offer(&mut engine, now, LaneRef::Prefix(b"namespace 7"), WINDOW, CROWD);
     offer(&mut engine, now, LaneRef::Put, Duration::ZERO, CROWD + 1);
     commit(&mut engine).expect("window 0");
-    assert_eq!(sorted(engine.into_contents().chain([taken])), Vec::from_iter(0..CROWD + 2));
+    assert_eq!(sorted(engine.take_contents().chain([taken])), Vec::from_iter(0..CROWD + 2));
+}
+
+#[test]
+fn no_number_comes_again_after_everything_was_taken() {
+    let (mut engine, now) = running();
+    offer(&mut engine, now, LaneRef::Put, Duration::ZERO, 1);
+    let barrier = engine.handle_flush(now);
+    let (lane, ..) = commit(&mut engine).expect("a flush has come");
+    assert_eq!(sorted(engine.take_contents()), [1]);
+    engine.open(now, config());
+    assert!(engine.lane(lane).is_none());
+    offer(&mut engine, now, LaneRef::Put, Duration::ZERO, 2);
+    assert!(engine.lane(lane).is_none(), "of another lane");
+    assert_ne!(engine.handle_flush(now), barrier);
+    assert_eq!(commit(&mut engine).map(|(other, ..)| other == lane), Some(false));
 }

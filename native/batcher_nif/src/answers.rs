@@ -52,6 +52,9 @@ impl Chunk {
 pub(crate) enum Progress<'a> {
     /// All of them have been; these replies are for other batches.
     Done(Term<'a>),
+    /// Those that were left have been told of a failure, which is what callers of other batches are told too: whose the
+    /// next replies are is not known.
+    Failed,
     /// Some are left for another call, with the rest of the replies.
     More(Term<'a>),
     /// The next caller's reply or tag is too large for a scheduler, and is to be sent with [`answer_large`], when what
@@ -74,6 +77,8 @@ pub(crate) struct Answers {
     ordered: bool,
     /// Some reply waits for a process to send it: in queue order, those behind it do too.
     waits: bool,
+    /// All callers that were left have been told of a failure.
+    failed: bool,
     /// Replies that wait for a responder, or for a process to send them. Those of all parts of a commit are with the
     /// first part.
     pub(crate) handovers: VecDeque<Handover<Replies>>,
@@ -122,7 +127,7 @@ impl Answers {
         self.callers.clear();
         self.handovers.clear();
         self.handovers.shrink_to(KEPT_HANDOVERS);
-        (self.others, self.ordered, self.waits) = (false, false, false);
+        (self.others, self.ordered, self.waits, self.failed) = (false, false, false, false);
         late
     }
 
@@ -150,6 +155,9 @@ impl Answers {
         sliced: bool,
         chunk: &mut Chunk,
     ) -> NifResult<Progress<'a>> {
+        if self.failed {
+            return Ok(Progress::Failed);
+        }
         let each = if sliced { Some(0) } else { measure::words_within(replies, SHORT) };
         self.begin(answerer);
         loop {
@@ -179,9 +187,9 @@ impl Answers {
         })
     }
 
-    /// The calling process answers the next caller now.
-    pub(crate) fn pass(&mut self) {
-        self.callers.pass();
+    /// The calling process answers the next caller now, unless it has been told of a failure.
+    pub(crate) fn pass(&mut self) -> bool {
+        self.callers.pass().is_some_and(|(_, waits)| waits)
     }
 
     /// The next caller gets a reply that was copied, unless the calling process is being killed.
@@ -202,6 +210,7 @@ impl Answers {
     /// All callers that are left are told of a failure, from the thread of a timer. What only a process can send is
     /// added to `proxied`.
     pub(crate) fn fail(&mut self, failure: &Failure, proxied: &mut Option<Terms>) {
+        self.failed = true;
         self.handovers.drain(..).for_each(|handover| handover.lock().fail(proxied));
         let mut failed = Arena::default();
         let reply = failed.build(|inside| atoms::failure(inside.env(), failure));
@@ -310,6 +319,9 @@ pub(crate) fn answer_large<'a>(
 ) -> NifResult<Progress<'a>> {
     let (next, left) = {
         let answers = &mut batch.lock().answers;
+        if answers.failed {
+            return Ok(Progress::Failed);
+        }
         answers.begin(answerer);
         let mut callers = answers.callers.left();
         let left = callers.len();
@@ -326,6 +338,9 @@ pub(crate) fn answer_large<'a>(
     let mut arena = Arena::default();
     let copy = arena.keep(reply);
     let answers = &mut batch.lock().answers;
+    if answers.failed {
+        return Ok(Progress::Failed);
+    }
     // If this process is being killed, another may have gone on with its batch by now.
     if answers.callers.left().len() == left {
         answers.pass_on(answerer.env, arena, copy);

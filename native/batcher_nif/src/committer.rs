@@ -64,6 +64,7 @@ impl Task {
             answerer.lane = flight.lane;
             match answer(&flight.slot.contents, &mut answerer, replies)? {
                 Progress::Done(rest) => replies = rest,
+                Progress::Failed => break,
                 Progress::More(rest) => return Ok((atoms::more(), rest).encode(env)),
                 Progress::Large(rest) => return Ok((atoms::large(), rest).encode(env)),
                 Progress::Own(own, rest) => return Ok((atoms::own(), own, rest).encode(env)),

@@ -240,11 +240,9 @@ fn answer_large<'a>(
 }
 
 #[rustler::nif]
-fn pass(committer: ResourceArc<Committer>) -> Atom {
-    if let Some(flight) = committer.task.lock().part() {
-        flight.slot.contents.lock().answers.pass();
-    }
-    atoms::ok()
+fn pass(committer: ResourceArc<Committer>) -> bool {
+    let task = committer.task.lock();
+    task.part().is_some_and(|flight| flight.slot.contents.lock().answers.pass())
 }
 
 #[rustler::nif]

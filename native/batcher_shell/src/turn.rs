@@ -151,7 +151,7 @@ impl<V: Vm> Shard<V> {
             let batches = closed.unwrap_or_else(|_| {
                 // What is alone is of the engine that has failed.
                 state.alone = AloneWrites::default();
-                std::mem::take(&mut state.engine).into_contents().collect()
+                state.engine.take_contents().collect()
             });
             state.settle_total();
             (owner, std::mem::take(&mut state.waiters), batches)
