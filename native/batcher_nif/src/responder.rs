@@ -8,7 +8,7 @@ use crate::atoms;
 use crate::beam::{Beam, Shard, Terms};
 use crate::caller::Home;
 use batcher_core::LaneId;
-use batcher_shell::{Batch, Flight, Handover, Handovers, sync::Mutex};
+use batcher_shell::{Batch, Flight, Handover, Handovers, sync, sync::Mutex};
 use rustler::{Encoder, Env, LocalPid, Monitor, Resource, ResourceArc, Term};
 use std::sync::Arc;
 
@@ -200,13 +200,22 @@ impl<'b, 'a> Answerer<'b, 'a> {
             self.handovers.push(handover);
         }
     }
+
+    fn end(&mut self) {
+        self.hand_over();
+        if !self.handovers.is_empty() {
+            self.first.lock().answers.handovers.extend(self.handovers.drain(..));
+        }
+    }
 }
 
 impl Drop for Answerer<'_, '_> {
     fn drop(&mut self) {
-        self.hand_over();
-        if !self.handovers.is_empty() {
-            self.first.lock().answers.handovers.extend(self.handovers.drain(..));
+        if std::thread::panicking() {
+            // A second panic that got out of here would end the VM.
+            drop(sync::catch(|| self.end()));
+        } else {
+            self.end();
         }
     }
 }

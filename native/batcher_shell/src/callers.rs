@@ -1,8 +1,8 @@
 //! The callers of one batch and how far they have been answered.
 //!
-//! Invariant: who stands before `next` has been answered, had given up, or stands in a handover, whose
-//! replies will be sent whatever happens; who stands behind it has not been sent anything but that it
-//! waits no more. So under the lock around it a caller is told one thing: its reply, or that it has
+//! Invariant: a caller before `next` has been answered, had given up, or its reply is in the hands of the
+//! call that answers or in a handover, which is sent whatever happens; a caller behind it has not been sent
+//! anything but that it waits no more. So under the lock around it a caller is told one thing: its reply, or that it has
 //! waited too long.
 
 use std::time::Instant;
