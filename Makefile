@@ -31,8 +31,9 @@ torture: setup ## kill the nodes of a cluster under load, TORTURE_KILLS=20 times
 	TORTURE_KILLS=$${TORTURE_KILLS:-20} mix test erl_test/torture_test.exs
 
 soak: setup ## look for leaks in millions of writes, print what is held
-	SOAK_PRINT=1 SOAK_WRITES=$${SOAK_WRITES:-10000000} SOAK_CYCLES=$${SOAK_CYCLES:-10000} \
-	SOAK_TIMEOUTS=$${SOAK_TIMEOUTS:-100000} SOAK_REFUSALS=$${SOAK_REFUSALS:-1000000} mix test erl_test/soak_test.exs
+	SOAK_PRINT=1 SOAK_WRITES=$${SOAK_WRITES:-10000000} SOAK_NAMESPACES=$${SOAK_NAMESPACES:-900000} \
+	SOAK_CYCLES=$${SOAK_CYCLES:-10000} SOAK_TIMEOUTS=$${SOAK_TIMEOUTS:-100000} \
+	SOAK_REFUSALS=$${SOAK_REFUSALS:-1000000} mix test erl_test/soak_test.exs
 
 sanitize: setup ## run fuzzing and the contract's tests with the library under AddressSanitizer, of what is committed
 	@scripts/sanitize

@@ -4,6 +4,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.ErrorsTest do
   use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: false
 
   import Ferricstore.Raft.WARaftBackend.Batcher.ApplyWorkDouble, only: [context: 1, load: 0]
+  import Ferricstore.Raft.WARaftBackend.Batcher.Writes, only: [raw: 4]
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Native
 
@@ -35,6 +36,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.ErrorsTest do
     task = call_async(fn -> Batcher.write(shard, "a", put(2), 60_000) end)
     wait_queued(shard, "a", 1)
     task
+  end
+
+  test "a message that is no write", c do
+    start_batcher(c.shard)
+    error = await_reply(raw(c.shard, "a", :no_command, 1))
+    assert {:error, {:invalid_request, {:write, "a", :no_command, 1}}} = error
+    not_committed(error, c.shard)
   end
 
   test "an improper list", c do

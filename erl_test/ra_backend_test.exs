@@ -103,7 +103,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.RaTest do
       assert is_binary(text)
     end
 
-    assert {:error, {:invalid_option, :opts, :what, _}} = Ra.start(:what)
+    assert {:error, {:invalid_option, :opts, :what, text}} = error = Ra.start(:what)
+    assert Batcher.format_error(error) == text
 
     file = Path.join(dir, "file")
     File.write!(file, "")

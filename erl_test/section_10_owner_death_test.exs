@@ -172,11 +172,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section10OwnerDeathTest do
   end
 
   # The test is owner and committer itself, so that it answers while the thread of the shard goes through the lanes.
-  test "10.5 a panic while callers of several lanes are answered: nobody gets a reply of another", c do
-    {:ok, given} = Options.check(max_in_flight: 1, commit_scope: :shard, namespace_batch_max: 20_000)
+  test "10.5 a panic while callers of several lanes are answered: nobody gets a reply of another",
+       c do
+    {:ok, given} =
+      Options.check(max_in_flight: 1, commit_scope: :shard, namespace_batch_max: 20_000)
+
     {:ok, []} = Native.open(c.shard, Options.native(given, nil))
     committer = Native.join(c.shard)
     :rest = Native.take(committer)
+
     # More callers than are answered in one call, and in other lanes so many that telling them takes a while.
     lanes = [{"a", 129}, {"b", 1_000} | for(n <- 1..20, do: {"c#{n}", 20})]
     writes = for {lane, count} <- lanes, n <- 1..count, do: {make_ref(), lane, {lane, n}}

@@ -330,6 +330,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section18SettingsTest do
     assert Batcher.format_error({:invalid_option, :shard, 2 ** 64}) =~ "at most #{2 ** 64 - 1}"
     assert Batcher.format_error({:nif_not_loaded, {:load_failed, "x"}}) =~ "load_failed"
     assert Batcher.format_error({:error, :other}) == ":other"
+    assert Batcher.format_error({:invalid_option, :shards, [:a]}) =~ "index once, got: [:a]"
+    assert Batcher.format_error({:invalid_option, :max_total_queue_bytes, -1}) =~ "got: -1"
   end
 
   defp put_own_env(key, value) do

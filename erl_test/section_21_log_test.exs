@@ -352,7 +352,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21LogTest do
     [committer | _] = shard |> start_batcher() |> committers()
     :sys.terminate(committer, {:disk_full, "s3cret"})
     assert {:error, %{reason: "{:disk_full, _}"}, text} = next_line(:committer_down)
-    assert text =~ "a committer died: {:disk_full, _}. "
+    assert text =~ "a committer died: {:disk_full, _}; 0 items in flight, 0 queued. "
   end
 
   test "21.4 an owner that fails: where, without what that was called with", %{shard: shard} do

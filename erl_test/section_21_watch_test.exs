@@ -160,6 +160,45 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21WatchTest do
     await_reply(held)
   end
 
+  test "21.3 what all shards hold fills the queue of each", %{shard: shard} do
+    Application.put_env(:ferricstore_batcher, :max_total_queue_bytes, 10_000)
+
+    on_exit(fn ->
+      Application.delete_env(:ferricstore_batcher, :max_total_queue_bytes)
+      Batcher.Native.bound_total(nil)
+    end)
+
+    start_batcher(shard)
+    backend(shard, :block)
+    held = raw(shard, "p", {:a, :binary.copy("a", 8_500)}, 1)
+    commit = next_commit(shard)
+    other = new_shard()
+    listen(other)
+    other |> start_batcher() |> watcher() |> look()
+    assert {:warning, %{total_queue_bytes: bytes}, text} = next_line(:queue_filling)
+    assert bytes in 8_500..10_000
+    assert text =~ "#{bytes} of 10000 bytes of all shards"
+    release(commit)
+    await_reply(held)
+  end
+
+  test "21.3 a full slot that refuses is an overload", %{shard: shard} do
+    watcher = shard |> start_batcher(overflow: :refuse, namespace_batch_max: 1) |> watcher()
+
+    backend(shard, [:block, :reply])
+    first = occupy(shard, "p")
+    second = raw(shard, "p", {:a}, 1)
+    wait_queued(shard, "p", 1)
+    look(watcher)
+    refuse(shard, 3)
+    look(watcher)
+    assert {:error, %{refused: [overflow: 3]}, text} = next_line(:overload_began)
+    assert text =~ "3 by :overflow"
+    assert text =~ "Batcher.advise/1"
+    release(first)
+    await_reply(second)
+  end
+
   test "21.3 refusals for other causes are no overload", %{shard: shard} do
     owner = start_batcher(shard)
     look(watcher(owner))

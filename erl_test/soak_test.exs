@@ -1,5 +1,5 @@
 # Leaks: the same work in nine rounds, and what is held after each. The first three warm up; from the next
-# three to the last three nothing may grow. `SOAK_WRITES`, `SOAK_CYCLES`, `SOAK_TIMEOUTS` and
+# three to the last three nothing may grow. `SOAK_WRITES`, `SOAK_NAMESPACES`, `SOAK_CYCLES`, `SOAK_TIMEOUTS` and
 # `SOAK_REFUSALS` are how much; with `SOAK_PRINT=1` the figures are printed. How batchers commit: see `Ways`.
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.SoakTest do
   use ExUnit.Case, async: false
@@ -26,6 +26,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.SoakTest do
 
   for {kind, variable, short} <- [
         {:writes, "SOAK_WRITES", 90_000},
+        {:namespaces, "SOAK_NAMESPACES", 90_000},
         {:cycles, "SOAK_CYCLES", 600},
         {:timeouts, "SOAK_TIMEOUTS", 45_000},
         {:refusals, "SOAK_REFUSALS", 200_000}
@@ -37,15 +38,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.SoakTest do
       rounds = vm.values["figures"] || []
       if System.get_env("SOAK_PRINT"), do: print({unquote(kind), way}, times, rounds)
       assert {vm.status, vm.lines, length(rounds)} == {0, [], 9}
-      assert {way, growth(rounds)} == {way, []}
+      assert {way, growth(rounds, slack(unquote(kind), times))} == {way, []}
     end
   end
 
+  # What so many lanes at once had is not all given back to the system, but had again by the next ones, more or less: of
+  # a lane that is lost six times as much is.
+  defp slack(:namespaces, times), do: %{@slack | malloc: 100 * div(times, 3)}
+  defp slack(_kind, _times), do: @slack
+
   # Figures whose least in the last three rounds is more than their least in the three before.
-  defp growth(rounds) do
+  defp growth(rounds, slack) do
     [_warm, before, last] = Enum.chunk_every(rounds, 3)
 
-    for {figure, slack} <- @slack,
+    for {figure, slack} <- slack,
         grown = least(last, figure) - least(before, figure),
         grown > slack do
       {figure, grown, Enum.map(rounds, & &1[figure])}

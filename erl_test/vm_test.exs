@@ -112,7 +112,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.VmTest do
   rescue
     error in ExUnit.AssertionError ->
       if vms == 1 or error.left != {128 + @sigsegv, []}, do: reraise(error, __STACKTRACE__)
-      IO.puts("\nOTP #{System.otp_release()} crashed as it does where code is loaded (erlang/otp#6541): once more")
+
+      IO.puts(
+        "\nOTP #{System.otp_release()} crashed as it does where code is loaded (erlang/otp#6541): once more"
+      )
+
       reload(modules, vms - 1)
   end
 

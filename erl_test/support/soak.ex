@@ -73,11 +73,21 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Soak do
     VmLoad.wait_until(fn -> Batcher.snapshot(@shard).in_flight != %{} end)
   end
 
-  defp prepare(:writes), do: start([])
+  defp prepare(kind) when kind in [:writes, :namespaces], do: start([])
 
   defp start(options), do: {:ok, _owner} = Batcher.start_link(@shard, options ++ VmLoad.way())
 
   defp work(:writes, times), do: in_parallel(@writers, times, fn n -> write(rem(n, 8), n) end)
+
+  # All of them at once, none of which was there before.
+  defp work(:namespaces, times) do
+    round = System.unique_integer([:positive])
+    tags = for n <- 1..times, do: raw({:write, "#{round} #{n}", {:set, n}, 60_000})
+    # Behind all of them in the owner's mailbox.
+    :ok = GenServer.call(Batcher.name(@shard), :flush, :infinity)
+    for tag <- tags, do: receive(do: ({^tag, reply} -> :ok = reply))
+    :ok
+  end
 
   defp work(:refusals, times) do
     in_parallel(@writers, times, fn n ->
@@ -95,6 +105,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Soak do
     end
 
     :ok
+  end
+
+  defp raw(request) do
+    tag = make_ref()
+    send(Batcher.name(@shard), {:"$gen_call", {self(), tag}, request})
+    tag
   end
 
   defp write(0, n), do: :ok = Batcher.write(@shard, "a", {:put, "key", "value", n}, 1)

@@ -14,6 +14,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Error do
   | `:batch_command_apply_budget_exceeded`, `:compound_member_apply_budget_exceeded`, `:namespace_batch_reply_width_unsupported` | with `:apply_context`, more work than one commit may be; nothing was queued | no |
   | `:shutting_down` | the batcher is being stopped | no |
   | `:batcher_down` | its owner was killed and nobody took over in time | no |
+  | `{:invalid_request, request}` | a message that is no valid write, sent to the batcher's process without its functions; nothing was queued | no |
   | `{:batch_result_mismatch, expected, actual}` | the backend gave another number of replies | unknown |
   | `{:backend_exit, reason}` | the backend exited, or the process that called it was killed | unknown |
   | `{:backend_error, :error \\| :throw, reason}` | the backend raised or threw | unknown |
@@ -36,6 +37,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Error do
     :batcher_down
   ]
 
+  # Errors of `Backend.Ra.start/1`, whose last element is a text.
+  @of_ra [
+    :already_started,
+    :data_dir,
+    :invalid_option,
+    :missing_option,
+    :nodes_unreachable,
+    :ra_not_available
+  ]
+
   @typedoc "Nothing of the write is committed, nor will be."
   @type not_committed ::
           :invalid_batch_command_list
@@ -45,6 +56,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Error do
           | :namespace_batch_reply_width_unsupported
           | :shutting_down
           | :batcher_down
+          | {:invalid_request, request :: term}
 
   @typedoc "Whether the write is committed, or will be, is unknown."
   @type unknown ::
@@ -73,9 +85,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Error do
   @spec committed?(t | reason | term) :: :no | :unknown
   def committed?({:error, reason}), do: committed?(reason)
   def committed?(reason) when reason in @not_committed, do: :no
+  def committed?({:invalid_request, _request}), do: :no
   def committed?(_reason), do: :unknown
 
-  @doc "An error of `Batcher.start_link/2` or `Batcher.configure/2` in words. Anything else is shown as a term."
+  @doc """
+  An error of `Batcher.start_link/2`, `Batcher.configure/2`, `Batcher.Supervisor` or `Batcher.Backend.Ra.start/1` in
+  words. Anything else is shown as a term.
+  """
   @spec format(term) :: String.t()
   def format({:error, reason}), do: format(reason)
   def format({:invalid_option, _key, _value} = reason), do: Options.message(reason)
@@ -86,6 +102,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Error do
 
   def format({:nif_not_loaded, reason}),
     do: "the shared library of the batcher could not be loaded: #{inspect(reason)}"
+
+  def format(error)
+      when is_tuple(error) and tuple_size(error) > 1 and elem(error, 0) in @of_ra and
+             is_binary(elem(error, tuple_size(error) - 1)),
+      do: elem(error, tuple_size(error) - 1)
 
   def format({:already_started, pid}), do: "a batcher runs already: #{inspect(pid)}"
   def format(other), do: inspect(other)

@@ -23,7 +23,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
     overload_ended: :info,
     queue_filling: :warning,
     library_failed: :error,
-    owner_failed: :error
+    owner_failed: :error,
+    cast_dropped: :warning,
+    token_not_released: :error
   ]
   @kinds Keyword.keys(@levels)
   # In the array of a shard: how many owners it has had, then of each kind when it may be told again, and how many were
@@ -114,7 +116,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
 
         Logger.log(
           @levels[kind],
-          fn -> "batcher #{shard}: #{text(kind, Map.new(facts))}#{others(left_out)}" end,
+          fn ->
+            "batcher #{shard}: #{text(kind, Map.new(facts))}#{hint(kind)}#{others(left_out)}"
+          end,
           metadata
         )
     end
@@ -186,8 +190,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
     do: "no commit is stuck any more: the one that was ended after #{ms(facts.age_us)} or more"
 
   defp text(:committer_down, facts) do
-    "a committer died: #{facts.reason}. Callers of what it was committing get an error; that may be committed all " <>
-      "the same"
+    "a committer died: #{facts.reason}; #{count(facts.in_flight_items, "item")} in flight, #{facts.queued_items} " <>
+      "queued. Callers of what it was committing get an error; that may be committed all the same"
   end
 
   defp text(:adopted, facts) do
@@ -219,6 +223,30 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
   defp text(:library_failed, facts), do: "the library failed: #{facts.text}"
   defp text(:owner_failed, facts), do: "its owner failed in #{inspect(facts.where)}"
 
+  defp text(:cast_dropped, facts),
+    do: "dropped a cast of #{facts.request} without anybody to answer"
+
+  defp text(:token_not_released, facts), do: "a sync token was not released: #{facts.reason}"
+
+  # What to look at.
+  defp hint(kind) when kind in [:commit_failed, :backend_failed, :replies_mismatched],
+    do: ". Look at the backend"
+
+  defp hint(kind) when kind in [:commit_slow, :commit_stuck],
+    do: ". Look at the disk and at the backend"
+
+  defp hint(kind) when kind in [:overload_began, :queue_filling],
+    do: ". More is written than the backend commits: Batcher.advise/1 and top_lanes/2 say more"
+
+  defp hint(kind) when kind in [:adopted, :nobody_adopted],
+    do: ". Look for why its owner died"
+
+  defp hint(:drain_refused), do: ". Give its stop more time, or look at the backend"
+  defp hint(:library_failed), do: ". Report it, with the stack on stderr"
+  defp hint(:cast_dropped), do: ". Look for who sends it"
+  defp hint(:token_not_released), do: ". Look at the module of :sync_gate"
+  defp hint(_kind), do: ""
+
   defp size(facts) do
     lanes = if facts.lanes > 1, do: "#{facts.lanes} lanes", else: "lane #{facts.lane}"
 
@@ -232,8 +260,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
     items = facts.queued_items + facts.in_flight_items
     bytes = facts.queued_bytes + facts.in_flight_bytes
 
-    "#{items} of #{facts.max_queue_items} items and #{bytes} of #{facts.max_queue_bytes} bytes are queued or in flight"
+    "#{items} of #{facts.max_queue_items} items and #{bytes} of #{facts.max_queue_bytes} bytes are queued or in flight" <>
+      total(facts)
   end
+
+  defp total(%{max_total_queue_bytes: 0}), do: ""
+
+  defp total(facts),
+    do: ", #{facts.total_queue_bytes} of #{facts.max_total_queue_bytes} bytes of all shards"
 
   defp ms(us), do: "#{div(us, 1_000)} ms"
 

@@ -136,7 +136,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   Queues one call's writes: a command in a namespace lane, a list in a hot one. `count` is the
   number of replies expected (contract 6.2). Answers `:queued`, or why nothing was; `:large` asks
   for `offer_large/8`, `:measure` for `usage`: it is no shard for groups that were not measured.
-  `t:alone/0`: nothing was queued, the calling process is to commit it, and to call `give_back/2` then (5.6).
+  `t:alone/0`: nothing was queued, the calling process is to commit it, and to call `give_back/3` then (5.6).
 
   `from` gets the reply. A bare reference stands for the calling process, which gets
   `{reference, reply}`, or `{reference}` once it has waited for `wait_ms`, and never both.

@@ -187,6 +187,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
   def message({:invalid_option, :shard, shard}),
     do: "the index of a shard must be at most #{@no_limit}, got: #{inspect(shard)}"
 
+  # Of `Batcher.Supervisor`.
+  def message({:invalid_option, :shards, shards}) do
+    "option :shards must be a number of shards, or a list of indexes and of {index, options}, each index once, got: " <>
+      inspect(shards, limit: 20, printable_limit: 200)
+  end
+
+  def message({:invalid_option, :max_total_queue_bytes, bytes}) do
+    ":max_total_queue_bytes in the environment of #{inspect(@app)} must be a positive integer, :infinity or nil, got: " <>
+      inspect(bytes)
+  end
+
   def message({:invalid_option, {key, other}, {value, limit}}) do
     why = Enum.find_value(conflicts(), "", fn {k, o, why} -> {k, o} == {key, other} && why end)
 

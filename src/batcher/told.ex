@@ -25,7 +25,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Told do
   @spec committer_down(integer, term) :: :ok
   def committer_down(shard, reason) do
     reason = Log.shape(reason)
-    Log.tell(shard, :committer_down, reason: reason)
+
+    with %{} = numbers <- Native.numbers(shard),
+         do: Log.tell(shard, :committer_down, [reason: reason] ++ held(numbers))
+
     Telemetry.Emit.tell(:committer_down, %{count: 1}, %{shard_index: shard, reason: reason})
   end
 

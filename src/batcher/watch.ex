@@ -33,7 +33,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
   # Of a bound, in percent: from here on a queue fills, and from here down it fills no more.
   @filling 80
   @filling_no_more 60
-  @overload [:items, :bytes, :total_bytes]
+  # Refusals that are told of: by the bounds of the shard, of all shards, and of a lane.
+  @overload [:items, :bytes, :total_bytes, :overflow]
   # Among so many lanes those are looked for that are stuck.
   @lanes 1_024
 
@@ -241,10 +242,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
 
   defp filling(state, stats) do
     part =
-      max(
+      Enum.max([
         percent(stats.queued_items + stats.in_flight_items, stats.max_queue_items),
-        percent(stats.queued_bytes + stats.in_flight_bytes, stats.max_queue_bytes)
-      )
+        percent(stats.queued_bytes + stats.in_flight_bytes, stats.max_queue_bytes),
+        percent(stats.total_queue_bytes, stats.max_total_queue_bytes)
+      ])
 
     cond do
       not state.filling? and part >= @filling ->
@@ -259,6 +261,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
     end
   end
 
+  # 0: there is no such bound.
+  defp percent(_part, 0), do: 0
   defp percent(part, whole), do: div(100 * part, whole)
 
   # --- An overload
@@ -307,6 +311,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
 
   defp held(stats) do
     keys = ~w(queued_items queued_bytes in_flight_items in_flight_bytes)a
-    Enum.to_list(Map.take(stats, keys ++ ~w(max_queue_items max_queue_bytes)a))
+    bounds = ~w(max_queue_items max_queue_bytes total_queue_bytes max_total_queue_bytes)a
+    Enum.to_list(Map.take(stats, keys ++ bounds))
   end
 end

@@ -4,7 +4,7 @@
 
 use crate::shard::Shard;
 use crate::sync::age_us;
-use crate::total::total_bound;
+use crate::total::{total_bound, total_held};
 use crate::vm::Vm;
 use std::time::Instant;
 
@@ -23,7 +23,9 @@ pub struct Gauges {
     pub max_queue_items: u64,
     /// The same in bytes.
     pub max_queue_bytes: u64,
-    /// The bound in bytes on all shards together; 0: there is none.
+    /// What all shards hold together, in bytes, if that is bounded.
+    pub total_queue_bytes: u64,
+    /// The bound in bytes on that; 0: there is none.
     pub max_total_queue_bytes: u64,
     /// How long ago the oldest commit left that is in flight, in microseconds; 0: none is.
     pub oldest_commit_age_us: u64,
@@ -65,6 +67,7 @@ impl<V: Vm> Shard<V> {
                 in_flight_bytes: flying.bytes,
                 max_queue_items: config.max_items,
                 max_queue_bytes: config.max_bytes,
+                total_queue_bytes: total_held(),
                 max_total_queue_bytes: total_bound().unwrap_or(0),
                 lanes: engine.occupied_lanes() as u64,
                 committers: state.workers.living().count() as u64,

@@ -290,6 +290,12 @@ pub const METRICS: &[Metric] = &[
         |now| now.max_queue_bytes,
     ),
     gauge(
+        "total_queue_bytes",
+        Unit::Bytes,
+        "What all shards of the VM hold together, while max_total_queue_bytes bounds that; 0 otherwise",
+        |now| now.total_queue_bytes,
+    ),
+    gauge(
         "max_total_queue_bytes",
         Unit::Bytes,
         "Most bytes that all shards of the VM may hold together; 0: as many as they like",

@@ -23,6 +23,11 @@ pub(crate) fn total_bound() -> Option<u64> {
     Some(BOUND.load(Relaxed)).filter(|&bound| bound != NONE)
 }
 
+/// What all shards hold; 0 without a bound.
+pub(crate) fn total_held() -> u64 {
+    SUM.load(Relaxed)
+}
+
 /// What is a shard's of the sum.
 #[derive(Debug, Default)]
 pub(crate) struct Share(u64);

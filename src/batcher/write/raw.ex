@@ -6,10 +6,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write.Raw do
   # Invariant: a call of a known kind is answered, a token that came with a cast is released once,
   # and nothing that is in a message harms the owner, or is written to a log.
 
-  require Logger
   import Ferricstore.Raft.WARaftBackend.Batcher.From, only: [is_from: 1]
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Count, From, Native, Settings, SyncToken, Write}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{
+    Count,
+    From,
+    Log,
+    Native,
+    Settings,
+    SyncToken,
+    Write
+  }
 
   @lists [:write_batch, :write_put_batch, :write_delete_batch]
 
@@ -40,13 +47,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Write.Raw do
         call(shard, {kind, list, window_ms}, from)
 
       _none ->
-        Logger.warning("batcher #{shard}: dropped a cast of #{kind} without anybody to answer")
+        Log.tell(shard, :cast_dropped, request: kind)
     end
 
     SyncToken.release(shard, sync_token)
   catch
     kind, reason ->
-      Logger.error("batcher #{shard}: a sync token was not released: #{describe(kind, reason)}")
+      Log.tell(shard, :token_not_released, reason: describe(kind, reason))
   end
 
   def cast(_shard, _unknown), do: :ok
