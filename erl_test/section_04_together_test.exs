@@ -5,6 +5,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section04TogetherTest do
 
   import Ferricstore.Raft.WARaftBackend.Batcher.Writes
 
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Native, Options}
+
   @batch :__commit_batch_direct__
   # More words, and more bytes in one piece, than a scheduler copies.
   @long_list 20_000
@@ -15,6 +17,27 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section04TogetherTest do
     start_batcher(shard, [commit_scope: :shard] ++ opts)
     backend(shard, [:block, :reply])
     occupy(shard, "first")
+  end
+
+  # The test is owner and committer itself.
+  test "4.4 prefixes that are long together are copied on a dirty scheduler", %{shard: shard} do
+    {:ok, given} = Options.check(commit_scope: :shard)
+    {:ok, []} = Native.open(shard, Options.native(given, nil))
+    committer = Native.join(shard)
+    :rest = Native.take(committer)
+    # None by itself.
+    prefixes = for n <- 1..20, do: String.duplicate("#{rem(n, 10)}", 60_000 + n)
+
+    for prefix <- prefixes,
+        do: :queued = Native.offer(shard, prefix, {:a}, 1, 60_000, make_ref(), nil, nil)
+
+    Native.flush(shard, make_ref())
+    assert Native.take(committer) == :large
+    assert {:commit, batches} = Native.take_large(committer)
+    assert for({prefix, _function, _entries, _info} <- batches, do: prefix) == prefixes
+    assert Native.answer(committer, :error, :done) == :done
+    Native.leave(committer)
+    Native.close(shard)
   end
 
   test "3.3, 4.4 aliases, names and pids in several lanes of one commit", %{shard: shard} do

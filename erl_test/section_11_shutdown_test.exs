@@ -51,6 +51,24 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section11ShutdownTest do
     assert_receive {:DOWN, ^monitor, :process, _pid, :normal}, 5_000
   end
 
+  # A reply to an alias is sent by a process, and the committers that there are hang.
+  test "11.6 callers behind aliases are told too, while all committers hang", c do
+    start_batcher(c.shard, shutdown_timeout: 50)
+    backend(c.shard, :block)
+    lanes = for n <- 1..4, do: "lane #{n}"
+    for lane <- lanes, do: call_async(fn -> Batcher.write(c.shard, lane, put(1), 1) end)
+    hanging = for _ <- lanes, do: next_commit(c.shard)
+    put = call_async(fn -> Batcher.write_put_batch(c.shard, [{"k", "v", 0}]) end)
+    hanging = [next_commit(c.shard) | hanging]
+    tag = [:alias | :erlang.alias([:reply])]
+    :ok = Batcher.write_put_batch_async(c.shard, [{"k", "v", 0}], {self(), tag})
+    wait_queued(c.shard, :put_batch, 1)
+    stop_supervised!({Batcher, c.shard})
+    assert await_reply(tag) == {:error, :shutting_down}
+    Enum.each(hanging, &release/1)
+    assert {:ok, [_reply]} = await(put)
+  end
+
   test "11.6 a shutdown does not wait as long as stop does, also when stop came first", c do
     start_batcher(c.shard, drain_timeout: 60_000, shutdown_timeout: 50)
     backend(c.shard, [:block, :reply])

@@ -76,9 +76,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   Starts a committer, linked to the calling owner. `single_backend`: see `Commit.single_backend/1`.
   """
   @spec start_link(integer, module | nil) :: pid
-  def start_link(shard, single_backend) do
-    # Messages that wait are no part of the heap: they would be copied whenever garbage is collected.
-    options = [:link, message_queue_data: :off_heap]
+  def start_link(shard, single_backend), do: spawn_opt(shard, single_backend, [:link])
+
+  @doc "The same for an owner that is about to end, which could take it along before it traps exits."
+  @spec start(integer, module | nil) :: pid
+  def start(shard, single_backend), do: spawn_opt(shard, single_backend, [])
+
+  # Messages that wait are no part of the heap: they would be copied whenever garbage is collected.
+  defp spawn_opt(shard, single_backend, options) do
+    options = [{:message_queue_data, :off_heap} | options]
     :proc_lib.spawn_opt(__MODULE__, :init, [shard, single_backend], options)
   end
 

@@ -345,6 +345,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
   # What the backend did not get by now is answered, what is in flight ends by itself.
   defp finish(state, result, timer, reason) do
     Process.cancel_timer(timer)
+
+    # The committers that are there may all hang, and only a process can answer some of the callers.
+    if result != :ok, do: Committer.start(state.shard, state.single_backend)
     Told.drained(state.shard, result, fn -> Native.close(state.shard) end)
     name = Name.of(state.shard)
     if Process.whereis(name) == self(), do: Process.unregister(name)

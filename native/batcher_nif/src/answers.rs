@@ -330,20 +330,17 @@ pub(crate) fn answer_large<'a>(
     };
     let slice = if sliced { next.slice(answerer.env, replies, |_item| true)? } else { None };
     let (reply, rest) = slice.unwrap_or((replies, replies));
-    let Route::Direct(_) = next.route else {
-        let answers = &mut batch.lock().answers;
+    let mut arena = Arena::default();
+    let copy = matches!(next.route, Route::Direct(_)).then(|| arena.keep(reply));
+    let answers = &mut batch.lock().answers;
+    // Or this process is being killed, and another has gone on with its batch by now.
+    if answers.failed || answers.callers.left().len() != left {
+        return Ok(Progress::Failed);
+    }
+    let Some(copy) = copy else {
         let message = next.message(answers.tags.of(next.tag), answerer.env, reply);
         return Ok(Progress::Own(message, rest));
     };
-    let mut arena = Arena::default();
-    let copy = arena.keep(reply);
-    let answers = &mut batch.lock().answers;
-    if answers.failed {
-        return Ok(Progress::Failed);
-    }
-    // If this process is being killed, another may have gone on with its batch by now.
-    if answers.callers.left().len() == left {
-        answers.pass_on(answerer.env, arena, copy);
-    }
+    answers.pass_on(answerer.env, arena, copy);
     Ok(if answers.callers.left().len() == 0 { Progress::Done(rest) } else { Progress::More(rest) })
 }

@@ -178,8 +178,8 @@ fn is_long(flights: &[Flight<Beam>]) -> bool {
     let groups: u64 = flights.iter().map(|flight| flight.slot.groups).sum();
     let many = |flight: &Flight<Beam>| flight.slot.contents.lock().writes.messages() as u64;
     let many = || flights.iter().map(many).sum::<u64>() > MANY_GROUPS;
-    let is_long_name = |flight: &Flight<Beam>| measure::is_long(name_len(&flight.key));
-    groups > LONG_BATCH || groups > MANY_GROUPS && many() || flights.iter().any(is_long_name)
+    let names = flights.iter().map(|flight| name_len(&flight.key)).sum();
+    groups > LONG_BATCH || groups > MANY_GROUPS && many() || measure::is_long(names)
 }
 
 /// The calling committer gets what it has taken. Small batches are copied: `{:commit, [{lane, function, entries, info}]}`.

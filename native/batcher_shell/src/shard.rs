@@ -159,9 +159,13 @@ impl<V: Vm> Shard<V> {
         self.locked(|state| state.waiters.remove(&barrier).is_some())
     }
 
-    /// A committing process has started and rests.
+    /// A committing process has started and rests. One that comes when all is over is told to leave.
     pub fn join(&'static self, sender: V::Env<'_>, id: WorkerId, committer: V::Committer) {
-        self.with(Some(sender), |state, _now| state.workers.join(id, committer));
+        let leaving = self.with(Some(sender), |state, _now| {
+            state.workers.join(id, committer);
+            if state.dismisses { state.workers.wake() } else { None }
+        });
+        leaving.iter().for_each(|committer| V::wake(committer, Some(sender)));
     }
 
     /// The committer has answered the callers of the batch that it had, if it had one, which has `ended` so, has emptied

@@ -205,6 +205,7 @@ impl<V: Vm> State<V> {
     /// What a worker that is awake does next.
     pub(crate) fn take(&mut self, now: Instant, id: WorkerId) -> Taken<V> {
         if let Some(proxied) = self.proxied.pop_front() {
+            self.workers.send(id);
             return Taken::Send(proxied);
         }
         while let Some((lanes, reason, reply)) = self.workers.poll_dead() {

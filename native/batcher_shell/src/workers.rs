@@ -1,7 +1,7 @@
 //! The committers of a shard and what each of them does.
 //!
-//! Invariant: a worker is in the list of the idle, is awake and about to take work, has the batches of one commit, or is
-//! dead and has left such batches; their lanes are free only when the callers of all of them have been answered.
+//! Invariant: a worker is in the list of the idle, is awake and about to take work, sends replies, has the batches of one
+//! commit, or is dead and has left such batches; their lanes are free only when the callers of all of them have been answered.
 
 use crate::vm::Vm;
 use batcher_core::{LaneId, Reason};
@@ -22,6 +22,8 @@ pub(crate) enum Worker<V: Vm> {
     Idle,
     /// Has been woken, or is about to ask anyway.
     Awake,
+    /// Sends replies that only a process can send, for as long as that takes.
+    Sending,
     /// Has what is in flight of these lanes, which left together for this reason.
     Committing(Vec<LaneId>, Reason),
     /// Has died with that. Its callers are told what its owner says.
@@ -88,6 +90,11 @@ impl<V: Vm> Workers<V> {
         self.set(id, Worker::Committing(lanes, reason));
     }
 
+    /// A worker that is awake has replies to send.
+    pub(crate) fn send(&mut self, id: WorkerId) {
+        self.set(id, Worker::Sending);
+    }
+
     /// A worker that is awake has nothing to do.
     pub(crate) fn rest(&mut self, id: WorkerId) {
         self.set(id, Worker::Idle);
@@ -133,7 +140,8 @@ impl<V: Vm> Workers<V> {
         let found = self.entries.iter().find(|(_, entry)| is(&entry.committer));
         match found.map(|(&id, _)| id) {
             Some(id) => {
-                if self.bury(id, Some(reply)) {
+                // It may be there already, if its owner has been silent for long.
+                if self.bury(id, Some(reply)) && !self.dead.contains(&id) {
                     self.unexplained.retain(|&(_, dead)| dead != id);
                     self.dead.push_back(id);
                 }
@@ -149,6 +157,7 @@ impl<V: Vm> Workers<V> {
         match std::mem::replace(&mut entry.worker, Worker::Awake) {
             Worker::Idle => self.forget_idle(id),
             Worker::Awake => self.leave(id),
+            Worker::Sending => drop(self.entries.remove(&id)),
             Worker::Committing(lanes, reason) => {
                 entry.worker = Worker::Dead(lanes, reason, reply);
                 return true;
@@ -229,7 +238,7 @@ impl<V: Vm> Workers<V> {
         self.entries.values().flat_map(|entry| {
             let lanes: &[LaneId] = match &entry.worker {
                 Worker::Committing(lanes, _) | Worker::Dead(lanes, ..) => lanes,
-                Worker::Idle | Worker::Awake => &[],
+                Worker::Idle | Worker::Awake | Worker::Sending => &[],
             };
             lanes.iter().map(|&lane| (lane, &entry.committer))
         })

@@ -6,7 +6,7 @@ use batcher_shell::{
     Alone, Callers, Ended, Event, Expired, Failure, Flight, Notice, Shard, Taken, Timer, Vm,
     WorkerId,
 };
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -34,6 +34,10 @@ impl Drop for Writes {
 thread_local! {
     /// What fails next, once.
     pub(crate) static FAILS: Cell<Option<&'static str>> = const { Cell::new(None) };
+    /// Whether it takes a process to tell callers of a failure.
+    pub(crate) static PROXIES: Cell<bool> = const { Cell::new(false) };
+    /// The numbers of the committers that were woken.
+    pub(crate) static WOKEN: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
 fn fail_if(what: &str) {
@@ -46,7 +50,7 @@ fn fail_if(what: &str) {
 impl Vm for Failing {
     type Env<'a> = ();
     type Owner = ();
-    type Committer = ();
+    type Committer = u64;
     type Responder = ();
     type Writes = Writes;
     type Answers = Callers<Caller>;
@@ -65,8 +69,9 @@ impl Vm for Failing {
         false
     }
 
-    fn wake(_committer: &(), _sender: Option<()>) {
+    fn wake(&committer: &u64, _sender: Option<()>) {
         fail_if("wake");
+        WOKEN.with_borrow_mut(|woken| woken.push(committer));
     }
 
     fn tell(waiter: Caller, _sender: Option<()>, _failure: Option<&Failure>) {
@@ -77,10 +82,11 @@ impl Vm for Failing {
         fail_if("notify");
     }
 
-    fn fail(answers: &mut Callers<Caller>, _failure: &Failure, _proxied: &mut Option<()>) {
+    fn fail(answers: &mut Callers<Caller>, _failure: &Failure, proxied: &mut Option<()>) {
         while let Some((caller, true)) = answers.pass() {
             caller.fetch_add(1, Relaxed);
         }
+        *proxied = PROXIES.get().then_some(());
     }
 
     fn expire(answers: &mut Callers<Caller>, now: Instant, from: usize) -> Expired {
@@ -129,7 +135,7 @@ pub(crate) fn together() -> Config {
 }
 
 pub(crate) fn join(shard: &'static Shard<Failing>, number: u64) -> WorkerId {
-    shard.join((), WorkerId(number), ());
+    shard.join((), WorkerId(number), number);
     WorkerId(number)
 }
 

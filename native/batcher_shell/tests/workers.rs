@@ -1,0 +1,93 @@
+//! Committers that die, that have replies to send, and that come when all is over.
+#![cfg(not(loom))]
+
+mod common;
+
+use batcher_core::{Config, LaneRef};
+use batcher_shell::{Ended, Event, Taken, Timer};
+use common::*;
+
+/// A shard that waits for an owner as long as it takes.
+fn patient() -> Config {
+    Config { adoption_timeout: LATE, ..config() }
+}
+
+/// Has the timer hear all there is to hear.
+fn hear(timer: &'static Timer<Failing>) {
+    while !timer.events().is_empty() {
+        timer.round();
+    }
+}
+
+#[test]
+fn a_death_that_is_explained_late_hides_no_other() {
+    let (timer, shard) = new_with(patient());
+    let ids = [join(shard, 1), join(shard, 2)];
+    let first = offer(shard, AT_ONCE);
+    drop(commit(shard, ids[0]));
+    let second = offer_to(LaneRef::Delete, shard, AT_ONCE);
+    drop(commit(shard, ids[1]));
+    // Nobody is there to say why it has died, and then somebody is.
+    shard.notify(Event::OwnerDown(1));
+    shard.notify(Event::WorkerDown(ids[0]));
+    hear(timer);
+    open_with(timer, shard, patient());
+    shard.explain_death((), |&number| number == 1, ());
+    hear(timer);
+    shard.notify(Event::WorkerDown(ids[1]));
+    shard.close(());
+    // The timer hears of the death, and finds the shard closed: no other event need come.
+    assert!(timer.round());
+    assert_eq!(told([&first, &second]), [1, 1]);
+}
+
+#[test]
+fn a_committer_that_sends_replies_keeps_no_lane_waiting() {
+    let (timer, shard) = new();
+    PROXIES.set(true);
+    offer(shard, LATE);
+    shard.close(());
+    while timer.round() {
+        // What is queued is abandoned, and a process is to say so.
+    }
+    open(timer, shard);
+    let (sending, other) = (join(shard, 1), join(shard, 2));
+    assert!(matches!(shard.take((), sending, Ended::default()), Taken::Send(())));
+    WOKEN.take();
+    offer(shard, AT_ONCE);
+    assert_eq!(WOKEN.take(), [2]);
+    drop(commit(shard, other));
+    // It may die meanwhile, and has nothing that anybody waits for.
+    shard.notify(Event::WorkerDown(sending));
+    rounds(timer, shard, 1);
+    assert!(matches!(shard.take((), other, Ended::default()), Taken::Rest));
+}
+
+#[test]
+fn a_committer_that_comes_when_all_is_over_is_told_to_leave() {
+    let (timer, shard) = new();
+    shard.close(());
+    while timer.round() {
+        // Nothing is left.
+    }
+    WOKEN.take();
+    let late = join(shard, 1);
+    assert_eq!(WOKEN.take(), [1]);
+    assert!(matches!(shard.take((), late, Ended::default()), Taken::Leave));
+}
+
+#[test]
+fn a_committer_that_comes_when_replies_are_left_sends_them_first() {
+    let (timer, shard) = new();
+    PROXIES.set(true);
+    offer(shard, LATE);
+    shard.close(());
+    while timer.round() {
+        // As above.
+    }
+    WOKEN.take();
+    let late = join(shard, 1);
+    assert_eq!(WOKEN.take(), [1]);
+    assert!(matches!(shard.take((), late, Ended::default()), Taken::Send(())));
+    assert!(matches!(shard.take((), late, Ended::default()), Taken::Leave));
+}
