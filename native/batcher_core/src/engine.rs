@@ -13,6 +13,7 @@ use crate::pace::{Arrival, Leave, Pace};
 use crate::phase::Phase;
 use crate::schedule::Schedule;
 use crate::slot::{Reason, Slot};
+use crate::slots::Slots;
 use crate::spares::Spares;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -72,7 +73,7 @@ pub struct Engine<B> {
     pub(crate) barriers: Barriers,
     pub(crate) flights: Flights,
     /// Queues that nobody will commit.
-    pub(crate) abandoned: VecDeque<VecDeque<Slot<B>>>,
+    pub(crate) abandoned: VecDeque<Slots<B>>,
     /// Lanes that held something when their life was closed: what is stale in them is abandoned too.
     pub(crate) closed: VecDeque<DueLanes>,
     pub(crate) spares: Spares<B>,
@@ -129,56 +130,34 @@ impl<B: Default> Engine<B> {
         group: Group,
         window: Duration,
     ) -> Result<Accepted<'_, B>, Refused> {
-        let (max, budgets, pacing) =
-            (self.config.max(lane), self.config.budgets, self.config.pacing);
+        let (max, pacing) = (self.config.max(lane), self.config.pacing);
         let together = self.config.commit_scope == CommitScope::Shard;
         self.admit(lane, group)?;
         let id = self.lanes.find_or_open(lane);
-        let lane = self.lanes.lane(id).expect("just found or opened");
-        let keeps_out = |held: Option<&Slot<B>>| Slot::keeps_out(held, group, max, budgets);
-        let opens = match lane.queue.back() {
-            Some(last) if last.epoch == self.epochs.now => {
-                let apart = together && (last.apart || group.apart);
-                last.sealed || apart || keeps_out(Some(last)).is_some()
-            }
-            Some(_) => {
-                self.abandoned.extend(lane.catch_up(self.epochs));
-                true
-            }
-            None => true,
-        };
-        let leaves_now = |first: &Slot<B>| first.sealed || first.epoch < self.epochs.now;
-        let leaving = lane.state == State::Due
-            && (!together
-                || self.schedule.gate.open.is_some()
-                || lane.queue.front().is_some_and(leaves_now));
-        if self.config.overflow == Overflow::Refuse
-            && (leaving || lane.state == State::Busy)
-            && let Some(refused) = keeps_out(lane.gathering(leaving, self.epochs.now))
-        {
-            return Err(refused);
-        }
+        let opens = self.fit(id, group, max)?;
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.items += group.items();
         self.bytes += group.bytes;
 
+        let lane = self.lanes.lane(id).expect("just found or opened");
         let is_first = lane.state == State::Idle
             && (!together || self.queued + self.flights.of_life as u64 == 0);
-        let queue = &mut lane.queue;
         if opens {
-            if let Some(full) = queue.back_mut() {
+            if let Some(full) = lane.queue.back_mut() {
                 full.sealed = true;
             }
             // As many as left the lane last.
             let contents = self.spares.take(lane.left).unwrap_or_default();
-            queue.push_back(Slot::open(now, window, ticket, self.epochs.now, contents));
+            let slot = Slot::open(now, window, ticket, self.epochs.now, contents);
+            lane.queue.push_back(slot);
             self.barriers.opened();
         }
-        let slot = queue.back_mut().expect("just opened or found to fit");
+        let slot = lane.queue.back_mut().expect("just opened or found to fit");
         slot.count(group);
         slot.sealed = max.is_some_and(|max| slot.weight >= max);
         self.queued += 1;
+
         let waiting = match together {
             true => {
                 let window = self.schedule.gate.window(slot.window);
@@ -195,25 +174,57 @@ impl<B: Default> Engine<B> {
             pace.arrive(pacing, &arrival, &mut self.learned)
         };
         slot.follows |= pace.is_answering() && (leave == Leave::Now || window.is_zero());
-
         let ready = match leave {
             _ if window.is_zero() => Some(Reason::Immediate),
             // What the callers of a commit write while they are being answered leaves together, when it ends.
             Leave::Now if !pace.is_answering() => Some(Reason::Commit),
             Leave::Now | Leave::By(_) | Leave::Window => None,
         };
-        let leaves = ready.is_some() || slot.sealed;
+        let goes_now = ready.is_some() || slot.sealed;
         let can_be_alone = is_first && group.waits && pacing == Pacing::Auto;
-        let is_alone = can_be_alone && leaves && self.phase == Phase::Running && !self.is_busy();
+        let is_alone = can_be_alone && goes_now && self.phase == Phase::Running && !self.is_busy();
         if is_alone {
             self.depart(now, id, Reason::Alone, id);
-        } else if opens || leaves || leave != Leave::Window {
+        } else if opens || goes_now || leave != Leave::Window {
             self.place(id, self.cause(now, ready, leave));
         }
         let lane = self.lanes.lane(id).expect("as above");
         let slot = if is_alone { lane.in_flight.as_mut() } else { lane.queue.back_mut() };
         let contents = &mut slot.expect("it holds the group").contents;
         Ok(Accepted { ticket, contents, lane: id, is_alone })
+    }
+
+    /// Whether a group needs a slot of its own, the last one being full, or none that takes any more. It is refused where
+    /// it would have to wait behind a slot that is full (16.3).
+    #[inline]
+    fn fit(&mut self, id: LaneId, group: Group, max: Option<u64>) -> Result<bool, Refused> {
+        let (epochs, budgets) = (self.epochs, self.config.budgets);
+        let together = self.config.commit_scope == CommitScope::Shard;
+        let lane = self.lanes.lane(id).expect("just found or opened");
+        let keeps_out = |held: Option<&Slot<B>>| Slot::keeps_out(held, group, max, budgets);
+        let opens = match lane.queue.back() {
+            Some(last) if last.epoch == epochs.now => {
+                let apart = together && (last.apart || group.apart);
+                last.sealed || apart || keeps_out(Some(last)).is_some()
+            }
+            Some(_) => {
+                self.abandoned.extend(lane.catch_up(epochs));
+                true
+            }
+            None => true,
+        };
+        if self.config.overflow == Overflow::Refuse {
+            let front = lane.queue.front();
+            let is_closed = front.is_some_and(|slot| slot.sealed || slot.epoch < epochs.now);
+            let gate_is_open = self.schedule.gate.open.is_some();
+            let front_leaves = lane.state == State::Due && (!together || gate_is_open || is_closed);
+            if (front_leaves || lane.state == State::Busy)
+                && let Some(refused) = keeps_out(lane.gathering(front_leaves, epochs.now))
+            {
+                return Err(refused);
+            }
+        }
+        Ok(opens)
     }
 
     fn admit(&self, lane: LaneRef<'_>, group: Group) -> Result<(), Refused> {

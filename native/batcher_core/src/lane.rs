@@ -6,7 +6,7 @@
 use crate::name::{Digest, LaneId, LaneKey};
 use crate::pace::Pace;
 use crate::slot::Slot;
-use std::collections::VecDeque;
+use crate::slots::Slots;
 use std::time::Instant;
 
 /// What a lane does now.
@@ -67,7 +67,7 @@ pub(crate) struct Lane<B> {
     /// Its place among the lanes in flight, while it is one of them.
     pub(crate) flight: usize,
     pub(crate) state: State,
-    pub(crate) queue: VecDeque<Slot<B>>,
+    pub(crate) queue: Slots<B>,
     pub(crate) in_flight: Option<Slot<B>>,
     /// Whose batch is the first part of the commit in flight here: its own, unless that is one of several lanes.
     pub(crate) head: LaneId,
@@ -89,7 +89,7 @@ impl<B> Lane<B> {
             generation: id.generation,
             flight: 0,
             state: State::Idle,
-            queue: VecDeque::new(),
+            queue: Slots::default(),
             in_flight: None,
             head: id,
             freed: None,
@@ -106,7 +106,7 @@ impl<B> Lane<B> {
     }
 
     /// Its queue, if that is stale: the lane holds only what is in flight from here on.
-    pub(crate) fn take_stale(&mut self, epochs: Epochs) -> Option<VecDeque<Slot<B>>> {
+    pub(crate) fn take_stale(&mut self, epochs: Epochs) -> Option<Slots<B>> {
         if !self.is_stale(epochs) {
             return None;
         }
@@ -116,7 +116,7 @@ impl<B> Lane<B> {
 
     /// What a flush or a close has done to all lanes at once is done to this one; its queue, if that is stale.
     #[cold]
-    pub(crate) fn catch_up(&mut self, epochs: Epochs) -> Option<VecDeque<Slot<B>>> {
+    pub(crate) fn catch_up(&mut self, epochs: Epochs) -> Option<Slots<B>> {
         let stale = self.take_stale(epochs);
         if matches!(self.state, State::Waiting(_)) {
             // It is due, among those that waited when the flush came.
@@ -127,7 +127,7 @@ impl<B> Lane<B> {
 
     /// What gathers behind the slot that leaves before it, if there is one and a flush has not ended that.
     pub(crate) fn gathering(&self, leaving: bool, epoch: u64) -> Option<&Slot<B>> {
-        let last = self.queue.iter().skip(usize::from(leaving)).next_back();
+        let last = self.queue.back().filter(|_| self.queue.len() > usize::from(leaving));
         last.filter(|slot| slot.epoch == epoch)
     }
 
@@ -161,10 +161,9 @@ impl<'a, B> LaneView<'a, B> {
     }
 
     /// Its queued slots in order of arrival, without those that [`close`](crate::Engine::close) has abandoned.
-    pub fn queue(&self) -> impl ExactSizeIterator<Item = &'a Slot<B>> + use<'a, B> {
-        let queue = &self.lane.queue;
-        let stale = if self.lane.is_stale(self.epochs) { queue.len() } else { 0 };
-        queue.range(stale..)
+    pub fn queue(&self) -> impl Iterator<Item = &'a Slot<B>> + use<'a, B> {
+        let is_stale = self.lane.is_stale(self.epochs);
+        self.lane.queue.iter().filter(move |_slot| !is_stale)
     }
 
     /// How many groups leave together next; `None` if no more fit.

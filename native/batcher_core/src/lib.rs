@@ -10,8 +10,8 @@
 //! crates.
 //!
 //! A file imports only from those before it: `name`, `offer`, `phase`, `answered`, `barrier`, `config`,
-//! `commit`, `auto`, `pace`, `slot`, `lane`, `due`, `cause`, `gate`, `schedule`, `lanes`, `engine`, `life`, `flight`,
-//! `gauges`.
+//! `commit`, `auto`, `pace`, `slot`, `slots`, `lane`, `due`, `cause`, `gate`, `schedule`, `prefixes`, `lanes`, `spares`,
+//! `engine`, `life`, `flight`, `gauges`.
 
 #![forbid(unsafe_code)]
 
@@ -36,6 +36,7 @@ mod phase;
 mod prefixes;
 mod schedule;
 mod slot;
+mod slots;
 mod spares;
 
 pub use barrier::BarrierId;

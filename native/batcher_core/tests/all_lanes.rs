@@ -187,7 +187,7 @@ fn a_close_gives_room_at_once_and_abandons_batch_by_batch() {
     let (busy, _, written) = commit(&mut engine).expect("a flush has come");
     engine.close();
     assert_eq!((engine.wanted(), engine.next_deadline()), (0, None));
-    assert!(engine.lanes().all(|lane| lane.queue().len() == 0 && lane.gathered() == Some(0)));
+    assert!(engine.lanes().all(|lane| lane.queue().count() == 0 && lane.gathered() == Some(0)));
 
     // The next life has all the room but for what is in flight, and meets none of it.
     engine.open(now, Config { max_items: 2, ..config() });

@@ -112,7 +112,7 @@ impl Host {
         let most = 1_000;
         for _ in 0..most {
             self.step();
-            let queued = self.driver.shard.lanes().any(|view| view.queue().len() > 0);
+            let queued = self.driver.shard.lanes().any(|view| view.queue().count() > 0);
             if queued && self.driver.shard.in_flight() == 0 {
                 return;
             }

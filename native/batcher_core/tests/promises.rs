@@ -164,7 +164,7 @@ impl Run {
         self.check()?;
         // 5.3
         let view = self.engine.shard.lanes().find(|view| *view.key() == self.lanes[lane]);
-        let waits = view.is_some_and(|view| view.queue().len() > 0 && view.in_flight().is_none());
+        let waits = view.is_some_and(|view| view.queue().count() > 0 && view.in_flight().is_none());
         prop_assert!(!(waits && window_ms == 0 && self.could_leave()), "window 0 waits");
         Ok(())
     }
@@ -233,7 +233,7 @@ impl Run {
                 _ => self.config.hot_max,
             };
             prop_assert!(first >= self.flushed, "{slot:?} was flushed");
-            prop_assert!(view.queue().len() == 1, "{slot:?} is followed by another");
+            prop_assert!(view.queue().count() == 1, "{slot:?} is followed by another");
             // One that was filled under another maximum may be above this one.
             let is_full = first >= self.set_from && max.is_some_and(|max| slot.weight >= max);
             prop_assert!(!is_full, "{slot:?} is full");
@@ -318,7 +318,7 @@ impl Run {
         let key = &self.lanes[lane];
         let holds = |of_lane: bool| {
             let mut lanes = self.engine.shard.lanes().filter(|view| !of_lane || view.key() == key);
-            lanes.any(|view| view.queue().len() > 0)
+            lanes.any(|view| view.queue().count() > 0)
         };
         let lane_in_flight =
             self.commits.iter().any(|commit| commit.parts.iter().any(|part| part.lane == *key));

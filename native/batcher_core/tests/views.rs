@@ -34,6 +34,31 @@ fn kept(lanes: usize, length: usize) -> usize {
 }
 
 #[test]
+fn a_queue_of_many_slots_is_seen_and_leaves_in_order() {
+    let (mut engine, now) = running(Config { hot_max: Some(1), ..Config::default() });
+    let mut next = 0;
+    let mut left = 0;
+    // It grows, shrinks and grows again.
+    for (come, go) in [(100, 90), (80, 40), (3, 53)] {
+        for _ in 0..come {
+            engine.offer(now, LaneRef::Put, ONE, WINDOW).expect("room").contents.push(next);
+            next += 1;
+        }
+        for _ in 0..go {
+            let commit = engine.poll_commit(now).expect("it is full");
+            assert_eq!(commit.slot.contents, [left]);
+            let id = commit.lane;
+            left += 1;
+            let lane = engine.lane(id).expect("a hot lane stays");
+            let queued: Vec<u32> = lane.queue().flat_map(|slot| slot.contents.clone()).collect();
+            assert_eq!(queued, Vec::from_iter(left..next));
+            engine.handle_commit_done(now, id);
+        }
+    }
+    assert_eq!(left, next);
+}
+
+#[test]
 fn a_lane_shows_what_it_holds() {
     let (mut engine, now) = running(Config { hot_max: Some(3), ..Config::default() });
     engine.offer(now, LaneRef::Put, ONE, Duration::ZERO).expect("room").contents.push(0);
@@ -42,7 +67,7 @@ fn a_lane_shows_what_it_holds() {
         let lane = engine.lane(id).expect("a hot lane stays");
         assert_eq!((lane.id(), lane.key().borrow()), (id, LaneRef::Put));
         let in_flight = lane.in_flight().map(|slot| slot.contents.clone());
-        (lane.gathered(), lane.queue().len(), in_flight)
+        (lane.gathered(), lane.queue().count(), in_flight)
     };
     assert_eq!(view(&engine), (Some(0), 0, Some(vec![0])));
     for (queued, gathered) in [(1, Some(1)), (2, Some(2)), (3, None)] {

@@ -63,7 +63,7 @@ fn another_committer_answers_for_all_lanes_of_one_that_has_died() {
     // It has come as far as this.
     answer(vec![flights.remove(0)]);
     shard.notify(Event::WorkerDown(dead));
-    shard.explain_death((), |()| true, ());
+    shard.explain_death((), |_| true, ());
     rounds(timer, shard, 2);
     let second = join(shard, 2);
     let Taken::Answer(left, Some(())) = shard.take((), second, Ended::default()) else {

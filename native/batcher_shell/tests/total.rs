@@ -27,8 +27,8 @@ const TOO_MUCH: Result<(), Refused> = Err(Refused::Overloaded(Bound::TotalBytes)
 fn all_shards_together_hold_as_many_bytes_as_they_may() {
     let (timer, first) = new();
     let (_timer, second) = new();
-    first.join((), WorkerId(1), ());
-    second.join((), WorkerId(2), ());
+    first.join((), WorkerId(1), 1);
+    second.join((), WorkerId(2), 2);
 
     // There is no bound yet; what is held by then counts from the next change on.
     assert_eq!(offer(first, 60), Ok(()));
