@@ -71,11 +71,11 @@ pub(crate) struct AutoPace {
     others: u64,
 }
 
-/// What comes within the longest hold behind an event.
+/// What comes within the longest hold behind a trigger.
 #[derive(Debug)]
 struct Gathering {
     since: Instant,
-    event: Event,
+    trigger: Trigger,
     /// How many writes have come since.
     seen: u64,
     /// When the last one came.
@@ -83,7 +83,7 @@ struct Gathering {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Event {
+enum Trigger {
     /// So many callers were answered.
     Answers(u64),
     /// A first write came to an idle channel.
@@ -105,7 +105,7 @@ impl AutoPace {
     pub(crate) fn answering(&mut self, now: Instant, learned: &mut Learned) {
         let callers = std::mem::take(&mut self.callers);
         if callers > 0 {
-            self.gather(now, Event::Answers(callers), learned);
+            self.gather(now, Trigger::Answers(callers), learned);
         }
     }
 
@@ -115,7 +115,7 @@ impl AutoPace {
         &mut self,
         now: Instant,
         left: Option<Instant>,
-        waiting: Waiting,
+        waiting: Backlog,
         learned: &mut Learned,
     ) -> Option<Instant> {
         self.answering(now, learned);
@@ -123,7 +123,7 @@ impl AutoPace {
             learned.commit_took(nanos(now, left));
             learned.others = smooth(learned.others, std::mem::take(&mut self.others) as f64, GAIN);
         }
-        if let Some(Gathering { since, event: Event::Answers(_), .. }) = &mut self.gathering {
+        if let Some(Gathering { since, trigger: Trigger::Answers(_), .. }) = &mut self.gathering {
             *since = now;
         }
         self.hold(now, waiting, learned)
@@ -134,7 +134,7 @@ impl AutoPace {
         &mut self,
         now: Instant,
         is_first: bool,
-        waiting: Waiting,
+        waiting: Backlog,
         learned: &mut Learned,
     ) -> Option<Instant> {
         match &mut self.gathering {
@@ -142,7 +142,7 @@ impl AutoPace {
                 gathering.seen += 1;
                 gathering.last = now;
             }
-            _ if is_first => self.gather(now, Event::FirstWrite, learned),
+            _ if is_first => self.gather(now, Trigger::FirstWrite, learned),
             _ => {
                 self.others += 1;
                 self.conclude(learned);
@@ -151,16 +151,16 @@ impl AutoPace {
         self.hold(now, waiting, learned)
     }
 
-    fn gather(&mut self, now: Instant, event: Event, learned: &mut Learned) {
+    fn gather(&mut self, now: Instant, trigger: Trigger, learned: &mut Learned) {
         self.conclude(learned);
-        self.gathering = Some(Gathering { since: now, event, seen: 0, last: now });
+        self.gathering = Some(Gathering { since: now, trigger, seen: 0, last: now });
     }
 
     /// Learns of what has come.
     fn conclude(&mut self, learned: &mut Learned) {
-        let Some(Gathering { since, event, seen, last }) = self.gathering.take() else { return };
-        match event {
-            Event::Answers(callers) => {
+        let Some(Gathering { since, trigger, seen, last }) = self.gathering.take() else { return };
+        match trigger {
+            Trigger::Answers(callers) => {
                 let part = (seen as f64 / callers as f64).min(1.0);
                 learned.returning = smooth(learned.returning, part, GAIN);
                 if seen > 0 {
@@ -170,19 +170,19 @@ impl AutoPace {
                     learned.deviation = smooth(learned.deviation, off, DEVIATION_GAIN);
                 }
             }
-            Event::FirstWrite => learned.followers = smooth(learned.followers, seen as f64, GAIN),
+            Trigger::FirstWrite => learned.followers = smooth(learned.followers, seen as f64, GAIN),
         }
     }
 
     /// Until when what waits is held, if it is.
-    fn hold(&self, now: Instant, waiting: Waiting, learned: &Learned) -> Option<Instant> {
-        let Gathering { since, event, seen, last } = *self.gathering.as_ref()?;
-        let (expected, ends) = match event {
-            Event::Answers(callers) => {
+    fn hold(&self, now: Instant, waiting: Backlog, learned: &Learned) -> Option<Instant> {
+        let Gathering { since, trigger, seen, last } = *self.gathering.as_ref()?;
+        let (expected, ends) = match trigger {
+            Trigger::Answers(callers) => {
                 let all_back = learned.gap + 2.0 * learned.deviation;
                 (learned.returning * callers as f64, all_back)
             }
-            Event::FirstWrite => {
+            Trigger::FirstWrite => {
                 let apart = learned.longest() / learned.followers.max(1.0);
                 (learned.followers, nanos(last, since) + apart)
             }
@@ -205,10 +205,10 @@ impl AutoPace {
 
 /// What waits in a channel.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct Backlog {
     /// How many calls.
     pub(crate) groups: u64,
-    /// The window of its first slot: how long it may be held from the event on.
+    /// The window of its first slot: how long it may be held from the trigger on.
     pub(crate) window: Duration,
 }
 

@@ -1,6 +1,6 @@
 //! The engine of one shard: all its lanes, what is due, what is in flight, who waits for a barrier.
 
-use crate::auto::{Learned, Waiting};
+use crate::auto::{Backlog, Learned};
 use crate::barrier::{BarrierId, Barriers};
 use crate::cause::Cause;
 use crate::config::{CommitScope, Config, Overflow, Pacing};
@@ -161,9 +161,9 @@ impl<B: Default> Engine<B> {
         let waiting = match together {
             true => {
                 let window = self.schedule.gate.window(slot.window);
-                Waiting { groups: self.queued, window }
+                Backlog { groups: self.queued, window }
             }
-            false => Waiting { groups: slot.groups, window: slot.window },
+            false => Backlog { groups: slot.groups, window: slot.window },
         };
         let pace = if together { &mut self.pace } else { &mut lane.pace };
         // Mostly the first to come back was one of those just answered, and the rest need not be asked.

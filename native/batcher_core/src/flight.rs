@@ -3,7 +3,7 @@
 //! Invariant: a lane has one batch in flight at most; a commit counts from when its first part leaves until that comes
 //! back, which it does last.
 
-use crate::auto::Waiting;
+use crate::auto::Backlog;
 use crate::config::{CommitScope, Pacing};
 use crate::engine::Engine;
 use crate::lane::State;
@@ -61,7 +61,8 @@ impl<B: Default> Engine<B> {
     ) -> Commit<'_, B> {
         let leads = head == id;
         let lane = self.lanes.lane(id).expect("a due lane holds a slot");
-        (lane.state, lane.head, lane.flight) = (State::Busy, head, self.flights.lanes.len());
+        (lane.state, lane.head, lane.place_in_flight) =
+            (State::Busy, head, self.flights.lanes.len());
         let mut slot = lane.queue.pop_front().expect("a due lane holds a slot");
         let together = self.config.commit_scope == CommitScope::Shard;
         let pace = if together { &mut self.pace } else { &mut lane.pace };
@@ -162,7 +163,7 @@ impl<B: Default> Engine<B> {
     pub fn handle_commit_done(&mut self, now: Instant, id: LaneId) -> Option<B> {
         let lane = self.lanes.lane(id)?;
         let slot = lane.in_flight.take()?;
-        let flight = lane.flight;
+        let flight = lane.place_in_flight;
         let of_life = slot.epoch >= self.epochs.life_from;
         let leads = lane.head == id;
         lane.state = State::Idle;
@@ -200,7 +201,7 @@ impl<B: Default> Engine<B> {
         let (groups, window) =
             first.map_or_else(Default::default, |slot| (slot.groups, slot.window));
         let queue = Queued {
-            waiting: Waiting { groups, window },
+            waiting: Backlog { groups, window },
             first_ticket: first.map(|slot| slot.first_ticket),
             follows: first.is_some_and(|slot| slot.follows),
         };
@@ -219,7 +220,7 @@ impl<B: Default> Engine<B> {
             return None;
         }
         let queue = Queued {
-            waiting: Waiting {
+            waiting: Backlog {
                 groups: self.queued,
                 window: self.schedule.gate.window(Duration::MAX),
             },
@@ -236,7 +237,7 @@ impl<B: Default> Engine<B> {
         if let Some(&moved) = self.flights.lanes.get(flight)
             && let Some(lane) = self.lanes.lane(moved)
         {
-            lane.flight = flight;
+            lane.place_in_flight = flight;
         }
     }
 }

@@ -65,7 +65,7 @@ pub(crate) struct Lane<B> {
     pub(crate) digest: Digest,
     pub(crate) generation: u32,
     /// Its place among the lanes in flight, while it is one of them.
-    pub(crate) flight: usize,
+    pub(crate) place_in_flight: usize,
     pub(crate) state: State,
     pub(crate) queue: Slots<B>,
     pub(crate) in_flight: Option<Slot<B>>,
@@ -87,7 +87,7 @@ impl<B> Lane<B> {
             key,
             digest,
             generation: id.generation,
-            flight: 0,
+            place_in_flight: 0,
             state: State::Idle,
             queue: Slots::default(),
             in_flight: None,

@@ -7,7 +7,7 @@
 //! Invariant: the policy of the shard hears of each commit that begins, answers and ends, and of each write, but for
 //! those that join a slot which follows a commit anyway.
 
-use crate::auto::{AutoPace, Learned, Waiting};
+use crate::auto::{AutoPace, Backlog, Learned};
 use crate::commit::CommitPace;
 use crate::config::{Config, Pacing};
 use crate::name::LaneId;
@@ -27,7 +27,7 @@ pub(crate) struct Arrival {
     /// Nothing else is queued or in flight in the channel.
     pub(crate) is_first: bool,
     /// What waits, itself among it.
-    pub(crate) waiting: Waiting,
+    pub(crate) waiting: Backlog,
 }
 
 /// What becomes of what has gathered, other reasons to leave aside.
@@ -131,7 +131,7 @@ pub(crate) struct Ended {
 /// What has gathered behind a commit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Queued {
-    pub(crate) waiting: Waiting,
+    pub(crate) waiting: Backlog,
     /// The ticket of the first that could leave now.
     pub(crate) first_ticket: Option<u64>,
     /// Some of it was written by callers that the commit had just answered, or with window 0: all of it leaves.

@@ -8,7 +8,7 @@
 use crate::arena::{Arena, Kept};
 use crate::atoms;
 use crate::beam::{Beam, Terms};
-use crate::caller::{Caller, Home, Route, Waiting};
+use crate::caller::{Caller, Home, KeptCaller, Route};
 use crate::measure::{self, SHORT};
 use crate::responder::{Answerer, Replies};
 use batcher_core::LaneKey;
@@ -70,7 +70,7 @@ pub(crate) enum Progress<'a> {
 #[repr(C)]
 pub(crate) struct Answers {
     tags: Tags,
-    callers: Callers<Waiting>,
+    callers: Callers<KeptCaller>,
     /// Some caller does not wait for its own call, and may have more than one reply to come.
     others: bool,
     /// Some caller has: all are sent in queue order (8). Known once the first is to be answered.
@@ -134,7 +134,7 @@ impl Answers {
     /// Tells some callers, from this one on, that they have waited too long: each is sent `{tag}`. No reply will come.
     pub(crate) fn expire(&mut self, now: Instant, from: usize) -> Expired {
         let tags = &self.tags;
-        self.callers.expire(now, from, |&Waiting { route, tag, .. }| {
+        self.callers.expire(now, from, |&KeptCaller { route, tag, .. }| {
             // Only a process that waits for its own reference gives up.
             let Route::Direct(pid) = route else { return };
             tags.of(tag).enter(|inside| {
@@ -194,7 +194,7 @@ impl Answers {
 
     /// The next caller gets a reply that was copied, unless the calling process is being killed.
     fn pass_on(&mut self, sender: Env<'_>, mut arena: Arena, copy: Kept) {
-        let Some((&Waiting { route: Route::Direct(pid), tag, .. }, true)) = self.callers.pass()
+        let Some((&KeptCaller { route: Route::Direct(pid), tag, .. }, true)) = self.callers.pass()
         else {
             return;
         };
@@ -249,7 +249,7 @@ impl Answers {
             self.ordered = !self.are_different();
         }
         let next = self.callers.left().take(CHUNK);
-        answerer.begin(next.map(Waiting::writer));
+        answerer.begin(next.map(KeptCaller::writer));
     }
 
     /// Whether each caller has one reply to come, for as many as can be compared in a fraction of a millisecond.
@@ -276,7 +276,7 @@ impl Answers {
     fn answer_next<'a>(
         &mut self,
         answerer: &mut Answerer<'_, 'a>,
-        caller: Waiting,
+        caller: KeptCaller,
         reply: Term<'a>,
     ) {
         let Some((_, true)) = self.callers.pass() else { return };

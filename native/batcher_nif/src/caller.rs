@@ -85,10 +85,10 @@ impl<'a> Caller<'a> {
         copied: Option<Kept>,
         replies: u64,
         bare: bool,
-    ) -> Waiting {
+    ) -> KeptCaller {
         let is_large = copied.is_some();
         let tag = copied.unwrap_or_else(|| tags.keep(self.tag));
-        Waiting { route: self.route, home: self.home, tag, is_large, replies, bare }
+        KeptCaller { route: self.route, home: self.home, tag, is_large, replies, bare }
     }
 
     /// A copy of its tag in an arena of its own.
@@ -117,7 +117,7 @@ fn alias_of(tag: Term<'_>) -> Option<Term<'_>> {
 
 /// Who waits for a group's reply.
 #[derive(Clone, Copy)]
-pub(crate) struct Waiting {
+pub(crate) struct KeptCaller {
     pub(crate) route: Route,
     pub(crate) home: Home,
     /// The tag; for what a process sends the whole `{to, tag}`.
@@ -130,7 +130,7 @@ pub(crate) struct Waiting {
     bare: bool,
 }
 
-impl Waiting {
+impl KeptCaller {
     /// Whom the engine knows it by.
     pub(crate) fn writer(&self) -> u64 {
         self.route.writer()

@@ -190,7 +190,7 @@ pub(crate) fn batches<'a>(
     committer: &ResourceArc<Committer>,
     flights: &[Flight<Beam>],
 ) -> Term<'a> {
-    let mut batches: Vec<_> = flights.iter().map(Lane::of).collect();
+    let mut batches: Vec<_> = flights.iter().map(LaneBatch::of).collect();
     let (groups, bytes) = batches.iter().fold((0, 0), |(groups, bytes), batch| {
         (groups + batch.flight.slot.groups, bytes + batch.writes.bytes)
     });
@@ -209,14 +209,14 @@ pub(crate) fn batches<'a>(
         }
         atoms::sent().encode(env)
     };
-    for Lane { flight, writes, .. } in batches {
+    for LaneBatch { flight, writes, .. } in batches {
         flight.slot.contents.put_back(writes.emptied());
     }
     taken
 }
 
 /// What a lane brings to a commit.
-struct Lane<'a> {
+struct LaneBatch<'a> {
     flight: &'a Flight<Beam>,
     writes: Writes,
     function: Atom,
@@ -225,11 +225,11 @@ struct Lane<'a> {
 /// `{{replies, weight, groups, bytes}, window_ms, waited_us, reason}`.
 type Info = ((u64, u64, u64, u64), u64, u64, Atom);
 
-impl<'f> Lane<'f> {
+impl<'f> LaneBatch<'f> {
     fn of(flight: &'f Flight<Beam>) -> Self {
         let writes = flight.slot.contents.take_writes();
         let function = commit_function(flight.key.borrow(), writes.shape);
-        Lane { flight, writes, function }
+        LaneBatch { flight, writes, function }
     }
 
     fn info(&self) -> Info {

@@ -5,7 +5,7 @@
 use crate::arena::{Arena, Kept};
 use crate::beam::Shard;
 use crate::caller::Caller;
-use crate::writes::{Item, Shape, commit_function};
+use crate::writes::{GroupTerm, Shape, commit_function};
 use crate::{atoms, measure};
 use batcher_core::{Group, LONG_PREFIX, LaneRef, LongPrefix, Usage};
 use batcher_shell::Alone;
@@ -47,7 +47,7 @@ impl<'a> Offer<'a> {
             return Ok(atoms::large().encode(env));
         };
         measure::consume(env, measure::percent(words));
-        let item = Item::of(self.item, words, bytes);
+        let item = GroupTerm::of(self.item, words, bytes);
         self.queue(env, shard, caller, tag_bytes, None, item)
     }
 
@@ -58,7 +58,7 @@ impl<'a> Offer<'a> {
             Some(bytes) => (bytes, None),
             None => (measure::bytes(self.from), Some(caller.copy_tag())),
         };
-        let item = Item::large(self.item);
+        let item = GroupTerm::large(self.item);
         self.queue(env, shard, caller, tag_bytes, tag, item)
     }
 
@@ -70,7 +70,7 @@ impl<'a> Offer<'a> {
         caller: Caller<'a>,
         tag_bytes: u64,
         tag: Option<(Arena, Kept)>,
-        item: Item<'a>,
+        item: GroupTerm<'a>,
     ) -> NifResult<Term<'a>> {
         let prefix = self.lane.decode::<Binary>().ok();
         // One command whose reply is to be bare, as in a namespace lane (16.1).

@@ -8,7 +8,8 @@ use crate::committer::lane_term;
 use batcher_core::Tally;
 use batcher_shell::sync::{micros, now};
 use batcher_shell::{
-    BusyLane, Cause, CommittedBy, METRICS, Metric, QUANTILES, Read, Seen, Summary, Value, Verdict,
+    BusyLane, CommittedBy, METRICS, Metric, QUANTILES, Read, RefusedBy, Seen, Summary, Value,
+    Verdict,
 };
 use rustler::types::tuple::make_tuple;
 use rustler::{Atom, Encoder, Env, NifResult, Term};
@@ -104,11 +105,11 @@ pub(crate) fn busiest<'a>(env: Env<'a>, shard: &'static Shard, count: usize) -> 
 }
 
 /// Why the BEAM side refuses a write.
-pub(crate) fn cause(name: Atom) -> NifResult<Cause> {
+pub(crate) fn cause(name: Atom) -> NifResult<RefusedBy> {
     let known = [
-        (atoms::invalid(), Cause::Invalid),
-        (atoms::budget(), Cause::Budget),
-        (atoms::shutting_down(), Cause::ShuttingDown),
+        (atoms::invalid(), RefusedBy::Invalid),
+        (atoms::budget(), RefusedBy::Budget),
+        (atoms::shutting_down(), RefusedBy::ShuttingDown),
     ];
     atoms::one_of(name, known)
 }

@@ -140,7 +140,7 @@ impl Shape {
 }
 
 /// A group on its way into a slot.
-pub(crate) struct Item<'a> {
+pub(crate) struct GroupTerm<'a> {
     pub(crate) term: Term<'a>,
     /// What it takes.
     pub(crate) bytes: u64,
@@ -148,11 +148,11 @@ pub(crate) struct Item<'a> {
     parts: Option<Vec<Part>>,
 }
 
-impl<'a> Item<'a> {
+impl<'a> GroupTerm<'a> {
     /// One of so many words, few enough to be copied on a scheduler.
     pub(crate) fn of(term: Term<'a>, words: u64, bytes: u64) -> Self {
         let parts = (words >= WORTH_AN_ARENA).then(|| vec![Part::of(term, bytes)]);
-        Item { term, bytes, parts }
+        GroupTerm { term, bytes, parts }
     }
 
     /// One that is too large for that: a list is copied in as many parts as it needs, anything else in one.
@@ -171,7 +171,7 @@ impl<'a> Item<'a> {
             bytes = measure::bytes(term);
             parts.push(Part::of(term, bytes));
         }
-        Item { term, bytes, parts: Some(parts) }
+        GroupTerm { term, bytes, parts: Some(parts) }
     }
 }
 
@@ -190,7 +190,7 @@ pub(crate) struct Writes {
 }
 
 impl Writes {
-    pub(crate) fn push(&mut self, item: Item<'_>, shape: Shape, replies: u64) {
+    pub(crate) fn push(&mut self, item: GroupTerm<'_>, shape: Shape, replies: u64) {
         match item.parts {
             None => self.last.get_or_insert_default().push(item.term, item.bytes),
             Some(parts) => {

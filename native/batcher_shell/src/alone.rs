@@ -55,7 +55,7 @@ impl<V: Vm> AloneWrites<V> {
     }
 
     /// Somebody waits for those in such lanes.
-    pub(crate) fn wait_for(&mut self, is: impl Fn(LaneId) -> bool) {
+    pub(crate) fn mark_waited_for(&mut self, is: impl Fn(LaneId) -> bool) {
         if self.unwaited == 0 {
             return;
         }

@@ -10,7 +10,7 @@ pub(crate) const LANES: [&str; 4] = ["namespace", "batch", "put_batch", "delete_
 
 /// Why a write was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum RefusedBy {
     /// The shard holds as many items as it may.
     Items,
     /// It holds as many bytes.
@@ -31,17 +31,17 @@ pub enum Cause {
 const CAUSES: [&str; 7] =
     ["items", "bytes", "total_bytes", "overflow", "budget", "shutting_down", "invalid"];
 
-impl Cause {
+impl RefusedBy {
     /// `None` where no batcher runs: such a write is committed directly.
-    fn of(refused: Refused) -> Option<Cause> {
+    fn of(refused: Refused) -> Option<RefusedBy> {
         Some(match refused {
             Refused::NotRunning => return None,
-            Refused::ShuttingDown => Cause::ShuttingDown,
-            Refused::Overloaded(Bound::Items) => Cause::Items,
-            Refused::Overloaded(Bound::Bytes) => Cause::Bytes,
-            Refused::Overloaded(Bound::TotalBytes) => Cause::TotalBytes,
-            Refused::Overloaded(Bound::Slot) => Cause::Overflow,
-            Refused::CommandBudget | Refused::CompoundBudget => Cause::Budget,
+            Refused::ShuttingDown => RefusedBy::ShuttingDown,
+            Refused::Overloaded(Bound::Items) => RefusedBy::Items,
+            Refused::Overloaded(Bound::Bytes) => RefusedBy::Bytes,
+            Refused::Overloaded(Bound::TotalBytes) => RefusedBy::TotalBytes,
+            Refused::Overloaded(Bound::Slot) => RefusedBy::Overflow,
+            Refused::CommandBudget | Refused::CompoundBudget => RefusedBy::Budget,
         })
     }
 }
@@ -107,13 +107,13 @@ impl Counts {
 
     /// A write was refused.
     pub(crate) fn refuse(&mut self, refused: Refused) {
-        if let Some(cause) = Cause::of(refused) {
+        if let Some(cause) = RefusedBy::of(refused) {
             self.refuse_for(cause);
         }
     }
 
     /// The same for a cause that the engine does not know.
-    pub(crate) fn refuse_for(&mut self, cause: Cause) {
+    pub(crate) fn refuse_for(&mut self, cause: RefusedBy) {
         self.refused[cause as usize] += 1;
     }
 

@@ -38,7 +38,7 @@ mod workers;
 
 pub use batch::{Batch, Contents};
 pub use callers::{Callers, Expired, KEPT};
-pub use counts::{Cause, Counts, Verdict};
+pub use counts::{Counts, RefusedBy, Verdict};
 pub use distributions::{Distribution, Distributions, QUANTILES, Summary};
 pub use gauges::{CommittedBy, Gauges};
 #[cfg(feature = "lock-times")]

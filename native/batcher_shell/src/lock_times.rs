@@ -14,18 +14,18 @@ const LOOKS: usize = 10_001;
 static COUNTS: [AtomicU64; LONGEST + 1] = [const { AtomicU64::new(0) }; LONGEST + 1];
 
 /// A lock that is held, and since when. To give it back is part of the time.
-pub(crate) struct Held<'a, T> {
+pub(crate) struct Timed<'a, T> {
     guard: Option<LockGuard<'a, T>>,
     since: Instant,
 }
 
 /// Takes a lock, as [`sync::lock`] does.
-pub(crate) fn lock<T>(lock: &Lock<T>) -> Held<'_, T> {
+pub(crate) fn lock<T>(lock: &Lock<T>) -> Timed<'_, T> {
     let guard = Some(sync::lock(lock));
-    Held { guard, since: sync::now() }
+    Timed { guard, since: sync::now() }
 }
 
-impl<T> Deref for Held<'_, T> {
+impl<T> Deref for Timed<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -33,13 +33,13 @@ impl<T> Deref for Held<'_, T> {
     }
 }
 
-impl<T> DerefMut for Held<'_, T> {
+impl<T> DerefMut for Timed<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         self.guard.as_mut().expect("it is held until it is dropped")
     }
 }
 
-impl<T> Drop for Held<'_, T> {
+impl<T> Drop for Timed<'_, T> {
     fn drop(&mut self) {
         drop(self.guard.take());
         let held = sync::now().duration_since(self.since).as_nanos();

@@ -121,7 +121,7 @@ impl<V: Vm> Shard<V> {
             let until = wait.map(|wait| now + wait);
             state.expire_at(until);
             let together = self.commits_together();
-            state.alone.wait_for(|other| together || other == lane);
+            state.alone.mark_waited_for(|other| together || other == lane);
             Ok(Ok((reservation, until)))
         });
         let offered = accepted.map(|queued| match queued {
@@ -149,7 +149,7 @@ impl<V: Vm> Shard<V> {
             }
             let barrier = raise(&mut state.engine, now);
             state.waiters.insert(barrier, waiter);
-            state.alone.wait_for(|_lane| true);
+            state.alone.mark_waited_for(|_lane| true);
             Some(barrier)
         })
     }
@@ -201,7 +201,7 @@ impl<V: Vm> Shard<V> {
     /// Whether what is in flight of this lane is committed by its own process. If so, somebody waits for it now.
     pub fn is_alone(&'static self, sender: V::Env<'_>, lane: LaneId) -> bool {
         self.with(Some(sender), |state, _now| {
-            state.alone.wait_for(|other| other == lane);
+            state.alone.mark_waited_for(|other| other == lane);
             state.alone.has(lane)
         })
     }

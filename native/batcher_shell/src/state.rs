@@ -344,7 +344,7 @@ impl<V: Vm> State<V> {
     pub(crate) fn collect(&mut self) -> Option<Effects<V>> {
         let wakes_timer = self.wakes_timer();
         if self.engine.is_held_up() {
-            self.alone.wait_for(|_lane| true);
+            self.alone.mark_waited_for(|_lane| true);
         }
         let quiet = self.wanted() == 0 && self.waiters.is_empty() && !self.alone.has_to_watch();
         if !wakes_timer && quiet {

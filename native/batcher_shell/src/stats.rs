@@ -2,7 +2,7 @@
 //!
 //! Invariant: reading changes nothing, and whatever is read was so at one moment of the lock.
 
-use crate::counts::{Cause, Counts, LANES};
+use crate::counts::{Counts, LANES, RefusedBy};
 use crate::distributions::Summary;
 use crate::gauges::Gauges;
 use crate::metrics::Read;
@@ -100,7 +100,7 @@ impl<V: Vm> Shard<V> {
     }
 
     /// A write was refused before it could be offered.
-    pub fn refuse(&self, cause: Cause) {
+    pub fn refuse(&self, cause: RefusedBy) {
         self.locked(|state| state.counts.refuse_for(cause));
     }
 

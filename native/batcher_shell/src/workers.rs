@@ -129,7 +129,7 @@ impl<V: Vm> Workers<V> {
 
     /// A worker has died. Its owner, if there is one, hears of that too, and knows why.
     pub(crate) fn died(&mut self, id: WorkerId, now: Instant) {
-        if self.bury(id, None) {
+        if self.mark_dead(id, None) {
             self.unexplained.push_back((now + SILENCE, id));
         }
     }
@@ -141,7 +141,7 @@ impl<V: Vm> Workers<V> {
         match found.map(|(&id, _)| id) {
             Some(id) => {
                 // It may be there already, if its owner has been silent for long.
-                if self.bury(id, Some(reply)) && !self.dead.contains(&id) {
+                if self.mark_dead(id, Some(reply)) && !self.dead.contains(&id) {
                     self.unexplained.retain(|&(_, dead)| dead != id);
                     self.dead.push_back(id);
                 }
@@ -151,7 +151,7 @@ impl<V: Vm> Workers<V> {
     }
 
     /// True if it leaves a batch that is not to be answered yet.
-    fn bury(&mut self, id: WorkerId, reply: Option<V::Terms>) -> bool {
+    fn mark_dead(&mut self, id: WorkerId, reply: Option<V::Terms>) -> bool {
         let Some(entry) = self.entries.get_mut(&id) else { return false };
         self.deaths += u64::from(entry.lives());
         match std::mem::replace(&mut entry.worker, Worker::Awake) {
