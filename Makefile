@@ -56,6 +56,7 @@ lint: setup ## check formatting, warnings (Rust, Elixir), circles of modules, wh
 	mix format --check-formatted
 	mix compile --all-warnings --warnings-as-errors
 	MIX_ENV=test mix compile --all-warnings --warnings-as-errors
+	mix xref graph --format cycles --label compile-connected --fail-above 0
 	scripts/dialyzer
 
 clean: ## remove what was built, Dialyzer's cache too; what setup fetched stays

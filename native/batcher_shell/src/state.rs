@@ -324,9 +324,13 @@ impl<V: Vm> State<V> {
         let is_due = self.expiry_at().is_some_and(|look| look <= now);
         if is_due {
             self.expiry = None;
-            self.next_look = Some(now + LOOKS_APART);
         }
         is_due
+    }
+
+    /// All callers have been looked at.
+    pub(crate) fn looked(&mut self, now: Instant) {
+        self.next_look = Some(now + LOOKS_APART);
     }
 
     fn expiry_at(&self) -> Option<Instant> {

@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 /// Without a deadline; an event wakes the timer all the same.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// How many batches are abandoned under one lock of the shard.
-const ABANDONED_AT_ONCE: usize = 64;
+/// How many batches are abandoned under one lock of the shard, and of how many callers that have waited too long are
+/// counted under one.
+const BATCHES_AT_ONCE: usize = 64;
 
 impl<V: Vm> Shard<V> {
     /// Something has happened.
@@ -61,21 +62,28 @@ impl<V: Vm> Shard<V> {
         while self.fail_abandoned() {}
         while self.fail_dead() {}
         if looks {
-            self.batches().iter().for_each(|batch| self.expire(batch, now));
+            self.batches().chunks(BATCHES_AT_ONCE).for_each(|batches| self.expire(batches, now));
+            // A look at many batches takes long, and is not to follow another at once.
+            self.locked(|state| state.looked(sync::now()));
         }
     }
 
-    /// Tells the callers of a batch that have waited too long (3.7).
-    fn expire(&'static self, batch: &Batch<V>, now: Instant) {
-        let mut place = Some(0);
-        while let Some(from) = place {
-            let expired = V::expire(&mut batch.lock().answers, now, from);
-            self.locked(|state| {
-                state.counts.timeouts += expired.given_up;
-                state.expire_at(expired.earliest);
-            });
-            place = expired.next;
+    /// Tells the callers of these batches that have waited too long (3.7).
+    fn expire(&'static self, batches: &[Batch<V>], now: Instant) {
+        let (mut given_up, mut earliest) = (0, None);
+        for batch in batches {
+            let mut place = Some(0);
+            while let Some(from) = place {
+                let expired = V::expire(&mut batch.lock().answers, now, from);
+                given_up += expired.given_up;
+                earliest = [earliest, expired.earliest].into_iter().flatten().min();
+                place = expired.next;
+            }
         }
+        self.locked(|state| {
+            state.counts.timeouts += given_up;
+            state.expire_at(earliest);
+        });
     }
 
     /// Answers writes that are not committed any more. True: there may be more.
@@ -84,16 +92,16 @@ impl<V: Vm> Shard<V> {
         let polled = self.guard(None, || {
             self.with(None, |state, _now| {
                 let next = std::iter::from_fn(|| state.engine.poll_abandoned());
-                abandoned.extend(next.take(ABANDONED_AT_ONCE));
+                abandoned.extend(next.take(BATCHES_AT_ONCE));
                 let writes = abandoned.iter().map(Batch::groups).sum::<u64>();
                 state.counts.abandoned_writes += writes;
-                if state.is_closed() && abandoned.len() < ABANDONED_AT_ONCE {
+                if state.is_closed() && abandoned.len() < BATCHES_AT_ONCE {
                     state.swept = state.owners;
                 }
                 state.abandon_with.clone()
             })
         });
-        let more = abandoned.len() == ABANDONED_AT_ONCE;
+        let more = abandoned.len() == BATCHES_AT_ONCE;
         // As above.
         let failure = told_of(&polled, |failure| failure);
         self.fail(abandoned.into_iter(), &failure);
