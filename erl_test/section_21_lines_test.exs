@@ -16,7 +16,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21LinesTest do
 
   @size [lane: :batch, lanes: 1, writes: 2, items: 3, bytes: 4, commit_us: 5_678, result: ":no"]
   @held [queued_items: 1, queued_bytes: 2, in_flight_items: 3, in_flight_bytes: 4] ++
-          [max_queue_items: 5, max_queue_bytes: 6]
+          [max_queue_items: 5, max_queue_bytes: 6, total_queue_bytes: 7, max_total_queue_bytes: 8]
 
   # Kind, level, what it is made of, and what its text has in it.
   @lines [
@@ -28,17 +28,21 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21LinesTest do
     {:commit_stuck, :error, @held ++ [age_us: 7_000, lane: :batch, pid: nil, at: "M.f/1"],
      "in flight for 7 ms, lane batch, in nil, which is in M.f/1; 3 items in flight, 1 queued"},
     {:commit_ended, :info, [age_us: 7_000], "ended after 7 ms or more"},
-    {:committer_down, :error, [reason: ":killed"], "a committer died: :killed."},
+    {:committer_down, :error, [reason: ":killed"] ++ @held,
+     "a committer died: :killed; 3 items in flight, 1 queued. Callers"},
     {:adopted, :warning, @held, "has taken over 1 queued items, 2 bytes, and 3 in flight"},
     {:nobody_adopted, :error, @held, "last looked at, 1 item, 2 bytes, was not committed"},
     {:drain_refused, :error, @held,
      "1 queued items, 2 bytes, were refused with :shutting_down; 3"},
     {:overload_began, :error, [refused: [items: 8, bytes: 9]] ++ @held,
-     "8 by :items, 9 by :bytes; 4 of 5 items and 6 of 6 bytes are queued or in flight"},
+     "8 by :items, 9 by :bytes; 4 of 5 items and 6 of 6 bytes are queued or in flight, 7 of 8 bytes of all shards. More"},
     {:overload_ended, :info, [refused: 17], "it has refused 17 writes"},
     {:queue_filling, :warning, @held, "is filling: 4 of 5 items and 6 of 6 bytes"},
     {:library_failed, :error, [text: "panicked"], "the library failed: panicked"},
-    {:owner_failed, :error, [where: [{M, :f}]], "its owner failed in [{M, :f}]"}
+    {:owner_failed, :error, [where: [{M, :f}]], "its owner failed in [{M, :f}]"},
+    {:cast_dropped, :warning, [request: :write_batch], "dropped a cast of write_batch without"},
+    {:token_not_released, :error, [reason: ":exit"],
+     "a sync token was not released: :exit. Look at"}
   ]
 
   test "21.2 each kind has its level, its text, and in its metadata what it is made of", %{

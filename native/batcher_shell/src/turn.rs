@@ -117,7 +117,9 @@ impl<V: Vm> Shard<V> {
             Some((lanes, reason, batches))
         });
         let Some((lanes, reason, batches)) = next else { return false };
-        self.fail(batches.into_iter(), &Failure::CommitterDown);
+        self.fail(batches.iter().cloned(), &Failure::CommitterDown);
+        // What holds these batches may hold those of another slot.
+        batches.into_iter().for_each(|batch| drop(std::mem::take(&mut batch.lock().answers)));
         drop(
             self.with(None, |state, now| state.commit_done(now, &lanes, reason, Ended::default())),
         );

@@ -42,6 +42,23 @@ fn a_death_that_is_explained_late_hides_no_other() {
 }
 
 #[test]
+fn the_memory_of_a_batch_that_was_not_committed_is_empty() {
+    let (timer, shard) = new();
+    let first = join(shard, 1);
+    let before = offer(shard, AT_ONCE);
+    drop(commit(shard, first));
+    shard.notify(Event::WorkerDown(first));
+    shard.close(());
+    hear(timer);
+    assert_eq!(told([&before]), [1]);
+    open(timer, shard);
+    let second = join(shard, 2);
+    offer(shard, AT_ONCE);
+    let flights = commit(shard, second);
+    assert_eq!(flights[0].slot.contents.lock().answers.all().len(), 1);
+}
+
+#[test]
 fn a_committer_that_sends_replies_keeps_no_lane_waiting() {
     let (timer, shard) = new();
     PROXIES.set(true);
