@@ -2,6 +2,8 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section15SnapshotTest do
   use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: true
 
+  import Ferricstore.Raft.WARaftBackend.Batcher.Writes, only: [raw: 4]
+
   # Long enough that only what the test does can end it.
   @long_ms 60_000
   @empty %{slots: %{}, batch_slot: nil, put_slot: nil, delete_slot: nil, in_flight: %{}}
@@ -394,5 +396,23 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section15SnapshotTest do
       created = look.().created_mono
       is_integer(created) and created >= from and created <= to
     end)
+  end
+
+  # More than is copied under one lock, and lists that are kept in several pieces.
+  test "15 a slot of many groups and of long lists is seen whole, in order", %{shard: shard} do
+    start_batcher(shard, hot_batch_max: :infinity)
+    commands = for n <- 1..1_000, do: {:set, n}
+    for command <- commands, do: raw(shard, "p", command, @long_ms)
+
+    lists =
+      for n <- 1..40, do: for(i <- 1..if(rem(n, 8) == 0, do: 30_000, else: n), do: {:set, n, i})
+
+    for list <- lists, do: raw(shard, :batch, list, @long_ms)
+    wait_queued(shard, :batch, 40)
+    %{slots: %{"p" => slot}, batch_slot: batch} = Batcher.snapshot(shard)
+    assert slot.commands == commands
+    assert length(slot.froms) == 1_000
+    assert for({_from, list} <- batch.groups, do: list) == lists
+    assert Batcher.flush(shard) == :ok
   end
 end

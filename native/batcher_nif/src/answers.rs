@@ -16,6 +16,7 @@ use batcher_shell::{Batch, Callers, Expired, Failure, Handover};
 use foldhash::fast::RandomState;
 use rustler::{Encoder, Env, NifResult, Term};
 use std::collections::{HashSet, VecDeque};
+use std::ops::Range;
 use std::time::Instant;
 
 /// How many callers are answered in one call from the BEAM, and how much of a time slice that takes,
@@ -238,9 +239,19 @@ impl Answers {
         }
     }
 
-    /// The `from`s in queue order, for a look from outside.
-    pub(crate) fn froms<'a>(&self, env: Env<'a>) -> Vec<Term<'a>> {
-        self.callers.all().map(|caller| caller.from(self.tags.of(caller.tag), env)).collect()
+    /// How many callers there are, answered or not.
+    pub(crate) fn len(&self) -> usize {
+        self.callers.all().len()
+    }
+
+    /// The `from`s of these callers in queue order, for a look from outside.
+    pub(crate) fn froms<'a>(
+        &self,
+        env: Env<'a>,
+        callers: Range<usize>,
+    ) -> impl Iterator<Item = Term<'a>> {
+        let callers = self.callers.all().skip(callers.start).take(callers.len());
+        callers.map(move |caller| caller.from(self.tags.of(caller.tag), env))
     }
 
     /// A chunk begins: the engine hears whom it may answer, before they can.

@@ -3,6 +3,7 @@
 use crate::atoms;
 use crate::beam::{Beam, Shard};
 use crate::committer::lane_term;
+use crate::writes::Copied;
 use batcher_core::{LaneKey, Slot, Usage};
 use batcher_shell::sync::{micros, millis};
 use batcher_shell::{Batch, LaneLook};
@@ -25,14 +26,23 @@ pub(crate) fn lanes<'a>(env: Env<'a>, shard: &'static Shard) -> Term<'a> {
     lanes.into_iter().map(look).collect::<Vec<_>>().encode(env)
 }
 
-/// `None` if it has left meanwhile.
+/// So many callers are copied under one lock.
+const FROMS_AT_ONCE: usize = 256;
+
+/// `None` if it has left meanwhile. Copied in steps, since others write to the slot; what comes later is not seen.
 fn slot_term<'a>(env: Env<'a>, lane: &LaneKey, slot: &Slot<Batch<Beam>>) -> Option<Term<'a>> {
-    let contents = slot.contents.lock();
-    if contents.taken {
-        return None;
+    let queued = || Some(slot.contents.lock()).filter(|contents| !contents.taken);
+    let first = queued()?;
+    let mut copied = Copied::new(env, first.writes.end());
+    let (callers, weight) = (first.answers.len(), first.answers.weight(lane));
+    drop(first);
+    while copied.go_on(&queued()?.writes) {}
+    let items = copied.groups();
+    let mut froms = Vec::with_capacity(callers);
+    while froms.len() < callers {
+        let next = froms.len()..callers.min(froms.len() + FROMS_AT_ONCE);
+        froms.extend(queued()?.answers.froms(env, next));
     }
-    let (items, froms) = (contents.writes.items(env), contents.answers.froms(env));
-    let weight = contents.answers.weight(lane);
     let Usage { command_items, compound_members, visits } = slot.usage;
     let usage = (command_items, compound_members, visits);
     let (window_ms, age_us) = (millis(slot.window), micros(slot.opened.elapsed()));

@@ -12,6 +12,9 @@ use rustler::{Atom, Encoder, Env, LocalPid, Term, TermType};
 /// Words of one part of a large list. Who receives a message goes through all its binaries at a
 /// stretch: this many take a third of a millisecond.
 const PART: u64 = 8 * measure::SHORT;
+/// So many items, or so many bytes, are copied under one lock for a look from outside.
+const COPIED_AT_ONCE: usize = 256;
+const COPIED_BYTES_AT_ONCE: u64 = 65_536;
 /// Words of an item that takes longer to copy than an arena of its own takes to make and to send.
 const WORTH_AN_ARENA: u64 = 400;
 
@@ -220,20 +223,54 @@ impl Writes {
         Writes { last: self.last, parts: self.parts, ..Writes::default() }
     }
 
-    /// The queued groups, for a look from outside.
-    pub(crate) fn items<'a>(&self, env: Env<'a>) -> Vec<Term<'a>> {
-        let mut groups: Vec<Vec<Term<'a>>> = Vec::new();
-        for part in self.parts.iter().chain(&self.last) {
-            let mut goes_on = part.goes_on;
-            for &kept in &part.items {
-                let term = part.arena.enter(|inside| inside.term(kept).in_env(env));
-                match groups.last_mut().filter(|_| goes_on) {
-                    Some(group) => group.push(term),
-                    None => groups.push(vec![term]),
-                }
-                goes_on = false;
+    /// How many parts there are, and how many items are in the last of them. What comes later stands behind that.
+    pub(crate) fn end(&self) -> (usize, usize) {
+        let items = self.last.as_ref().map_or(0, |part| part.items.len());
+        (self.parts.len(), items)
+    }
+}
+
+/// Groups that are copied for a look from outside, some at a time.
+pub(crate) struct Copied<'a> {
+    env: Env<'a>,
+    /// The pieces of each.
+    groups: Vec<Vec<Term<'a>>>,
+    /// The part and the item in it that come next.
+    next: (usize, usize),
+    /// See [`Writes::end`].
+    end: (usize, usize),
+}
+
+impl<'a> Copied<'a> {
+    pub(crate) fn new(env: Env<'a>, end: (usize, usize)) -> Self {
+        Copied { env, groups: Vec::new(), next: (0, 0), end }
+    }
+
+    /// Copies some more. True: there are more.
+    pub(crate) fn go_on(&mut self, writes: &Writes) -> bool {
+        let (mut items, mut bytes) = (0, 0);
+        while self.next < self.end && items < COPIED_AT_ONCE && bytes < COPIED_BYTES_AT_ONCE {
+            let (place, first) = self.next;
+            let part = writes.parts.get(place).or(writes.last.as_ref());
+            let Some(part) = part.filter(|part| first < part.items.len()) else {
+                self.next = (place + 1, 0);
+                continue;
+            };
+            let kept = part.items[first];
+            let term = part.arena.enter(|inside| inside.term(kept).in_env(self.env));
+            match self.groups.last_mut().filter(|_| part.goes_on && first == 0) {
+                Some(group) => group.push(term),
+                None => self.groups.push(vec![term]),
             }
+            self.next = (place, first + 1);
+            items += 1;
+            bytes += part.bytes / part.items.len() as u64;
         }
+        self.next < self.end
+    }
+
+    pub(crate) fn groups(self) -> Vec<Term<'a>> {
+        let Copied { env, groups, .. } = self;
         groups.into_iter().map(|pieces| join(env, pieces)).collect()
     }
 }
