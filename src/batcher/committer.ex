@@ -116,7 +116,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     end
   end
 
-  # Called by its full name, so that a committer that never rests takes up new code.
+  # Called by its full name, so that a committer that never rests takes up new code. With `wait` 0 it takes what is next
+  # as soon as its mailbox is empty; of a batch that comes in several messages the last one does that, so that the others
+  # need not.
   @doc false
   def loop(%__MODULE__{ref: ref} = state, wait \\ :infinity) do
     receive do

@@ -3,7 +3,7 @@
 //! Invariant: the engine is touched only under the lock, and whatever follows from that is collected there as
 //! [`Effects`] and run when the lock is free.
 
-use crate::batch::{Batch, Contents};
+use crate::batch::{Batch, Contents, Reservation};
 use crate::counts::Verdict;
 #[cfg(feature = "lock-times")]
 use crate::lock_times::lock;
@@ -47,6 +47,14 @@ pub struct Shard<V: Vm> {
     pub(crate) direct_commits: CachePadded<AtomicU64>,
     /// To its timer.
     events: Sender<Happened<V>>,
+}
+
+/// What has become of a group that was offered.
+enum Placed<V: Vm> {
+    /// It has its place in a batch, and its caller waits until then.
+    Queued(Reservation<V>, Option<Instant>),
+    /// Its own process is to commit it.
+    Alone(Alone),
 }
 
 /// What has happened, and to which shard.
@@ -102,7 +110,7 @@ impl<V: Vm> Shard<V> {
         wait: Option<Duration>,
         put: impl FnOnce(&mut Contents<V>, Option<Instant>),
     ) -> Result<Option<Alone>, Refused> {
-        let (accepted, effects) = self.change(Some(sender), |state, now| {
+        let (placed, effects) = self.change(Some(sender), |state, now| {
             if let Err(refused) = state.admit_to_total(group.bytes) {
                 state.counts.refuse(refused);
                 return Err(refused);
@@ -115,19 +123,19 @@ impl<V: Vm> Shard<V> {
                 let (items, bytes) = (group.items(), group.bytes);
                 state.counts.leave(kind, Tally { writes: 1, items, bytes });
                 state.alone.add(Alone(ticket), lane, V::process(sender));
-                return Ok(Err(Alone(ticket)));
+                return Ok(Placed::Alone(Alone(ticket)));
             }
             let reservation = contents.reserve();
             let until = wait.map(|wait| now + wait);
             state.expire_at(until);
             let together = self.commits_together();
             state.alone.mark_waited_for(|other| together || other == lane);
-            Ok(Ok((reservation, until)))
+            Ok(Placed::Queued(reservation, until))
         });
-        let offered = accepted.map(|queued| match queued {
-            Ok((reservation, until)) => reservation
+        let offered = placed.map(|placed| match placed {
+            Placed::Queued(reservation, until) => reservation
                 .fill(|contents| self.guard(Some(sender), || put(contents, until)).map(|()| None)),
-            Err(alone) => Ok(Some(alone)),
+            Placed::Alone(alone) => Ok(Some(alone)),
         });
         // Whatever has become of this group: what follows may be for others, too.
         self.run_effects(Some(sender), effects);
