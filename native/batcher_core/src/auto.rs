@@ -2,8 +2,8 @@
 //! back and how fast, and how often a first write is followed by others (5.6).
 //!
 //! To hold a batch costs each write in it the time that it is held; to send it off without a write that comes a moment
-//! later costs that one a whole commit. So a batch is held while those that are still expected would lose more than
-//! those that wait.
+//! later costs that one a whole commit. So a batch is held while the writes that are still expected would lose more
+//! than the writes that wait.
 //!
 //! Invariant: nothing is held longer than a quarter of a commit, and what is learned does not depend on what was held:
 //! writes are counted whether a batch still waits for them or has left.
@@ -26,7 +26,7 @@ pub(crate) struct Learned {
     returning: f64,
     /// How many writes follow the first one of an idle channel within the longest hold.
     followers: f64,
-    /// How long after the answers the last of those that come back is there, and how far that is off as a rule.
+    /// How long after the answers the last of the callers that come back is there, and how far that is off as a rule.
     gap: f64,
     deviation: f64,
     /// How many other writes come while a commit is in flight.
@@ -129,7 +129,7 @@ impl AutoPace {
         self.hold(now, waiting, learned)
     }
 
-    /// A write has come; `is_first`: to an idle channel. Answers until when it is held, with those that wait already.
+    /// A write has come; `is_first`: to an idle channel. Answers until when it is held, with writes that wait already.
     pub(crate) fn arrive(
         &mut self,
         now: Instant,
@@ -193,8 +193,8 @@ impl AutoPace {
         }
         let window = in_nanos(waiting.window);
         let left = ends.min(learned.longest()).min(window) - nanos(now, since);
-        // Those that wait lose the time of the hold, and so do others that will wait for this commit to end; those that
-        // are missing gain what is left of a commit.
+        // Writes that wait lose the time of the hold, and so do others that will wait for this commit to end; writes
+        // that are missing gain what is left of a commit.
         let loss = (waiting.groups as f64 + learned.others) * left;
         let gain = missing * (learned.commit - left);
         // Less than a nanosecond is nothing.

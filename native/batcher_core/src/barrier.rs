@@ -1,4 +1,4 @@
-//! Barriers: who asked to hear when everything accepted so far has been answered (11.1).
+//! Barriers: flushes and stops that wait until everything accepted so far has been answered (11.1).
 //!
 //! Time is cut into *epochs*: a barrier ends one, and what is accepted afterwards is of the next one.
 //! Invariant: each epoch counts the slots that were opened in it and have not been answered; its
@@ -71,7 +71,7 @@ impl Life {
 }
 
 impl Barriers {
-    /// No barriers. Those to come have other numbers than these have had.
+    /// No barriers. Barriers to come have other numbers than these have had.
     pub(crate) fn successor(&self) -> Self {
         Barriers { next: self.next, ..Barriers::default() }
     }

@@ -7,7 +7,7 @@ use std::time::Instant;
 #[derive(Clone, Copy)]
 pub(crate) struct Cause {
     pub(crate) now: Instant,
-    /// A reason to leave now, if there is one beside those that the slot itself carries.
+    /// A reason to leave now, if there is one beside the reasons that the slot itself carries.
     pub(crate) ready: Option<Reason>,
     /// It is held until then, whatever its window: that counts from when it could leave.
     pub(crate) held_until: Option<Instant>,

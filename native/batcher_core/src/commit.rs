@@ -14,7 +14,7 @@ pub(crate) struct CommitPace {
     answering: Option<(LaneId, u64)>,
     /// More of these, where several commits of a channel may be in flight.
     answering_too: Vec<(LaneId, u64)>,
-    /// Whom they, or else the last commit, have answered, as long as that matters.
+    /// The writers that these, or else the last commit, have answered, as long as that matters.
     answered: Answered,
     /// Until when their writes still leave because a commit has ended.
     lingers_until: Option<Instant>,
@@ -52,7 +52,7 @@ impl CommitPace {
     }
 
     /// A commit has ended; the first ticket that came after it had begun to answer, if it had. `lingers_until`: so long
-    /// writes of those that it has answered still leave at once.
+    /// writes of the processes that it has answered still leave at once.
     pub(crate) fn end(&mut self, commit: LaneId, lingers_until: Option<Instant>) -> Option<u64> {
         let answering_from = self.forget(commit);
         self.lingers_until = lingers_until;

@@ -12,7 +12,7 @@ pub enum Pacing {
     Commit,
     /// When the slot's own window has passed: fewer and larger commits, later replies.
     Window,
-    /// When nobody is expected any more whom it would pay to wait for: that is learned, and the window is the longest
+    /// When no write is expected any more that it would pay to wait for: that is learned, and the window is the longest
     /// that a write waits (5.6).
     Auto,
 }
@@ -39,7 +39,7 @@ pub enum Overflow {
 
 /// The limits and habits of one shard.
 ///
-/// The texts of what is an option of the BEAM side are those of the schema there (`mix batcher.options` writes them here):
+/// What is an option of the BEAM side has its text from the schema there (`mix batcher.options` writes it here):
 /// no limit is `None`.
 #[derive(Clone, Debug)]
 pub struct Config {

@@ -46,7 +46,7 @@ impl DueLanes {
         }
     }
 
-    /// The same of those that would have left together.
+    /// The same of lanes that would have left together.
     pub(crate) fn push_oldest(&mut self, lanes: Oldest, reason: Reason) {
         if !lanes.is_empty() {
             self.lanes += lanes.len();
@@ -74,7 +74,7 @@ impl DueLanes {
         next
     }
 
-    /// One of those that became due last.
+    /// One of the lanes that became due last.
     pub(crate) fn pop_last(&mut self) -> Option<LaneId> {
         let last = self.entries.back_mut()?;
         let next = last.pop();

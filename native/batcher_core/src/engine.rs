@@ -1,4 +1,4 @@
-//! The engine of one shard: all its lanes, what is due, what is in flight, who waits for a barrier.
+//! The engine of one shard: all its lanes, what is due, what is in flight, which barriers are open.
 
 use crate::auto::{Backlog, Learned};
 use crate::barrier::{BarrierId, Barriers};
@@ -41,11 +41,11 @@ const TIMERS_AT_ONCE: usize = 256;
 ///    batch taken must come back once through `handle_commit_done`, after its callers were answered,
 ///    of a commit of several parts the first one last.
 /// 3. Then empty [`poll_abandoned`](Self::poll_abandoned) (answer these with an error) and
-///    [`poll_barrier`](Self::poll_barrier) (tell who waits), in this order.
+///    [`poll_barrier`](Self::poll_barrier) (tell the waiters), in this order.
 /// 4. Sleep until `next_deadline`.
 ///
 /// Each call takes a bounded time for any number of lanes, but for the batches that it hands out;
-/// [`close`](Self::close) visits those that are in flight, [`lanes`](Self::lanes) and
+/// [`close`](Self::close) visits the lanes in flight, [`lanes`](Self::lanes) and
 /// [`take_contents`](Self::take_contents) all of them.
 ///
 /// # Invariant
@@ -82,7 +82,7 @@ pub struct Engine<B> {
 /// What is in flight, of this life and of earlier ones.
 #[derive(Debug, Default)]
 pub(crate) struct Flights {
-    /// How many commits are of this life: those of earlier ones may hang, and take no room (11.1).
+    /// How many commits are of this life: commits of earlier ones may hang, and take no room (11.1).
     pub(crate) of_life: usize,
     /// When one ended last.
     pub(crate) freed: Option<Instant>,
@@ -166,7 +166,7 @@ impl<B: Default> Engine<B> {
             false => Backlog { groups: slot.groups, window: slot.window },
         };
         let pace = if together { &mut self.pace } else { &mut lane.pace };
-        // Mostly the first to come back was one of those just answered, and the rest need not be asked.
+        // Mostly the first to come back was one of the callers just answered, and the rest need not be asked.
         let leave = if slot.follows {
             Leave::Window
         } else {

@@ -1,4 +1,4 @@
-//! What a shard holds, in numbers, for whoever looks at it from outside.
+//! What a shard holds, in numbers, for a look from outside.
 //!
 //! Invariant: to read all of it takes a time that does not grow with lanes or writes, but with what is in flight.
 
@@ -33,7 +33,7 @@ impl<B: Default> Engine<B> {
         Held { items: self.flights.items, bytes: self.flights.bytes }
     }
 
-    /// How many commits are in flight, without those of closed lives, which take no room (11.1).
+    /// How many commits are in flight, without commits of closed lives, which take no room (11.1).
     pub fn commits(&self) -> usize {
         self.flights.of_life
     }

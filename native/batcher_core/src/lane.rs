@@ -69,7 +69,7 @@ pub(crate) struct Lane<B> {
     pub(crate) state: State,
     pub(crate) queue: Slots<B>,
     pub(crate) in_flight: Option<Slot<B>>,
-    /// Whose batch is the first part of the commit in flight here: its own, unless that is one of several lanes.
+    /// The lane whose batch is the first part of the commit in flight here: this one, unless that is of several lanes.
     pub(crate) head: LaneId,
     /// When its last commit ended.
     pub(crate) freed: Option<Instant>,
@@ -119,7 +119,7 @@ impl<B> Lane<B> {
     pub(crate) fn catch_up(&mut self, epochs: Epochs) -> Option<Slots<B>> {
         let stale = self.take_stale(epochs);
         if matches!(self.state, State::Waiting(_)) {
-            // It is due, among those that waited when the flush came.
+            // It is due, among the lanes that waited when the flush came.
             self.state = State::Due;
         }
         stale
@@ -160,7 +160,7 @@ impl<'a, B> LaneView<'a, B> {
         &self.lane.key
     }
 
-    /// Its queued slots in order of arrival, without those that [`close`](crate::Engine::close) has abandoned.
+    /// Its queued slots in order of arrival, without slots that [`close`](crate::Engine::close) has abandoned.
     pub fn queue(&self) -> impl Iterator<Item = &'a Slot<B>> + use<'a, B> {
         let is_stale = self.lane.is_stale(self.epochs);
         self.lane.queue.iter().filter(move |_slot| !is_stale)

@@ -1,6 +1,6 @@
 //! The lanes of a shard by name and by number.
 //!
-//! Invariant: every lane that holds something is here; of those that hold nothing only a bounded
+//! Invariant: every lane that holds something is here; of lanes that hold nothing only a bounded
 //! number with short names is kept, so that prefixes that come once cost nothing later. A number
 //! names nothing once its lane is gone.
 
@@ -155,7 +155,7 @@ impl<B> Lanes<B> {
         }
     }
 
-    /// No lanes. Those to come have other numbers than these have had.
+    /// No lanes. Lanes to come have other numbers than these have had.
     pub(crate) fn successor(&self) -> Self {
         Lanes { opened: self.opened, ..Lanes::default() }
     }

@@ -9,7 +9,7 @@
 //! `docs/contract.md`; `docs/glossary.md` has the words, `docs/tour.md` follows one write through all
 //! crates.
 //!
-//! A file imports only from those before it: `name`, `offer`, `phase`, `answered`, `barrier`, `config`,
+//! A file imports only from files before it: `name`, `offer`, `phase`, `answered`, `barrier`, `config`,
 //! `commit`, `auto`, `pace`, `slot`, `slots`, `lane`, `due`, `cause`, `gate`, `schedule`, `prefixes`, `lanes`, `spares`,
 //! `engine`, `life`, `flight`, `gauges`.
 

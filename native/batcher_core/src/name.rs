@@ -34,7 +34,7 @@ pub enum LaneKey {
 /// What kind of lane one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LaneKind {
-    /// That of a namespace.
+    /// The lane of a namespace.
     Namespace,
     /// The hot lane of `write_batch`.
     Generic,
@@ -102,7 +102,7 @@ pub struct LongPrefix {
     bytes: Arc<[u8]>,
 }
 
-/// Two keyed hashes: nobody who does not know the keys of this process finds two names with the same.
+/// Two keyed hashes: without the keys of this process nobody finds two names with the same.
 pub(crate) type Digest = [u64; 2];
 
 impl LongPrefix {

@@ -17,7 +17,7 @@ pub struct Group {
     /// Its process calls, and waits for the reply: it can commit the group itself, and may write again when it has been
     /// answered (5.6).
     pub waits: bool,
-    /// It can't be in one commit with other groups than those of its lane, and so leaves by itself (4.4).
+    /// It can't be in one commit with groups of other lanes, and so leaves by itself (4.4).
     pub apart: bool,
 }
 

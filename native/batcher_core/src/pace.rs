@@ -5,7 +5,7 @@
 //! leave, and learned (`auto`). A *commit* is named here by the lane of its first part.
 //!
 //! Invariant: the policy of the shard hears of each commit that begins, answers and ends, and of each write, but for
-//! those that join a slot which follows a commit anyway.
+//! writes that join a slot which follows a commit anyway.
 
 use crate::auto::{AutoPace, Backlog, Learned};
 use crate::commit::CommitPace;
@@ -64,13 +64,13 @@ impl Pace {
         self.commit.answering(commit, ticket, writers);
     }
 
-    /// The same where pacing is learned, which does not ask for whom.
+    /// The same where pacing is learned, which does not ask for the writers.
     pub(crate) fn learn_of_answers(&mut self, now: Instant, learned: &mut Learned) {
         self.auto.answering(now, learned);
     }
 
     /// Whether callers of a commit in flight have been answered, so that a write has to be marked if it follows that
-    /// commit. Learned pacing does not ask who wrote.
+    /// commit. Learned pacing does not ask for the writer.
     pub(crate) fn is_answering(&self) -> bool {
         self.commit.is_answering()
     }
@@ -110,8 +110,8 @@ impl Pace {
         if paces && follows { Leave::Now } else { Leave::Window }
     }
 
-    /// A commit has ended that began in this channel, which is no longer that of its lane: another owner has another
-    /// scope of commits.
+    /// A commit has ended that began in this channel, which is no longer the channel of its lane: another owner has
+    /// another scope of commits.
     pub(crate) fn forget(&mut self, commit: LaneId) {
         self.commit.forget(commit);
     }

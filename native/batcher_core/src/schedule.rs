@@ -1,4 +1,4 @@
-//! What lanes wait for: their windows, the gate, or somebody who commits.
+//! What lanes wait for: their windows, the gate, or a committer.
 //!
 //! Invariant: a lane with queued slots is in `timers`, in `waiting`, in `due`, or has a commit in flight, and in one of
 //! them only.
@@ -50,7 +50,7 @@ impl Schedule {
         }
     }
 
-    /// Decides what a lane waits for whose writes leave with those of other lanes: the gate, unless it is in flight.
+    /// Decides what a lane waits for whose writes leave with writes of other lanes: the gate, unless it is in flight.
     pub(crate) fn place_in_shard<B>(
         &mut self,
         id: LaneId,
@@ -108,7 +108,7 @@ impl Schedule {
 
     /// The lane that leaves next, where one commit takes what is due of all lanes.
     pub(crate) fn first(&self) -> Option<LaneId> {
-        // Others than those that wait for the gate are due since another owner had lanes leave one by one.
+        // Lanes that do not wait for the gate are due since another owner had lanes leave one by one.
         self.due.first().or_else(|| self.waiting.first().map(|&(_, id)| id))
     }
 

@@ -1,6 +1,6 @@
 //! A slot: groups of a lane that leave together, as one commit or as a part of one.
 //!
-//! Invariant: `weight` and `usage` are the sums of those of the groups, and never above the maximum of
+//! Invariant: `weight` and `usage` are the sums over the groups, and never above the maximum of
 //! the lane or the budgets unless the slot holds a single group.
 
 use crate::name::{LaneId, LaneKey};
@@ -71,7 +71,7 @@ pub struct Slot<B> {
     pub usage: Usage,
 }
 
-/// A batch that is to be committed now, by itself or with those of other lanes.
+/// A batch that is to be committed now, by itself or with batches of other lanes.
 #[derive(Debug)]
 pub struct Commit<'a, B> {
     /// Its lane, to be named when the commit has ended.

@@ -1,6 +1,6 @@
 //! What slots have held that are done, emptied: slots to come get it, and its memory with it.
 //!
-//! Invariant: a bounded number is kept, of those with memory for many groups a few.
+//! Invariant: a bounded number is kept, of spares with memory for many groups a few.
 
 /// Above this a slot holds many groups.
 const FEW: u64 = 32;

@@ -1,8 +1,8 @@
 //! The callers of one batch and what each is told.
 //!
-//! Invariant: whoever is passed by the cursor is answered right then, under the same lock, or its reply is kept for a
-//! handover, unless it had given up. Nobody is answered before the engine knows that it will be. Locks are taken in
-//! this order: contents of a batch in flight, responders or state of the shard, contents of a queued slot; those of
+//! Invariant: a caller that the cursor passes is answered right then, under the same lock, or its reply is kept for a
+//! handover, unless it had given up. No caller is answered before the engine knows that it will be. Locks are taken in
+//! this order: contents of a batch in flight, responders or state of the shard, contents of a queued slot; locks of
 //! handovers, queues of responders last.
 
 use crate::arena::{Arena, Kept};
@@ -53,8 +53,8 @@ impl Chunk {
 pub(crate) enum Progress<'a> {
     /// All of them have been; these replies are for other batches.
     Done(Term<'a>),
-    /// Those that were left have been told of a failure, which is what callers of other batches are told too: whose the
-    /// next replies are is not known.
+    /// Callers that were left have been told of a failure, which is what callers of other batches are told too: to
+    /// which callers the next replies belong is not known.
     Failed,
     /// Some are left for another call, with the rest of the replies.
     More(Term<'a>),
@@ -76,12 +76,12 @@ pub(crate) struct Answers {
     others: bool,
     /// Some caller has: all are sent in queue order (8). Known once the first is to be answered.
     ordered: bool,
-    /// Some reply waits for a process to send it: in queue order, those behind it do too.
+    /// Some reply waits for a process to send it: in queue order, replies behind it do too.
     waits: bool,
     /// All callers that were left have been told of a failure.
     failed: bool,
-    /// Replies that wait for a responder, or for a process to send them. Those of all parts of a commit are with the
-    /// first part.
+    /// Replies that wait for a responder, or for a process to send them. Replies of all parts of a commit are with
+    /// the first part.
     pub(crate) handovers: VecDeque<Handover<Replies>>,
 }
 
@@ -89,7 +89,7 @@ pub(crate) struct Answers {
 #[derive(Default)]
 struct Tags {
     small: Arena,
-    /// Those that take long to copy, each in an arena of its own.
+    /// Tags that take long to copy, each in an arena of its own.
     large: Vec<Arena>,
 }
 
@@ -254,7 +254,7 @@ impl Answers {
         callers.map(move |caller| caller.from(self.tags.of(caller.tag), env))
     }
 
-    /// A chunk begins: the engine hears whom it may answer, before they can.
+    /// A chunk begins: the engine hears which callers the chunk may answer, before they can.
     fn begin(&mut self, answerer: &mut Answerer<'_, '_>) {
         if self.others && self.callers.left().len() == self.callers.all().len() {
             self.ordered = !self.are_different();
@@ -311,7 +311,7 @@ impl Answers {
                 let home = if self.ordered { Home::NOWHERE } else { caller.home };
                 self.waits = true;
                 answerer.take_proxied(home, |env| caller.message(tags, env, reply.in_env(env)));
-                // Who sends it may have to wait, and may be killed then: it has nothing to send behind that.
+                // The process that sends may have to wait, and may be killed then: it has nothing to send behind that.
                 if matches!(route, Route::Other { .. }) {
                     answerer.hand_over();
                 }

@@ -147,7 +147,7 @@ pub(crate) fn send_atom(sender: Option<Env<'_>>, to: LocalPid, atom: Atom) {
 pub(crate) fn number(pid: LocalPid) -> u64 {
     // SAFETY: no environment is looked at.
     let term = unsafe { enif_make_pid(ptr::null_mut(), *pid.as_c_arg()) };
-    // SAFETY: a term is a transparent word, and that of a pid leads nowhere.
+    // SAFETY: a term is a transparent word, and the term of a pid leads nowhere.
     unsafe { std::mem::transmute::<ErlNifTerm, usize>(term) as u64 }
 }
 
@@ -161,7 +161,7 @@ pub(crate) fn free_at_once() {
     }
 }
 
-/// Whether this is a scheduler's thread, and not that of a dirty one or one of our own.
+/// Whether this is a scheduler's thread, and not the thread of a dirty one or one of our own.
 pub(crate) fn on_scheduler() -> bool {
     thread_kind() == ERL_NIF_THR_NORMAL_SCHEDULER
 }

@@ -94,7 +94,7 @@ pub(crate) fn failure<'a>(env: Env<'a>, failure: &Failure) -> Term<'a> {
     let reason = match failure {
         Failure::ShuttingDown => shutting_down().encode(env),
         Failure::OwnerDown => batcher_down().encode(env),
-        // Who could tell the true reason has died as well.
+        // The process that could tell the true reason has died as well.
         Failure::CommitterDown => (backend_exit(), killed()).encode(env),
         Failure::Crashed(text) => (batcher_crashed(), &**text).encode(env),
     };

@@ -1,4 +1,4 @@
-//! Who waits for a group's reply, and the way that leads there.
+//! The caller that waits for a group's reply, and the way that leads there.
 //!
 //! Invariant: a reply goes where `GenServer.reply/2` would send it.
 
@@ -29,7 +29,7 @@ pub(crate) struct Caller<'a> {
 pub(crate) enum Route {
     /// To a local process: sent by the library.
     Direct(LocalPid),
-    /// To an alias of this node, which only a process can send to. `writer` is who is answered.
+    /// To an alias of this node, which only a process can send to. `writer` is the process that is answered.
     Alias { writer: u64 },
     /// To wherever else a process can send: it may have to wait for a connection.
     Other { writer: u64 },
@@ -68,7 +68,7 @@ impl<'a> Caller<'a> {
         }
     }
 
-    /// Whom the engine knows it by.
+    /// The number by which the engine knows the caller.
     pub(crate) fn writer(&self) -> u64 {
         self.route.writer()
     }
@@ -115,7 +115,7 @@ fn alias_of(tag: Term<'_>) -> Option<Term<'_>> {
     (atoms::alias() == name && alias.is_ref()).then_some(alias)
 }
 
-/// Who waits for a group's reply.
+/// A caller that waits for a group's reply.
 #[derive(Clone, Copy)]
 pub(crate) struct KeptCaller {
     pub(crate) route: Route,
@@ -131,7 +131,7 @@ pub(crate) struct KeptCaller {
 }
 
 impl KeptCaller {
-    /// Whom the engine knows it by.
+    /// The number by which the engine knows the caller.
     pub(crate) fn writer(&self) -> u64 {
         self.route.writer()
     }
@@ -158,7 +158,7 @@ impl KeptCaller {
         (alias_of(tag).unwrap_or(to), (tag, reply)).encode(env)
     }
 
-    /// Its reply, and the replies of those behind it; `None` if one of the items does not fit.
+    /// Its reply, and the replies of the callers behind it; `None` if one of the items does not fit.
     pub(crate) fn slice<'a>(
         &self,
         env: Env<'a>,
@@ -201,7 +201,7 @@ impl Home {
     /// No scheduler, or one where nobody lives: a dirty one.
     pub(crate) const NOWHERE: Home = Home(u16::MAX);
 
-    /// That of the calling process.
+    /// The home of the calling process.
     pub(crate) fn here() -> Home {
         HERE.get().unwrap_or_else(|| {
             let home = match arena::on_scheduler() {

@@ -31,7 +31,7 @@ pub(crate) struct Task {
     pub(crate) flights: Vec<Flight<Beam>>,
     /// The part whose callers are being answered.
     answering: usize,
-    /// The engine has heard all that it wants to know of who is answered.
+    /// The engine has heard all that it wants to know of the callers that are answered.
     is_known: bool,
     /// What the committer says of the commit.
     pub(crate) verdict: Verdict,

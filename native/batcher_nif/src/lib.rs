@@ -8,7 +8,7 @@
 //! `docs/contract.md`; `docs/glossary.md` has the words, `docs/tour.md` follows one write through all
 //! crates.
 //!
-//! A file imports only from those before it: `atoms`, `arena`, `beam`, `measure`, `caller`, `responder`,
+//! A file imports only from files before it: `atoms`, `arena`, `beam`, `measure`, `caller`, `responder`,
 //! `writes`, `answers`, `committer`, `owner`, `watch`, `offer`, `snapshot`, `stats`, `vm`.
 
 #![deny(unsafe_code)]

@@ -1,6 +1,6 @@
 //! Responders as processes of the BEAM, and the replies that they are given.
 //!
-//! Invariant: only callers who have one reply of their batch to come are answered through a responder, so that none can
+//! Invariant: only callers with one reply of their batch to come are answered through a responder, so that none can
 //! overtake another of its lane (8).
 
 use crate::arena::{Arena, Kept};
@@ -40,7 +40,7 @@ impl Responder {
         shard.responders.join(Home::here().index(), responder.clone()).then_some(responder)
     }
 
-    /// Sends the replies of one handover, but for those that the process itself is to send. True: there are more handovers.
+    /// Sends the replies of one handover, but for what the process itself is to send. True: there are more handovers.
     pub(crate) fn send_first<'a>(&self, env: Env<'a>) -> (bool, Vec<Term<'a>>) {
         let mut proxied = Vec::new();
         let more = self.queue.send_first(|replies| proxied = replies.send(env));
@@ -52,7 +52,7 @@ impl Responder {
 #[derive(Default)]
 pub(crate) struct Replies {
     messages: Vec<(LocalPid, Kept)>,
-    /// The arena of all messages, and those that only a process can send, `{to, message}`.
+    /// The arena of all messages, and the messages that only a process can send, `{to, message}`.
     terms: Terms,
 }
 
@@ -71,7 +71,7 @@ impl Replies {
 
     /// Sends what the library can send. `sender` is the calling process, `None` on the thread of a timer.
     fn send_direct(&mut self, sender: Option<Env<'_>>) {
-        // Who has waited longest is sent its reply first.
+        // The caller that has waited longest is sent its reply first.
         for (pid, message) in self.messages.drain(..) {
             // One that is no more need not know.
             let _ = self.terms.arena.send_copy(sender, pid, message);
@@ -108,7 +108,7 @@ pub(crate) struct Answerer<'b, 'a> {
     pub(crate) shard: &'static Shard,
     /// The lane of the part whose callers are answered.
     pub(crate) lane: LaneId,
-    /// Nobody need tell the engine who is answered.
+    /// The engine need not be told which callers are answered.
     is_known: &'b mut bool,
     first: &'b Batch<Beam>,
     /// Replies, by the schedulers of their callers.

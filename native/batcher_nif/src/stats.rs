@@ -49,7 +49,7 @@ pub(crate) fn stats<'a>(
     Term::map_from_pairs(env, &pairs)
 }
 
-/// The value itself, or a map by the value of the one label, or by a tuple of those of several.
+/// The value itself, or a map by the value of the one label, or by a tuple of the values of several.
 fn by_labels<'a>(env: Env<'a>, values: &[(Vec<&str>, Value)]) -> NifResult<Term<'a>> {
     let mut pairs = Vec::with_capacity(values.len());
     for (labels, value) in values {

@@ -9,8 +9,8 @@ use batcher_core::{LaneKey, LaneRef};
 use batcher_shell::KEPT;
 use rustler::{Atom, Encoder, Env, LocalPid, Term, TermType};
 
-/// Words of one part of a large list. Who receives a message goes through all its binaries at a
-/// stretch: this many take a third of a millisecond.
+/// Words of one part of a large list. A process that receives a message goes through all its binaries
+/// at a stretch: this many take a third of a millisecond.
 const PART: u64 = 8 * measure::SHORT;
 /// So many items, or so many bytes, are copied under one lock for a look from outside.
 const COPIED_AT_ONCE: usize = 256;
@@ -77,7 +77,7 @@ impl Part {
     }
 }
 
-/// The first elements of a list, at least one, what they take, and those behind them.
+/// The first elements of a list, at least one, what they take, and the elements behind them.
 fn cut(list: Term<'_>) -> Option<(Vec<Term<'_>>, u64, Term<'_>)> {
     let mut piece = Vec::new();
     let mut bytes = 0;
@@ -188,7 +188,7 @@ pub(crate) struct Writes {
     pub(crate) replies: u64,
     pub(crate) bytes: u64,
     pub(crate) shape: Shape,
-    /// Those before the last.
+    /// The parts before the last.
     parts: Vec<Part>,
 }
 
@@ -211,7 +211,7 @@ impl Writes {
         self.parts.len() + 1
     }
 
-    /// The last part, and those before it.
+    /// The last part, and the parts before it.
     pub(crate) fn parts(&mut self) -> (&mut Part, &mut [Part]) {
         (self.last.get_or_insert_default(), &mut self.parts)
     }

@@ -54,7 +54,7 @@ impl<V: Vm> AloneWrites<V> {
         self.entries.iter().find(|entry| entry.lane == lane).map(|entry| &entry.process)
     }
 
-    /// Somebody waits for those in such lanes.
+    /// Somebody waits for the writes in such lanes.
     pub(crate) fn mark_waited_for(&mut self, is: impl Fn(LaneId) -> bool) {
         if self.unwaited == 0 {
             return;

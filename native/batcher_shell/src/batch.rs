@@ -1,8 +1,8 @@
 //! What a slot holds, from the first write on until its callers have been answered: writes, and their callers.
 //!
 //! Invariant: each group that the engine accepts is put in before its call returns, outside the lock of the shard, and
-//! stands behind those that are in already. So calls that overlap are in order, whatever that is, and calls that don't
-//! are in theirs (4.3). Nobody sees what a batch holds before every group that was accepted is in.
+//! stands behind the groups that are in already. So calls that overlap are in order, whatever that is, and calls that
+//! don't are in theirs (4.3). Nobody sees what a batch holds before every group that was accepted is in.
 
 use crate::sync::{self, Lock, LockGuard};
 use crate::vm::Vm;
@@ -65,14 +65,14 @@ impl<V: Vm> Batch<V> {
         std::mem::take(&mut contents.writes)
     }
 
-    /// The writes have left. What held them may hold those of another slot.
+    /// The writes have left. What held them may hold the writes of another slot.
     pub fn put_back(&self, emptied: V::Writes) {
         self.lock().writes = emptied;
     }
 
     /// Made ready for another slot, when its committer has taken the writes and emptied what held the answers, or if
-    /// nothing was ever put in, since it was that of a write that is alone. False if writes are left in it, or if
-    /// another handle still keeps it, whose holder may take the next callers for those of this batch.
+    /// nothing was ever put in, since it was the batch of a write that is alone. False if writes are left in it, or
+    /// if another handle still keeps it, whose holder may take the next callers for callers of this batch.
     ///
     /// Under the lock of the shard, which waits for nothing: all groups were in when the writes were taken.
     pub(crate) fn reset(&mut self) -> bool {

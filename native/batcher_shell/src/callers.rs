@@ -18,7 +18,7 @@ const AT_ONCE: usize = 256;
 pub struct Callers<C> {
     waiting: Vec<Waiting<C>>,
     next: usize,
-    /// How many of those passed had given up.
+    /// How many of the callers passed had given up.
     late: u64,
 }
 
@@ -32,7 +32,7 @@ struct Waiting<C> {
 /// What [`Callers::expire`] found.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Expired {
-    /// The earliest end of a wait among those that were looked at and go on waiting.
+    /// The earliest end of a wait among the callers that were looked at and go on waiting.
     pub earliest: Option<Instant>,
     /// Where to go on looking; `None` at the end.
     pub next: Option<usize>,
@@ -47,12 +47,12 @@ impl<C> Default for Callers<C> {
 }
 
 impl<C> Callers<C> {
-    /// One more, who waits until then, or for as long as it takes.
+    /// One more caller, which waits until then, or for as long as it takes.
     pub fn add(&mut self, caller: C, until: Option<Instant>) {
         self.waiting.push(Waiting { caller, until, given_up: false });
     }
 
-    /// Who has not been passed yet, the next one first.
+    /// The callers that have not been passed yet, the next one first.
     pub fn left(&self) -> impl ExactSizeIterator<Item = &C> {
         self.waiting[self.next..].iter().map(|waiting| &waiting.caller)
     }
@@ -77,17 +77,17 @@ impl<C> Callers<C> {
         (self.next, self.late) = (0, 0);
     }
 
-    /// How many of those passed had given up.
+    /// How many of the callers passed had given up.
     pub fn late(&self) -> u64 {
         self.late
     }
 
-    /// The caller passed last could not be sent anything: whoever sees to the batch next, does.
+    /// The caller passed last could not be sent anything: the process or timer that sees to the batch next, does.
     pub fn take_back(&mut self) {
         self.next = self.next.saturating_sub(1);
     }
 
-    /// Looks at some callers from this place on. Those who have waited until now give up, and are told that.
+    /// Looks at some callers from this place on. Callers that have waited until now give up, and are told that.
     pub fn expire(&mut self, now: Instant, from: usize, mut tell: impl FnMut(&C)) -> Expired {
         let end = self.waiting.len().min(from.saturating_add(AT_ONCE));
         let (mut earliest, mut given_up): (Option<Instant>, _) = (None, 0);

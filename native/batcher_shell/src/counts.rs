@@ -1,7 +1,7 @@
 //! What has happened to a shard, counted.
 //!
-//! Invariant: whoever counts has the lock of the shard for other reasons already, and no count can fail: those that can't
-//! grow any more stay as they are.
+//! Invariant: all of them are counted under the lock of the shard, which a thread that counts mostly has for other
+//! reasons already.
 
 use batcher_core::{Bound, LaneKind, Reason, Refused, Tally};
 

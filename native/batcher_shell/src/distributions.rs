@@ -131,7 +131,7 @@ fn micros_between(from: Instant, to: Instant) -> u64 {
     time.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(time.subsec_micros()))
 }
 
-/// All distributions of a shard. Those of lanes are in the order of [`LaneKind`].
+/// All distributions of a shard. The distributions of lanes are in the order of [`LaneKind`].
 #[derive(Debug, Default)]
 pub struct Distributions {
     answer: [Distribution; 4],

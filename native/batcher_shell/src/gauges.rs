@@ -35,7 +35,7 @@ pub struct Gauges {
     pub committers: u64,
     /// Responders that live.
     pub responders: u64,
-    /// Commits in flight, without those of closed lives.
+    /// Commits in flight, without commits of closed lives.
     pub in_flight_commits: u64,
     /// The bound on these.
     pub max_in_flight: u64,
@@ -50,7 +50,7 @@ pub enum CommittedBy<V: Vm> {
 }
 
 impl<V: Vm> Shard<V> {
-    /// What the shard holds now, and who commits what has been in flight for the longest time. `None`: no batcher runs.
+    /// What the shard holds now, and the process of the oldest commit in flight. `None`: no batcher runs.
     pub fn gauges(&self) -> Option<(Gauges, Option<CommittedBy<V>>)> {
         let responders = self.responders.count() as u64;
         let (mut gauges, left, by) = self.locked(|state| {

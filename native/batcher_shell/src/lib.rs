@@ -8,7 +8,7 @@
 //! Start with [`Shard`], then [`Timer`]. Clause numbers refer to `docs/contract.md`; `docs/glossary.md` has the words,
 //! `docs/tour.md` follows one write through all crates.
 //!
-//! A file imports only from those before it: `callers`, `counts`, `total`, `vm`, `alone`, `sync`, `distributions`,
+//! A file imports only from files before it: `callers`, `counts`, `total`, `vm`, `alone`, `sync`, `distributions`,
 //! `batch`, `workers`, `responders`, `lock_times`, `state`, `shard`, `life`, `look`, `gauges`, `metrics`, `stats`,
 //! `turn`, `timer`.
 

@@ -9,10 +9,10 @@ use batcher_core::{CommitScope, Config, Phase};
 use std::sync::atomic::Ordering;
 
 impl<V: Vm> Shard<V> {
-    /// A process takes the shard over as its owner; answers who commits for it already.
+    /// A process takes the shard over as its owner; answers the committers that the shard has already.
     ///
-    /// `start` has its timer [keep its time](crate::Timer::start), `owner` has the owner's death told as that of this
-    /// number. An error is that of `start`, and nothing has changed.
+    /// `start` has its timer [keep its time](crate::Timer::start), `owner` has the owner's death told with this
+    /// number. An error is one of `start`, and nothing has changed.
     pub fn open(
         &'static self,
         sender: V::Env<'_>,
@@ -31,7 +31,7 @@ impl<V: Vm> Shard<V> {
             state.counts.adoptions += u64::from(state.engine.phase() != Phase::Closed);
             self.set(&config);
             state.workers.handle_new_owner();
-            // Those of another owner end with it.
+            // Responders of another owner end with it.
             self.responders.clear();
             state.engine.open(now, config);
             Ok(state.workers.living().cloned().collect())

@@ -62,8 +62,8 @@ impl<V: Vm> Shard<V> {
         });
     }
 
-    /// Does something to all lanes, to those of so many places under one lock. Between two steps, with the lock free,
-    /// it rests.
+    /// Does something to all lanes, to the lanes of so many places under one lock. Between two steps, with the lock
+    /// free, it rests.
     pub(crate) fn in_steps(
         &self,
         rest: impl Fn(),

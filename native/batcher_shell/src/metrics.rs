@@ -10,7 +10,7 @@ use batcher_core::Tally;
 
 /// A metric.
 pub struct Metric {
-    /// Its name. That of a counter ends with `_total`, that of a time or a size with its unit.
+    /// Its name. The name of a counter ends with `_total`, the name of a time or a size with its unit.
     pub name: &'static str,
     /// What its values count.
     pub unit: Unit,

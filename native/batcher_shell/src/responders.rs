@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 pub type Handover<R> = Arc<Mutex<R>>;
 
 /// Sends what responders have left of a batch, the oldest handover first and no more than one of them; `send` says
-/// whether it has sent anything. True: no reply was left. Otherwise to be called again: when those who have been sent
-/// theirs had time to write again, or later if a responder is at it.
+/// whether it has sent anything. True: no reply was left. Otherwise to be called again: when callers that have been
+/// sent theirs had time to write again, or later if a responder is at it.
 pub fn finish<R>(
     handovers: &mut VecDeque<Handover<R>>,
     mut send: impl FnMut(&mut R) -> bool,

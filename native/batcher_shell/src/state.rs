@@ -319,7 +319,7 @@ impl<V: Vm> State<V> {
         }
     }
 
-    /// Whether some caller may have waited too long. The next look is for those that are not seen in this one.
+    /// Whether some caller may have waited too long. The next look is for callers that are not seen in this one.
     pub(crate) fn poll_expiry(&mut self, now: Instant) -> bool {
         let is_due = self.expiry_at().is_some_and(|look| look <= now);
         if is_due {

@@ -56,8 +56,8 @@ impl<V: Vm> Shard<V> {
         })
     }
 
-    /// The values of a metric, each beside those of its labels, in their order. Distributions are read here, one under
-    /// each lock, since they are large.
+    /// The values of a metric, each beside the values of its labels, in their order. Distributions are read here, one
+    /// under each lock, since they are large.
     pub fn values(&self, read: &Read, seen: &Seen) -> Vec<(Vec<&'static str>, Value)> {
         let Seen { gauges, counts } = seen;
         let labelled = |(label, count)| (vec![label], Value::Number(count));
@@ -109,8 +109,8 @@ impl<V: Vm> Shard<V> {
         self.direct_commits.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// So many of the lanes that hold something, or are kept for their next write: those that were given the most
-    /// writes, the busiest first; `None` if no batcher runs.
+    /// So many of the lanes that hold something, or are kept for their next write: the lanes that were given the
+    /// most writes, the busiest first; `None` if no batcher runs.
     pub fn busiest_lanes(&self, count: usize) -> Option<Vec<BusyLane>> {
         let mut lanes = Vec::new();
         self.each_lane(|lane| {

@@ -17,8 +17,8 @@ pub use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 #[cfg(not(loom))]
 pub use parking_lot::Mutex;
 /// The lock of a shard's state, or of what a slot holds: with each write it is taken, mostly for far less than it takes
-/// to put a thread to sleep and to wake it. It is given back with a plain store, where a lock that knows who sleeps for
-/// it takes an atomic operation, which waits until all that was written before has reached the cache.
+/// to put a thread to sleep and to wake it. It is given back with a plain store, where a lock that knows which threads
+/// sleep for it takes an atomic operation, which waits until all that was written before has reached the cache.
 #[cfg(not(loom))]
 pub use spin::mutex::{SpinMutex as Lock, SpinMutexGuard as LockGuard};
 
@@ -55,7 +55,7 @@ pub fn age_us(since: std::time::Instant) -> u64 {
     micros(now().saturating_duration_since(since))
 }
 
-/// Takes a lock. Nobody hands it on: who naps may be passed by who comes.
+/// Takes a lock. No thread hands it on: one that naps may be passed by one that comes.
 pub fn lock<T>(lock: &Lock<T>) -> LockGuard<'_, T> {
     lock_when(lock, |_| true)
 }
@@ -67,7 +67,7 @@ pub fn lock_when<T>(lock: &Lock<T>, is: impl Fn(&T) -> bool) -> LockGuard<'_, T>
         if let Some(guard) = attempt(lock).filter(|guard| is(guard)) {
             return guard;
         }
-        // To try takes the cache line from whoever has the lock, to look does not.
+        // To try takes the cache line from the thread that has the lock, to look does not.
         loop {
             pause(&backoff);
             if !is_taken(lock) {
@@ -92,7 +92,7 @@ fn is_taken<T>(lock: &Lock<T>) -> bool {
 #[cfg(not(loom))]
 const NAP: std::time::Duration = std::time::Duration::from_micros(50);
 
-/// Lets those that nap come to a lock that was just given back.
+/// Lets threads that nap come to a lock that was just given back.
 #[cfg(not(loom))]
 pub fn nap() {
     std::thread::sleep(NAP);
@@ -113,7 +113,7 @@ fn pause(backoff: &Backoff) {
     }
 }
 
-/// In a model, whoever waits for a lock is passed over until it is free.
+/// In a model, a thread that waits for a lock is passed over until it is free.
 #[cfg(loom)]
 fn attempt<T>(lock: &Lock<T>) -> Option<LockGuard<'_, T>> {
     Some(lock.lock())
@@ -228,8 +228,8 @@ mod modelled {
             self.0.queue.lock().expect("as above").is_empty()
         }
 
-        /// Waits for an event. Without one, a short sleep is over at once, a long one never: who
-        /// is not woken from it is found by loom as a deadlock.
+        /// Waits for an event. Without one, a short sleep is over at once, a long one never: a
+        /// thread that is not woken from it is found by loom as a deadlock.
         pub fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvTimeoutError> {
             let mut queue = self.0.queue.lock().expect("as above");
             loop {

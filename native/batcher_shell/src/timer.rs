@@ -23,7 +23,7 @@ struct State<V: Vm> {
     thread_lives: bool,
     /// The shards by the times at which each is looked at next.
     alarms: BTreeMap<(Instant, u64), &'static Shard<V>>,
-    /// Those times.
+    /// The times of the alarms.
     at: HashMap<u64, Instant>,
 }
 
@@ -47,7 +47,7 @@ impl<V: Vm> Timer<V> {
     ///
     /// # Errors
     ///
-    /// Those of `spawn`.
+    /// The errors of `spawn`.
     pub fn start(
         &self,
         shard: &'static Shard<V>,

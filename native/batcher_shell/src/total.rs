@@ -1,6 +1,6 @@
 //! What all shards of this VM hold together, in bytes, if that is bounded.
 //!
-//! Invariant: the sum is that of the shares, and a share is what its shard holds, or nothing while there is no bound.
+//! Invariant: the sum is over the shares, and a share is what its shard holds, or nothing while there is no bound.
 //! Without one nobody writes here.
 
 use crossbeam_utils::CachePadded;

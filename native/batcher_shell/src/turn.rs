@@ -48,7 +48,7 @@ impl<V: Vm> Shard<V> {
                 state.engine.handle_timeout(now);
                 if was_open && state.is_closed() {
                     state.abandon_with = Failure::OwnerDown;
-                    // Whoever waits for a flush learns of a death at once (3.4).
+                    // A process that waits for a flush learns of a death at once (3.4).
                     waiters = std::mem::take(&mut state.waiters);
                 }
                 state.workers.handle_timeout(now, state.owner.is_some());
@@ -118,7 +118,7 @@ impl<V: Vm> Shard<V> {
         });
         let Some((lanes, reason, batches)) = next else { return false };
         self.fail(batches.iter().cloned(), &Failure::CommitterDown);
-        // What holds these batches may hold those of another slot.
+        // The memory of these batches is for other slots next: nothing of their callers may be left in it.
         batches.into_iter().for_each(|batch| drop(std::mem::take(&mut batch.lock().answers)));
         drop(
             self.with(None, |state, now| state.commit_done(now, &lanes, reason, Ended::default())),
@@ -147,7 +147,7 @@ impl<V: Vm> Shard<V> {
         });
     }
 
-    /// The library has failed: everybody who waits is told, the owner is to end with it (10.5).
+    /// The library has failed: every caller and every waiter is told, the owner is to end with it (10.5).
     pub(crate) fn crash(&'static self, text: Arc<str>) {
         let failure = Failure::Crashed(Arc::clone(&text));
         let (owner, waiters, batches) = self.locked(|state| {

@@ -176,7 +176,7 @@ impl<V: Vm> Workers<V> {
         std::mem::take(&mut self.deaths)
     }
 
-    /// Those that the owner says nothing of are answered without it: all of them where there is none.
+    /// The dead that the owner says nothing of are answered without it: all of them where there is none.
     pub(crate) fn handle_timeout(&mut self, now: Instant, is_owned: bool) {
         while let Some(&(until, id)) = self.unexplained.front()
             && (until <= now || !is_owned)
@@ -223,17 +223,17 @@ impl<V: Vm> Workers<V> {
         self.asked_for = 0;
     }
 
-    /// Those that live.
+    /// The committers that live.
     pub(crate) fn living(&self) -> impl Iterator<Item = &V::Committer> {
         self.entries.values().filter(|entry| entry.lives()).map(|entry| &entry.committer)
     }
 
-    /// Who has the batch in flight of this lane, be it dead or not.
+    /// The committer that has the batch in flight of this lane, be it dead or not.
     pub(crate) fn committer_of(&self, lane: LaneId) -> Option<&V::Committer> {
         self.lanes().find_map(|(other, committer)| (other == lane).then_some(committer))
     }
 
-    /// The lanes of the batches that are being committed and answered, and who has these, be it dead or not.
+    /// The lanes of the batches that are being committed and answered, and the committer of each, be it dead or not.
     pub(crate) fn lanes(&self) -> impl Iterator<Item = (LaneId, &V::Committer)> {
         self.entries.values().flat_map(|entry| {
             let lanes: &[LaneId] = match &entry.worker {
