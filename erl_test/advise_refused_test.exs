@@ -6,8 +6,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviseRefusedTest do
   import Ferricstore.Raft.WARaftBackend.Batcher.ApplyWorkDouble, only: [context: 1, load: 0]
   import Ferricstore.Raft.WARaftBackend.Batcher.Writes
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Native
-
   @overloaded {:error, :batcher_overloaded}
 
   # A batcher that has committed enough for advice.
@@ -58,12 +56,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviseRefusedTest do
   end
 
   test "17.7 refused by the bound of all shards, which another one fills", c do
-    Application.put_env(:ferricstore_batcher, :max_total_queue_bytes, 10_000)
-
-    on_exit(fn ->
-      Application.delete_env(:ferricstore_batcher, :max_total_queue_bytes)
-      Native.bound_total(nil)
-    end)
+    put_total(10_000)
 
     start(c.shard, [])
     other = start(new_shard(), [])

@@ -5,7 +5,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section04TogetherTest do
 
   import Ferricstore.Raft.WARaftBackend.Batcher.Writes
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Native, Options}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Native
 
   @batch :__commit_batch_direct__
   # More words, and more bytes in one piece, than a scheduler copies.
@@ -21,10 +21,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section04TogetherTest do
 
   # The test is owner and committer itself.
   test "4.4 prefixes that are long together are copied on a dirty scheduler", %{shard: shard} do
-    {:ok, given} = Options.check(commit_scope: :shard)
-    {:ok, []} = Native.open(shard, Options.native(given, nil))
-    committer = Native.join(shard)
-    :rest = Native.take(committer)
+    committer = own_and_commit(shard, commit_scope: :shard)
     # None by itself.
     prefixes = for n <- 1..20, do: String.duplicate("#{rem(n, 10)}", 60_000 + n)
 

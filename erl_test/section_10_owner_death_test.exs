@@ -4,7 +4,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section10OwnerDeathTest do
 
   import Ferricstore.Raft.WARaftBackend.Batcher.Writes
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Native, Options}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Native
 
   defp put(i), do: {:put, "k#{i}", "v", 0}
 
@@ -174,12 +174,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section10OwnerDeathTest do
   # The test is owner and committer itself, so that it answers while the thread of the shard goes through the lanes.
   test "10.5 a panic while callers of several lanes are answered: nobody gets a reply of another",
        c do
-    {:ok, given} =
-      Options.check(max_in_flight: 1, commit_scope: :shard, namespace_batch_max: 20_000)
-
-    {:ok, []} = Native.open(c.shard, Options.native(given, nil))
-    committer = Native.join(c.shard)
-    :rest = Native.take(committer)
+    committer =
+      own_and_commit(c.shard, max_in_flight: 1, commit_scope: :shard, namespace_batch_max: 20_000)
 
     # More callers than are answered in one call, and in other lanes so many that telling them takes a while.
     lanes = [{"a", 129}, {"b", 1_000} | for(n <- 1..20, do: {"c#{n}", 20})]

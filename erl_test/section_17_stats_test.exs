@@ -330,16 +330,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section17StatsTest do
     assert Batcher.reset_stats(new_shard()) == :ok
   end
 
-  # The bound of all batchers that start from now on, until the end of the test.
-  defp put_total(bytes) do
-    Application.put_env(:ferricstore_batcher, :max_total_queue_bytes, bytes)
-
-    on_exit(fn ->
-      Application.delete_env(:ferricstore_batcher, :max_total_queue_bytes)
-      Native.bound_total(nil)
-    end)
-  end
-
   # What was refused, without causes for which nothing was.
   defp refused(shard), do: counted(Batcher.stats(shard).refused_total)
   defp commits(shard), do: counted(Batcher.stats(shard).commits_total)

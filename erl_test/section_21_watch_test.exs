@@ -137,12 +137,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21WatchTest do
   end
 
   test "21.3 so does the bound in bytes on all shards together", %{shard: shard} do
-    Application.put_env(:ferricstore_batcher, :max_total_queue_bytes, 10_000)
-
-    on_exit(fn ->
-      Application.delete_env(:ferricstore_batcher, :max_total_queue_bytes)
-      Batcher.Native.bound_total(nil)
-    end)
+    put_total(10_000)
 
     start_batcher(shard)
     backend(shard, :block)
@@ -161,12 +156,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21WatchTest do
   end
 
   test "21.3 what all shards hold fills the queue of each", %{shard: shard} do
-    Application.put_env(:ferricstore_batcher, :max_total_queue_bytes, 10_000)
-
-    on_exit(fn ->
-      Application.delete_env(:ferricstore_batcher, :max_total_queue_bytes)
-      Batcher.Native.bound_total(nil)
-    end)
+    put_total(10_000)
 
     start_batcher(shard)
     backend(shard, :block)

@@ -14,6 +14,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Case do
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{
     Log,
+    Native,
+    Options,
     Settings,
     TestBackend,
     TestGate,
@@ -71,6 +73,28 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Case do
     Process.unlink(owner)
     on_exit(fn -> Batcher.stop(shard) end)
     owner
+  end
+
+  @doc """
+  The test becomes the owner of a shard with these options, and its only committer, which rests: what
+  `Native` takes.
+  """
+  def own_and_commit(shard, opts) do
+    {:ok, given} = Options.check(opts)
+    {:ok, []} = Native.open(shard, Options.native(given, nil))
+    committer = Native.join(shard)
+    :rest = Native.take(committer)
+    committer
+  end
+
+  @doc "Bounds what the batchers that start from now on hold together, in bytes, until the end of the test."
+  def put_total(bytes) do
+    Application.put_env(:ferricstore_batcher, :max_total_queue_bytes, bytes)
+
+    on_exit(fn ->
+      Application.delete_env(:ferricstore_batcher, :max_total_queue_bytes)
+      Native.bound_total(nil)
+    end)
   end
 
   @doc "What the backend of this shard does from now on, see `TestBackend`."

@@ -4,7 +4,7 @@
 mod common;
 
 use batcher_core::{Config, LaneRef};
-use batcher_shell::{Ended, Event, Taken, Timer};
+use batcher_shell::{Ended, Event, Shard, Taken, Timer};
 use common::*;
 
 /// A shard that waits for an owner as long as it takes.
@@ -17,6 +17,18 @@ fn hear(timer: &'static Timer<Failing>) {
     while !timer.events().is_empty() {
         timer.round();
     }
+}
+
+/// A shard that was closed with a write in its queue, which takes a process to answer.
+fn closed_with_replies() -> (&'static Timer<Failing>, &'static Shard<Failing>) {
+    let (timer, shard) = new();
+    PROXIES.set(true);
+    offer(shard, LATE);
+    shard.close(());
+    while timer.round() {
+        // The thread ends when the queue has been abandoned.
+    }
+    (timer, shard)
 }
 
 #[test]
@@ -60,13 +72,7 @@ fn the_memory_of_a_batch_that_was_not_committed_is_empty() {
 
 #[test]
 fn a_committer_that_sends_replies_keeps_no_lane_waiting() {
-    let (timer, shard) = new();
-    PROXIES.set(true);
-    offer(shard, LATE);
-    shard.close(());
-    while timer.round() {
-        // What is queued is abandoned, and a process is to say so.
-    }
+    let (timer, shard) = closed_with_replies();
     open(timer, shard);
     let (sending, other) = (join(shard, 1), join(shard, 2));
     assert!(matches!(shard.take((), sending, Ended::default()), Taken::Send(())));
@@ -95,13 +101,7 @@ fn a_committer_that_comes_when_all_is_over_is_told_to_leave() {
 
 #[test]
 fn a_committer_that_comes_when_replies_are_left_sends_them_first() {
-    let (timer, shard) = new();
-    PROXIES.set(true);
-    offer(shard, LATE);
-    shard.close(());
-    while timer.round() {
-        // As above.
-    }
+    let (_timer, shard) = closed_with_replies();
     WOKEN.take();
     let late = join(shard, 1);
     assert_eq!(WOKEN.take(), [1]);
