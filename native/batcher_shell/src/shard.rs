@@ -169,11 +169,7 @@ impl<V: Vm> Shard<V> {
 
     /// A committing process has started and rests. One that comes when all is over is told to leave.
     pub fn join(&'static self, sender: V::Env<'_>, id: WorkerId, committer: V::Committer) {
-        let leaving = self.with(Some(sender), |state, _now| {
-            state.workers.join(id, committer);
-            if state.dismisses { state.workers.wake() } else { None }
-        });
-        leaving.iter().for_each(|committer| V::wake(committer, Some(sender)));
+        self.with(Some(sender), |state, _now| state.workers.join(id, committer));
     }
 
     /// The committer has answered the callers of the batch that it had, if it had one, which has `ended` so, has emptied

@@ -383,10 +383,12 @@ impl<V: Vm> State<V> {
         wakes
     }
 
-    /// How many more workers there is something to do for than are awake.
+    /// How many more workers are to be awake: as many as there is something to do for, or all that rest, when they are to
+    /// find that there is no more to come.
     fn wanted(&self) -> usize {
         let replies = usize::from(!self.proxied.is_empty());
         let work = self.engine.wanted() + self.workers.dead() + replies;
-        work.saturating_sub(self.workers.awake())
+        let missing = work.saturating_sub(self.workers.awake());
+        if self.dismisses { missing.max(self.workers.idle()) } else { missing }
     }
 }

@@ -175,23 +175,18 @@ impl<V: Vm> Shard<V> {
 
     /// When there is something to do next. `None`: never, until it is opened again.
     pub(crate) fn next_look(&'static self) -> Option<Instant> {
-        let mut leaving = Vec::new();
-        let next = self.locked(|state| {
+        self.with(None, |state, now| {
             // Not if it was closed since: then an event has come.
             if state.is_closed() && state.swept == state.owners {
-                // They find that there is no more to come.
                 state.dismisses = true;
-                leaving.extend(std::iter::from_fn(|| state.workers.wake()));
                 if state.engine.in_flight() == 0 {
                     return None;
                 }
             }
-            let next = state.next_deadline().unwrap_or(sync::now() + FOREVER);
+            let next = state.next_deadline().unwrap_or(now + FOREVER);
             state.looks_at = Some(next);
             Some(next)
-        });
-        leaving.iter().for_each(|committer| V::wake(committer, None));
-        next
+        })
     }
 }
 

@@ -206,6 +206,11 @@ impl<V: Vm> Workers<V> {
         self.dead.len()
     }
 
+    /// How many rest.
+    pub(crate) fn idle(&self) -> usize {
+        self.idle.len()
+    }
+
     /// How many are about to ask for work.
     pub(crate) fn awake(&self) -> usize {
         self.awake
