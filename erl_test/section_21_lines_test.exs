@@ -4,7 +4,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21LinesTest do
 
   import Ferricstore.Raft.WARaftBackend.Batcher.LogLines
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Log
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Log, Told}
 
   @moduletag :capture_log
 
@@ -60,6 +60,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21LinesTest do
       Log.tell(shard, kind, facts)
       refute_written(kind)
     end
+  end
+
+  test "21.4 a committer died of a shard that is closed", %{shard: shard} do
+    Told.committer_down(shard, :killed)
+    assert {:error, _meta, text} = next_line(:committer_down)
+    assert text =~ "a committer died: :killed. Callers"
   end
 
   test "21.2 a kind is written again after 10 s, and not before", %{shard: shard} do

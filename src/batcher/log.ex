@@ -190,8 +190,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
     do: "no commit is stuck any more: the one that was ended after #{ms(facts.age_us)} or more"
 
   defp text(:committer_down, facts) do
-    "a committer died: #{facts.reason}; #{count(facts.in_flight_items, "item")} in flight, #{facts.queued_items} " <>
-      "queued. Callers of what it was committing get an error; that may be committed all the same"
+    "a committer died: #{facts.reason}#{at_hand(facts)}. Callers of what it was committing get an error; that may be " <>
+      "committed all the same"
   end
 
   defp text(:adopted, facts) do
@@ -268,6 +268,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
 
   defp total(facts),
     do: ", #{facts.total_queue_bytes} of #{facts.max_total_queue_bytes} bytes of all shards"
+
+  defp at_hand(%{in_flight_items: in_flight, queued_items: queued}),
+    do: "; #{count(in_flight, "item")} in flight, #{queued} queued"
+
+  defp at_hand(_of_a_closed_shard), do: ""
 
   defp ms(us), do: "#{div(us, 1_000)} ms"
 

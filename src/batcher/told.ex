@@ -25,10 +25,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Told do
   @spec committer_down(integer, term) :: :ok
   def committer_down(shard, reason) do
     reason = Log.shape(reason)
-
-    with %{} = numbers <- Native.numbers(shard),
-         do: Log.tell(shard, :committer_down, [reason: reason] ++ held(numbers))
-
+    Log.tell(shard, :committer_down, [reason: reason] ++ held(Native.numbers(shard)))
     Telemetry.Emit.tell(:committer_down, %{count: 1}, %{shard_index: shard, reason: reason})
   end
 
@@ -58,5 +55,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Told do
     Log.tell(shard, :owner_failed, where: where)
   end
 
+  # Nothing of a shard that is closed.
+  defp held(:not_running), do: []
   defp held(numbers), do: Enum.to_list(Map.take(numbers, @queued))
 end
