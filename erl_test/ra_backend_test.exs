@@ -93,6 +93,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.RaTest do
           nodes: :a@b,
           name: "with space",
           name: "",
+          logs: 0,
+          logs: 65,
+          logs: "2",
           command_timeout: 0,
           command_timeout: :infinity,
           comand_timeout: 1

@@ -64,15 +64,19 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra do
 
   Options:
 
-    * `:data_dir` (required): a directory, a path. Each node keeps its data below `<data_dir>/<node name>`;
-      a node that comes back under another name starts empty.
+    * `:data_dir` (required): a directory, a path. Each node keeps its data below `<data_dir>/<node name>`, and that of
+      its other logs below `<data_dir>/<node name>+1` and so on; a node that comes back under another name starts empty.
     * `:shards` (default 1): a count, or a list of shard indexes.
+    * `:logs` (default: one for each of these shards, at most 8): how many logs on disk the shards of a node share. Each
+      is synced by itself, so that a commit need not wait for the sync of another log's shards; fewer logs make fewer
+      syncs. It is decided when a node starts in an empty directory, and is then that of the data: another number is an
+      error, none means that one.
     * `:nodes` (default `[node()]`): the members, by node. All are started from here; each must be able to
       load this library and Ra, and may call `start/1` with the same options itself, as it should when it
       boots. A minority that can't be reached is left out. A node that is no member may use the others.
       Members are fixed: starting with other ones on existing data does not change who takes part.
     * `:name` (default `"ferricstore_batcher"`): atom or string of letters, digits, `_` and `-`; begins the
-      names of the Ra system, the servers and their data.
+      names of the Ra systems, the servers and their data.
     * `:command_timeout` (default 30_000): ms for a commit or query, and for each shard to find its leader.
       Should the member that was asked name another leader late, Ra grants the rest of the time anew.
 
@@ -103,7 +107,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra do
   end
 
   @doc """
-  Stops this node's servers and the Ra system that holds them; data stays. Members on other nodes go on:
+  Stops this node's servers and the Ra systems that hold them; data stays. Members on other nodes go on:
   stop each there. Ra's application and other Ra systems are left alone.
   """
   @spec stop() :: :ok

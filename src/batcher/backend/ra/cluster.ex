@@ -1,13 +1,13 @@
-# Ra itself: its application, one Ra system for this backend, one server per shard and node.
+# Ra itself: its application, one server per shard and node, in the Ra systems of `Logs`.
 # Invariant: nothing is ever deleted. A server is made anew only where Ra knows none of its name, under an id
 # that depends on nothing but the shard, so that data left there is found again.
 
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Cluster do
   @moduledoc false
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.{Client, Config, Machine}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.{Client, Config, Logs, Machine}
 
-  @compile {:no_warn_undefined, [:ra, :ra_system]}
+  @compile {:no_warn_undefined, :ra}
 
   # Ra takes no snapshot sooner than so many log entries after the last; the machine itself decides when one
   # is due, and its entries are whole batches, so Ra's usual thousands would come too late.
@@ -90,9 +90,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Cluster do
     with :ok <- check_available(),
          :ok <- Config.check_compatible(spec),
          :ok <- ensure_application(),
-         :ok <- start_system(spec),
-         {:ok, created} <- start_servers(spec) do
-      Config.store(spec)
+         {:ok, logs} <- Logs.start(spec),
+         {:ok, created} <- start_servers(spec, logs) do
+      Config.store(%{spec | logs: logs})
       {:ok, created}
     end
   end
@@ -110,40 +110,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Cluster do
     end
   end
 
-  # A system of its own, beside whatever the host runs on Ra, with what durability needs set outright: the
-  # defaults come from Ra's application environment, which is the host's.
-  defp start_system(spec) do
-    dir = Path.join(spec.data_dir, Atom.to_string(node()))
-
-    config =
-      Map.merge(:ra_system.default_config(), %{
-        name: spec.system,
-        names: :ra_system.derive_names(spec.system),
-        data_dir: String.to_charlist(dir),
-        wal_data_dir: String.to_charlist(dir),
-        wal_write_strategy: :default,
-        wal_sync_method: :datasync
-      })
-
-    with :ok <- make_dir(dir) do
-      case :ra_system.start(config) do
-        {:ok, _pid} -> :ok
-        {:error, {:already_started, _pid}} -> :ok
-        {:error, reason} -> {:error, {:ra_system_not_started, node(), dir, reason}}
-      end
-    end
-  end
-
-  defp make_dir(dir) do
-    with {:error, posix} <- File.mkdir_p(dir),
-         do: {:error, {:data_dir, dir, posix, "can't be made: #{:file.format_error(posix)}"}}
-  end
-
-  defp start_servers(spec) do
+  defp start_servers(spec, logs) do
     Enum.reduce_while(spec.indexes, {:ok, []}, fn index, {:ok, created} ->
       server = {Config.cluster(spec, index), node()}
 
-      case start_server(spec, server) do
+      case start_server(spec, Logs.of_shard(spec, logs, index), server) do
         :created -> {:cont, {:ok, [server | created]}}
         :known -> {:cont, {:ok, created}}
         {:error, reason} -> {:halt, {:error, {:server_not_started, server, reason}}}
@@ -151,16 +122,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Cluster do
     end)
   end
 
-  defp start_server(spec, server) do
-    case :ra.restart_server(spec.system, server) do
+  defp start_server(spec, system, server) do
+    case :ra.restart_server(system, server) do
       :ok -> :known
       {:error, {:already_started, _pid}} -> :known
-      {:error, :name_not_registered} -> create_server(spec, server)
+      {:error, :name_not_registered} -> create_server(spec, system, server)
       {:error, reason} -> {:error, reason}
     end
   end
 
-  defp create_server(spec, {cluster, _node} = server) do
+  defp create_server(spec, system, {cluster, _node} = server) do
     uid = Atom.to_string(cluster)
 
     config = %{
@@ -173,16 +144,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Cluster do
       log_init_args: %{uid: uid, snapshot_interval: @snapshot_interval}
     }
 
-    with :ok <- :ra.start_server(spec.system, config),
-         :ok <- sync_directory(spec),
+    with :ok <- :ra.start_server(system, config),
+         :ok <- Logs.sync_directory(system),
          do: :created
-  end
-
-  # Ra's table of its servers reaches the disk half a second later. Ra 3 drops what it finds in the log of a server
-  # that is not in the table: without this, a VM killed until then would lose what was acknowledged.
-  defp sync_directory(spec) do
-    table = :ra_system.derive_names(spec.system).directory_rev
-    if table in :dets.all(), do: :dets.sync(table), else: :ok
   end
 
   ## Elections
@@ -231,38 +195,19 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Cluster do
 
   ## Stop
 
-  @doc "Stops this node's servers and its Ra system. The other members go on."
+  @doc "Stops this node's servers and its Ra systems. The other members go on."
   @spec stop(Config.t()) :: :ok
   def stop(%{spec: spec, shards: shards}) do
     :ok = Config.erase()
 
     if node() in spec.nodes and check_available() == :ok do
-      for {_index, shard} <- shards,
-          do: quietly(fn -> :ra.stop_server(spec.system, {shard.cluster, node()}) end)
+      for {index, shard} <- shards,
+          system = Logs.of_shard(spec, spec.logs, index),
+          do: Logs.quietly(fn -> :ra.stop_server(system, {shard.cluster, node()}) end)
 
-      stop_system(spec.system)
+      Logs.stop(spec, spec.logs)
     end
 
     :ok
-  end
-
-  # `:ra_system.stop/1` came in the course of Ra 2; before, the system is a child like any other.
-  @dialyzer {:no_missing_calls, stop_system: 1}
-  defp stop_system(system) do
-    if Code.ensure_loaded?(:ra_system) and function_exported?(:ra_system, :stop, 1) do
-      quietly(fn -> :ra_system.stop(system) end)
-    else
-      quietly(fn -> Supervisor.terminate_child(:ra_systems_sup, system) end)
-      quietly(fn -> Supervisor.delete_child(:ra_systems_sup, system) end)
-      :persistent_term.erase({:"$ra_system", system})
-    end
-  end
-
-  # What is to be stopped may be gone already, with the whole of Ra, and Ra fails in several ways then.
-  defp quietly(stop) do
-    _ = stop.()
-    :ok
-  catch
-    _class, _reason -> :ok
   end
 end

@@ -6,20 +6,23 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Config do
 
   @key {__MODULE__, :running}
 
+  @most_logs 64
+
   # Ra makes file names and its own ids (base64url) of it.
   @name_format ~r/\A[A-Za-z0-9_-]+\z/
 
   @defaults [
     shards: 1,
     nodes: nil,
+    logs: nil,
     name: "ferricstore_batcher",
     command_timeout: 30_000
   ]
 
-  @typedoc "What start asks for; may travel to other nodes."
+  @typedoc "What start asks for; may travel to other nodes. `logs`: nil is for each to decide, and is a number where it runs."
   @type spec :: %{
           name: String.t(),
-          system: atom(),
+          logs: pos_integer() | nil,
           data_dir: Path.t(),
           nodes: [node(), ...],
           indexes: [non_neg_integer(), ...],
@@ -53,12 +56,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Config do
          {:ok, indexes} <- indexes(opts[:shards]),
          {:ok, data_dir} <- data_dir(Keyword.fetch(opts, :data_dir)),
          {:ok, nodes} <- nodes(opts[:nodes] || [node()]),
+         {:ok, logs} <- logs(opts[:logs]),
          {:ok, name} <- name(opts[:name]),
          {:ok, timeout} <- timeout(opts[:command_timeout]) do
       {:ok,
        %{
          name: name,
-         system: String.to_atom(name),
+         logs: logs,
          data_dir: data_dir,
          nodes: nodes,
          indexes: indexes,
@@ -188,6 +192,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Config do
     do:
       invalid(:nodes, value, "must be a list of node names, such as [:\"a@host1\", :\"b@host2\"]")
 
+  defp logs(count) when count == nil or (is_integer(count) and count in 1..@most_logs),
+    do: {:ok, count}
+
+  defp logs(other), do: invalid(:logs, other, "must be a count from 1 to #{@most_logs}")
+
   defp name(name) when is_atom(name) and name not in [nil, true, false],
     do: name(Atom.to_string(name))
 
@@ -210,5 +219,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Config do
 
   defp proper?(list), do: List.improper?(list) == false
 
-  defp invalid(key, value, text), do: {:error, {:invalid_option, key, value, text}}
+  @doc "How many logs a node may have."
+  @spec most_logs() :: pos_integer()
+  def most_logs, do: @most_logs
+
+  @doc "What is wrong with an option."
+  @spec invalid(term(), term(), String.t()) :: {:error, invalid()}
+  def invalid(key, value, text), do: {:error, {:invalid_option, key, value, text}}
 end
