@@ -2,6 +2,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section20ProcessesTest do
   # Contract 20: what the processes of a shard say of themselves, and what `:sys` can do with them.
   use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: true
 
+  import Ferricstore.Raft.WARaftBackend.Batcher.Writes
+
   alias Ferricstore.Raft.WARaftBackend.Batcher.{Committer, Owner, Responder, Watch}
 
   @secret "a secret that nobody shall see"
@@ -80,6 +82,43 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section20ProcessesTest do
     end
 
     assert {:done, _} = Batcher.write(c.shard, "a", put(3), 1)
+  end
+
+  # In its mailbox stands in front of what it takes next: that it is to take something, and what `:sys` asks for.
+  for {clause, asks?} <- [{"4.3", false}, {"20.3", true}] do
+    test "#{clause} a committer commits what it has taken first, woken#{if asks?, do: " and suspended"} before it could",
+         c do
+      start_batcher(c.shard)
+      backend(c.shard, [:block, :block, :reply])
+      flying = call_async(fn -> Batcher.write(c.shard, "a", {:x, 0}, 1) end)
+      commit = next_commit(c.shard)
+      # Too many for one answer: they come as messages, and so do the others.
+      first = for i <- 1..20, do: queue(c.shard, "a", {:x, i})
+      wait_queued(c.shard, "a", 20)
+      release(commit)
+      await(flying)
+      commit = next_commit(c.shard)
+      second = for i <- 21..40, do: queue(c.shard, "a", {:x, i})
+      wait_queued(c.shard, "a", 20)
+
+      if unquote(asks?) do
+        asking = call_async(fn -> :sys.suspend(commit.pid) && :sys.resume(commit.pid) end)
+
+        wait_until(fn ->
+          {:message_queue_len, 1} == Process.info(commit.pid, :message_queue_len)
+        end)
+
+        send(commit.pid, :work)
+        release(commit)
+        assert await(asking) == :ok
+      else
+        send(commit.pid, :work)
+        release(commit)
+      end
+
+      for {task, i} <- Enum.with_index(first ++ second, 1),
+          do: assert(await(task) == {:done, {:x, i}})
+    end
   end
 
   test "20.3 what is due while committers are suspended is committed by others", c do

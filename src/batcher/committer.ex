@@ -5,11 +5,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   #
   # Invariant: between two batches its mailbox holds nothing that it will not throw away, and each
   # batch that it takes, with those of other lanes or by itself, is handed to the backend once and answered, whatever
-  # the backend does.
+  # the backend does, before anything else is taken.
   #
   # Messages, `committer` being what `Native.join/1` returned. From whatever makes a lane due:
   #
-  #   * `:work`: there is something to `take/1`; from a stranger it does no harm
+  #   * `:work`: there is something to `take/1`; from a stranger it does no harm, nor if it stands before what was taken
   #
   # What it takes, unless that is a small batch, sent by the library in its name:
   #
@@ -68,6 +68,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     # Of the batch that is being received, and the batches before it that are of the same commit, the last one first.
     parts: [],
     batches: [],
+    # What was taken is in the mailbox, in whole or in part: to ask again would give it back.
+    sent?: false,
     looks?: false,
     worked?: false
   ]
@@ -144,7 +146,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         From.deliver(proxied)
         take(state)
 
-      :work ->
+      :work when not state.sent? ->
         take(state)
 
       {^ref, :look} when state.worked? or state.asked != [] ->
@@ -167,11 +169,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     end
   end
 
-  # What does not come as the answer comes as messages, before anything that others send later.
+  # What does not come as the answer comes as messages, before anything that others send later, and behind what they have
+  # sent before.
   defp take(%{asked: [_ | _]} = state), do: answer_system(state)
 
   defp take(%{ref: ref} = state) do
-    taken(state, Library.call(fn -> Native.take(ref) end))
+    taken(%{state | sent?: false}, Library.call(fn -> Native.take(ref) end))
   end
 
   defp taken(%{ref: ref} = state, taken) do
@@ -187,7 +190,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
       :large ->
         taken(state, Library.call(fn -> Native.take_large(ref) end))
 
-      _sent_or_rest ->
+      :sent ->
+        __MODULE__.loop(%{state | sent?: true})
+
+      :rest ->
         __MODULE__.loop(state)
     end
   end
