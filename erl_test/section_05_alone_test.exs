@@ -255,6 +255,47 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section05AloneTest do
     end
   end
 
+  describe "what a killed process held is free again" do
+    test "6.5 when another write is refused for it", %{shard: shard} do
+      start_batcher(shard, pacing: :auto, max_queue_items: 10, hot_batch_max: 10)
+      backend(shard, [hang(), :reply])
+      killed(shard, fn -> Batcher.write_batch(shard, for(n <- 1..10, do: {:set, n})) end)
+      assert Batcher.write(shard, "other", {:set, 1}, 1) == {:error, :batcher_overloaded}
+
+      wait_until(fn -> Batcher.write(shard, "other", {:set, 1}, 1) == {:done, {:set, 1}} end)
+    end
+
+    test "16.3 when another write finds the lane full", %{shard: shard} do
+      start_batcher(shard, pacing: :auto, overflow: :refuse, hot_batch_max: 0)
+      backend(shard, [hang(), :reply])
+      killed(shard, fn -> Batcher.write_batch(shard, [{:set, 0}]) end)
+      assert Batcher.write_batch(shard, [{:set, 1}]) == {:error, :batcher_overloaded}
+      wait_until(fn -> Batcher.write_batch(shard, [{:set, 1}]) == {:ok, [{:done, {:set, 1}}]} end)
+    end
+
+    test "6.5 of another shard too, when the watcher has looked", %{shard: shard} do
+      put_total(1_000_000)
+      owner = start_batcher(shard, pacing: :auto)
+      other = new_shard()
+      start_supervised!({Batcher, {other, []}}, id: :other)
+      for it <- [shard, other], do: backend(it, [hang(), :reply])
+      write = fn -> Batcher.write(other, "p", {:set, 1}, 1) end
+      killed(shard, fn -> Batcher.write(shard, "p", {:set, :binary.copy("x", 1_000_000)}, 1) end)
+      assert write.() == {:error, :batcher_overloaded}
+      backend(other, :reply)
+      look(watcher(owner))
+      wait_until(fn -> write.() == {:done, {:set, 1}} end)
+    end
+  end
+
+  # Killed while its own process commits this write.
+  defp killed(shard, write) do
+    pid = spawn(write)
+    assert next_commit(shard).pid == pid
+    Process.exit(pid, :kill)
+    await_death(pid)
+  end
+
   defp kill_after(pid, yields) do
     spawn(fn ->
       for _ <- 1..yields//1, do: :erlang.yield()

@@ -33,7 +33,7 @@ pub(crate) fn stats<'a>(
     shard: &'static Shard,
     wants: fn(&Read) -> bool,
 ) -> NifResult<Term<'a>> {
-    let (Some((gauges, by)), Some(counts)) = (shard.gauges(), shard.counts()) else {
+    let (Some((gauges, by)), Some(counts)) = (shard.gauges(env), shard.counts()) else {
         return Ok(atoms::not_running().encode(env));
     };
     let seen = Seen { gauges, counts };

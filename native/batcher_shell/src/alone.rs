@@ -1,7 +1,7 @@
 //! Writes that are alone: their own processes commit them, and give them back (5.6).
 //!
-//! Invariant: a process is watched as soon as anybody waits for its write, and not before: a write that nobody waits for
-//! pays for no monitor. If it has died, its write counts as given back then.
+//! Invariant: a process is watched as soon as anybody waits for its write, is refused another one, or looks at the shard,
+//! and not before: a write that nobody waits for pays for no monitor. If it has died, its write counts as given back then.
 
 use crate::vm::{Alone, Vm};
 use batcher_core::LaneId;

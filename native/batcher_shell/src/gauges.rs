@@ -51,12 +51,17 @@ pub enum CommittedBy<V: Vm> {
 
 impl<V: Vm> Shard<V> {
     /// What the shard holds now, and the process of the oldest commit in flight. `None`: no batcher runs.
-    pub fn gauges(&self) -> Option<(Gauges, Option<CommittedBy<V>>)> {
+    pub fn gauges(
+        &'static self,
+        sender: V::Env<'_>,
+    ) -> Option<(Gauges, Option<CommittedBy<V>>)> {
         let responders = self.responders.count() as u64;
-        let (mut gauges, left, by) = self.locked(|state| {
+        let (mut gauges, left, by) = self.with(Some(sender), |state, _now| {
             if state.is_closed() {
                 return None;
             }
+            // What a dead process has left in flight is not shown for ever; other shards may wait for its bytes.
+            state.alone.mark_waited_for(|_lane| true);
             let (engine, config) = (&state.engine, state.engine.config());
             let (queued, flying) = (engine.queued(), engine.flying());
             let oldest = engine.oldest_in_flight();

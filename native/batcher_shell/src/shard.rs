@@ -116,7 +116,11 @@ impl<V: Vm> Shard<V> {
                 return Err(refused);
             }
             let offered = state.engine.offer(now, lane, group, window);
-            let accepted = offered.inspect_err(|&refused| state.counts.refuse(refused))?;
+            let accepted = offered.inspect_err(|&refused| {
+                state.counts.refuse(refused);
+                // For what is alone holds, perhaps, and its process may be dead.
+                state.alone.mark_waited_for(|_lane| true);
+            })?;
             let kind = lane.kind();
             let Accepted { ticket, contents, lane, is_alone } = accepted;
             if is_alone {
