@@ -63,7 +63,8 @@ impl<B: Default> Engine<B> {
         let lane = self.lanes.lane(id).expect("a due lane holds a slot");
         (lane.state, lane.head, lane.place_in_flight) =
             (State::Busy, head, self.flights.lanes.len());
-        let mut slot = lane.queue.pop_front().expect("a due lane holds a slot");
+        lane.in_flight = lane.queue.pop_front();
+        let slot = lane.in_flight.as_mut().expect("a due lane holds a slot");
         let together = self.config.commit_scope == CommitScope::Shard;
         let pace = if together { &mut self.pace } else { &mut lane.pace };
         let freed = if together { self.flights.freed } else { lane.freed };
@@ -72,7 +73,7 @@ impl<B: Default> Engine<B> {
         if together {
             slot.held_until = self.schedule.gate.held_until;
         }
-        (lane.left, lane.done) = (slot.groups, lane.done.and(&slot));
+        (lane.left, lane.done) = (slot.groups, lane.done.and(slot));
         if leads {
             slot.paced = reason == Reason::Commit;
             pace.begin(self.config.pacing, slot.callers);
@@ -80,7 +81,7 @@ impl<B: Default> Engine<B> {
             pace.join(slot.callers);
         }
         if together && leads {
-            self.schedule.gate.begin(id, &slot, reason);
+            self.schedule.gate.begin(id, slot, reason);
         }
         if together && self.schedule.count() == 0 {
             self.schedule.gate.shut();
@@ -90,7 +91,6 @@ impl<B: Default> Engine<B> {
         self.flights.of_life += usize::from(leads);
         self.flights.items += slot.items;
         self.flights.bytes += slot.bytes;
-        let slot = lane.in_flight.insert(slot);
         Commit { lane: id, key: &lane.key, slot, reason }
     }
 
