@@ -3,7 +3,7 @@
 use crate::auto::{Backlog, Learned};
 use crate::barrier::{BarrierId, Barriers};
 use crate::cause::Cause;
-use crate::config::{CommitScope, Config, Overflow, Pacing};
+use crate::config::{CommitScope, Config, Pacing};
 use crate::due::DueLanes;
 use crate::lane::{Epochs, LaneView, State};
 use crate::lanes::Lanes;
@@ -133,14 +133,17 @@ impl<B: Default> Engine<B> {
         let (max, pacing) = (self.config.max(lane), self.config.pacing);
         let together = self.config.commit_scope == CommitScope::Shard;
         self.admit(lane, group)?;
-        let id = self.lanes.find_or_open(lane);
-        let opens = self.fit(id, group, max)?;
+        let (id, lane) = self.lanes.find_or_open(lane);
+        if lane.queue.back().is_some_and(|last| last.epoch < self.epochs.now) {
+            self.abandoned.extend(lane.catch_up(self.epochs));
+        }
+        let gate_is_open = self.schedule.gate.open.is_some();
+        let opens = lane.fit(group, max, &self.config, self.epochs.now, gate_is_open)?;
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.items += group.items();
         self.bytes += group.bytes;
 
-        let lane = self.lanes.lane(id).expect("just found or opened");
         let is_first = lane.state == State::Idle
             && (!together || self.queued + self.flights.of_life as u64 == 0);
         if opens {
@@ -192,39 +195,6 @@ impl<B: Default> Engine<B> {
         let slot = if is_alone { lane.in_flight.as_mut() } else { lane.queue.back_mut() };
         let contents = &mut slot.expect("it holds the group").contents;
         Ok(Accepted { ticket, contents, lane: id, is_alone })
-    }
-
-    /// Whether a group needs a slot of its own, the last one being full, or none that takes any more. It is refused where
-    /// it would have to wait behind a slot that is full (16.3).
-    #[inline]
-    fn fit(&mut self, id: LaneId, group: Group, max: Option<u64>) -> Result<bool, Refused> {
-        let (epochs, budgets) = (self.epochs, self.config.budgets);
-        let together = self.config.commit_scope == CommitScope::Shard;
-        let lane = self.lanes.lane(id).expect("just found or opened");
-        let keeps_out = |held: Option<&Slot<B>>| Slot::keeps_out(held, group, max, budgets);
-        let opens = match lane.queue.back() {
-            Some(last) if last.epoch == epochs.now => {
-                let apart = together && (last.apart || group.apart);
-                last.sealed || apart || keeps_out(Some(last)).is_some()
-            }
-            Some(_) => {
-                self.abandoned.extend(lane.catch_up(epochs));
-                true
-            }
-            None => true,
-        };
-        if self.config.overflow == Overflow::Refuse {
-            let front = lane.queue.front();
-            let is_closed = front.is_some_and(|slot| slot.sealed || slot.epoch < epochs.now);
-            let gate_is_open = self.schedule.gate.open.is_some();
-            let front_leaves = lane.state == State::Due && (!together || gate_is_open || is_closed);
-            if (front_leaves || lane.state == State::Busy)
-                && let Some(refused) = keeps_out(lane.gathering(front_leaves, epochs.now))
-            {
-                return Err(refused);
-            }
-        }
-        Ok(opens)
     }
 
     fn admit(&self, lane: LaneRef<'_>, group: Group) -> Result<(), Refused> {

@@ -3,7 +3,9 @@
 //! Invariant: at most one slot is in flight; the queue behind it is in the order of arrival; only
 //! the last slot of the queue may still take groups.
 
+use crate::config::{CommitScope, Config, Overflow};
 use crate::name::{Digest, LaneId, LaneKey};
+use crate::offer::{Group, Refused};
 use crate::pace::Pace;
 use crate::slot::Slot;
 use crate::slots::Slots;
@@ -123,6 +125,36 @@ impl<B> Lane<B> {
             self.state = State::Due;
         }
         stale
+    }
+
+    /// Whether a group needs a slot of its own, the last one being full, or none that takes any more. It is refused where
+    /// it would have to wait behind a slot that is full (16.3).
+    #[inline]
+    pub(crate) fn fit(
+        &self,
+        group: Group,
+        max: Option<u64>,
+        config: &Config,
+        epoch: u64,
+        gate_is_open: bool,
+    ) -> Result<bool, Refused> {
+        let together = config.commit_scope == CommitScope::Shard;
+        let keeps_out = |held| Slot::keeps_out(held, group, max, config.budgets);
+        let opens = self.queue.back().is_none_or(|last| {
+            let apart = together && (last.apart || group.apart);
+            last.epoch < epoch || last.sealed || apart || keeps_out(Some(last)).is_some()
+        });
+        if config.overflow == Overflow::Refuse {
+            let is_closed = |first: &Slot<B>| first.sealed || first.epoch < epoch;
+            let leaves = !together || gate_is_open || self.queue.front().is_some_and(is_closed);
+            let front_leaves = self.state == State::Due && leaves;
+            if (front_leaves || self.state == State::Busy)
+                && let Some(refused) = keeps_out(self.gathering(front_leaves, epoch))
+            {
+                return Err(refused);
+            }
+        }
+        Ok(opens)
     }
 
     /// What gathers behind the slot that leaves before it, if there is one and a flush has not ended that.

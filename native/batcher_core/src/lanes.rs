@@ -59,11 +59,12 @@ impl<B> Lanes<B> {
         }
     }
 
-    pub(crate) fn find_or_open(&mut self, name: LaneRef<'_>) -> LaneId {
-        match self.find(name) {
+    pub(crate) fn find_or_open(&mut self, name: LaneRef<'_>) -> (LaneId, &mut Lane<B>) {
+        let id = match self.find(name) {
             Some(id) => id,
             None => self.open(name),
-        }
+        };
+        (id, &mut self.slab[id.place as usize])
     }
 
     fn open(&mut self, name: LaneRef<'_>) -> LaneId {
