@@ -67,13 +67,14 @@ impl<B> Lanes<B> {
         (id, &mut self.slab[id.place as usize])
     }
 
+    #[cold]
     fn open(&mut self, name: LaneRef<'_>) -> LaneId {
         // A driver that gives a long prefix as a short one pays for it, at each write.
         let long;
         let name = match name {
             LaneRef::Prefix(prefix) if prefix.len() >= LONG_PREFIX => {
                 long = LongPrefix::new(prefix);
-                if let Some(id) = self.find(LaneRef::Long(&long)) {
+                if let Some(&id) = self.by_digest.get(&by_digest(&long)) {
                     return id;
                 }
                 LaneRef::Long(&long)
