@@ -59,10 +59,15 @@ impl Life {
     /// Epochs that ended and count nothing are over.
     fn settle(&mut self, done: &mut VecDeque<BarrierId>) {
         while self.epochs.len() > 1 && self.epochs[0].unanswered == 0 {
-            let over = self.epochs.pop_front();
-            self.first += 1;
-            done.extend(over.into_iter().flat_map(|epoch| epoch.barriers));
+            self.end_first(done);
         }
+    }
+
+    #[cold]
+    fn end_first(&mut self, done: &mut VecDeque<BarrierId>) {
+        let over = self.epochs.pop_front();
+        self.first += 1;
+        done.extend(over.into_iter().flat_map(|epoch| epoch.barriers));
     }
 
     fn is_over(&self) -> bool {
