@@ -24,6 +24,13 @@ impl Answered {
     }
 
     pub(crate) fn forget(&mut self) {
+        // Mostly nobody is left: asked for before each commit, and behind it.
+        if !self.0.is_empty() {
+            self.clear();
+        }
+    }
+
+    fn clear(&mut self) {
         self.0.clear();
         self.0.shrink_to(KEPT);
     }
