@@ -21,7 +21,7 @@ pub(crate) struct DueLanes {
 
 #[derive(Debug)]
 enum Entry {
-    One(Option<(LaneId, Reason)>),
+    One(LaneId, Reason),
     /// All that waited for their windows when a flush came.
     Many(Timers, Reason),
     /// All that would have left together.
@@ -34,7 +34,7 @@ impl DueLanes {
     }
 
     pub(crate) fn push(&mut self, id: LaneId, reason: Reason) {
-        self.entries.push_back(Entry::One(Some((id, reason))));
+        self.entries.push_back(Entry::One(id, reason));
         self.lanes += 1;
     }
 
@@ -57,7 +57,7 @@ impl DueLanes {
     /// The one that became due first.
     pub(crate) fn first(&self) -> Option<LaneId> {
         match self.entries.front()? {
-            Entry::One(lane) => lane.map(|(id, _)| id),
+            Entry::One(id, _) => Some(*id),
             Entry::Many(timers, _) => timers.first().map(|&(_, id)| id),
             Entry::Together(lanes, _) => lanes.first().map(|&(_, id)| id),
         }
@@ -65,9 +65,8 @@ impl DueLanes {
 
     /// The same, and it is due no more.
     pub(crate) fn pop(&mut self) -> Option<(LaneId, Reason)> {
-        let first = self.entries.front_mut()?;
-        let next = first.pop();
-        if first.is_empty() {
+        let (next, was_last) = self.entries.front_mut()?.pop();
+        if was_last {
             self.entries.pop_front();
         }
         self.lanes -= 1;
@@ -76,9 +75,8 @@ impl DueLanes {
 
     /// One of the lanes that became due last.
     pub(crate) fn pop_last(&mut self) -> Option<LaneId> {
-        let last = self.entries.back_mut()?;
-        let next = last.pop();
-        if last.is_empty() {
+        let (next, was_last) = self.entries.back_mut()?.pop();
+        if was_last {
             self.entries.pop_back();
         }
         self.lanes -= 1;
@@ -87,19 +85,18 @@ impl DueLanes {
 }
 
 impl Entry {
-    fn pop(&mut self) -> Option<(LaneId, Reason)> {
+    /// One of its lanes, and whether that was the last one.
+    fn pop(&mut self) -> (Option<(LaneId, Reason)>, bool) {
         match self {
-            Entry::One(lane) => lane.take(),
-            Entry::Many(timers, reason) => timers.pop_first().map(|(_, id)| (id, *reason)),
-            Entry::Together(lanes, reason) => lanes.pop_first().map(|(_, id)| (id, *reason)),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        match self {
-            Entry::One(lane) => lane.is_none(),
-            Entry::Many(timers, _) => timers.is_empty(),
-            Entry::Together(lanes, _) => lanes.is_empty(),
+            Entry::One(id, reason) => (Some((*id, *reason)), true),
+            Entry::Many(timers, reason) => {
+                let next = timers.pop_first().map(|(_, id)| (id, *reason));
+                (next, timers.is_empty())
+            }
+            Entry::Together(lanes, reason) => {
+                let next = lanes.pop_first().map(|(_, id)| (id, *reason));
+                (next, lanes.is_empty())
+            }
         }
     }
 }
