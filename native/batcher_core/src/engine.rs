@@ -147,9 +147,6 @@ impl<B: Default> Engine<B> {
         let is_first = lane.state == State::Idle
             && (!together || self.queued + self.flights.of_life as u64 == 0);
         if opens {
-            if let Some(full) = lane.queue.back_mut() {
-                full.sealed = true;
-            }
             // As many as left the lane last.
             let contents = self.spares.take(lane.left).unwrap_or_default();
             let slot = Slot::open(now, window, ticket, self.epochs.now, contents);

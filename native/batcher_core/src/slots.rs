@@ -45,8 +45,10 @@ impl<B> Slots<B> {
         self.last.as_mut()
     }
 
+    /// Seals the one before it.
     pub(crate) fn push_back(&mut self, slot: Slot<B>) {
-        if let Some(before) = self.last.take() {
+        if let Some(mut before) = self.last.take() {
+            before.sealed = true;
             self.before.push_back(Box::new(before));
         }
         self.last = Some(slot);
