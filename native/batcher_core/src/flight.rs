@@ -10,7 +10,7 @@ use crate::lane::State;
 use crate::name::LaneId;
 use crate::pace::{Ended, Leave, Queued};
 use crate::phase::Phase;
-use crate::slot::{Commit, Reason, Slot};
+use crate::slot::{Commit, Reason};
 use std::time::{Duration, Instant};
 
 impl<B: Default> Engine<B> {
@@ -181,10 +181,14 @@ impl<B: Default> Engine<B> {
         self.items -= slot.items;
         self.bytes -= slot.bytes;
         self.barriers.answered(slot.epoch);
-        let leave = match self.config.commit_scope {
-            CommitScope::Shard if of_life => self.part_ended(now, id, &slot),
-            // One of a closed life keeps only its lane waiting.
-            CommitScope::Shard | CommitScope::Lane => Some(self.lane_commit_ended(now, id, &slot)),
+        let together = self.config.commit_scope == CommitScope::Shard;
+        let left = slot.left.filter(|_| of_life);
+        let commit = Ended { head: id, paced: slot.paced, left };
+        let leave = if together && of_life {
+            self.part_ended(now, id, commit)
+        } else {
+            // One of a closed life keeps only its lane waiting: others are not held any shorter for it.
+            self.lane_commit_ended(now, id, commit).or(together.then_some(Leave::Window))
         };
         if let Some(leave) = leave {
             let ready = (leave == Leave::Now).then_some(Reason::Commit);
@@ -194,8 +198,8 @@ impl<B: Default> Engine<B> {
         Some(slot.contents)
     }
 
-    /// What becomes of what waits in the same lane.
-    fn lane_commit_ended(&mut self, now: Instant, id: LaneId, ended: &Slot<B>) -> Leave {
+    /// What becomes of what waits in the same lane, if something does.
+    fn lane_commit_ended(&mut self, now: Instant, id: LaneId, commit: Ended) -> Option<Leave> {
         let lane = self.lanes.lane(id).expect("it had a commit in flight");
         let first = lane.queue.front();
         let (groups, window) =
@@ -206,13 +210,12 @@ impl<B: Default> Engine<B> {
             follows: first.is_some_and(|slot| slot.follows),
         };
         self.pace.forget(id);
-        let left = ended.left.filter(|_| ended.epoch >= self.epochs.life_from);
-        let commit = Ended { head: id, paced: ended.paced, left };
-        lane.pace.end(&self.config, now, commit, queue, &mut self.learned)
+        let leave = lane.pace.end(&self.config, now, commit, queue, &mut self.learned);
+        first.map(|_| leave)
     }
 
     /// What becomes of what waits in all lanes that are not in flight, if the commit has ended: its first part has.
-    fn part_ended(&mut self, now: Instant, id: LaneId, ended: &Slot<B>) -> Option<Leave> {
+    fn part_ended(&mut self, now: Instant, id: LaneId, commit: Ended) -> Option<Leave> {
         let lane = self.lanes.lane(id).expect("it had a commit in flight");
         lane.pace.forget(id);
         self.schedule.join(id, lane, self.epochs.now);
@@ -227,7 +230,6 @@ impl<B: Default> Engine<B> {
             first_ticket: self.schedule.waiting.first().map(|&(ticket, _)| ticket),
             follows: self.schedule.gate.follows,
         };
-        let commit = Ended { head: id, paced: ended.paced, left: ended.left };
         Some(self.pace.end(&self.config, now, commit, queue, &mut self.learned))
     }
 

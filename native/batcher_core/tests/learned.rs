@@ -113,7 +113,7 @@ impl Host {
         for _ in 0..most {
             self.step();
             let queued = self.driver.shard.lanes().any(|view| view.queue().count() > 0);
-            if queued && self.driver.shard.in_flight() == 0 {
+            if queued && self.driver.shard.commits() == 0 {
                 return;
             }
         }
@@ -251,4 +251,19 @@ fn a_hold_outlives_what_else_comes_back() {
         let opened = parts.iter().map(|part| part.opened).min().expect("one at least");
         assert!(*at - opened <= 2 * COMMIT, "{parts:?} left at {at:?}");
     }
+}
+
+#[test]
+fn a_commit_of_a_closed_life_ends_no_hold() {
+    let [config, _] = scopes();
+    let mut host = Host::new(config, &four(), LONG);
+    let group = Group { weight: 1, bytes: 1, ..Group::default() };
+    host.driver.offer(LaneKey::Put.borrow(), group, Duration::ZERO).expect("there is room");
+    host.driver.take_happened();
+    host.writers.push(0);
+    host.driver.close();
+    host.driver.open(host.config.clone());
+    host.run_until_held();
+    assert!(host.driver.done(LaneKey::Put.borrow()).is_some());
+    assert!(host.driver.take_happened().is_empty(), "what is held goes on being held");
 }
