@@ -201,9 +201,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section08RespondersTest do
   end
 
   defp responders(owner) do
-    {:monitored_by, watchers} = Process.info(owner, :monitored_by)
+    {:links, linked} = Process.info(owner, :links)
 
-    for pid <- watchers,
+    for pid <- linked,
         is_pid(pid),
         {:current_function, {Responder, _, _}} <- [Process.info(pid, :current_function)],
         do: pid

@@ -159,6 +159,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section20ProcessesTest do
     for task <- [first | tasks], do: assert({:done, _} = await(task))
   end
 
+  test "20.3 one that is suspended ends with its owner, be that the second one", c do
+    Process.flag(:trap_exit, true)
+    {:ok, first} = Batcher.start_link(c.shard, [])
+    [committer | _] = committers(first)
+    Process.exit(first, :kill)
+    await_death(first)
+    {:ok, owner} = Batcher.start_link(c.shard, [])
+    assert committer in committers(owner)
+    suspended = [committer | responders(c.shard, owner)]
+    Enum.each(suspended, &:sys.suspend/1)
+    Batcher.stop(c.shard)
+    Enum.each(suspended, &await_death/1)
+  end
+
   test "20.3 a committer that is suspended ends with its owner", c do
     owner = start_alone(c.shard)
     [committer | _] = committers(owner)

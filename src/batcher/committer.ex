@@ -60,7 +60,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     :shard,
     :ref,
     :single_backend,
-    # For `:sys`: the owner that was there first, whether this process is traced, and what is to be answered as soon as
+    # For `:sys`: an owner, for when there is none; whether this process is traced, and what is to be answered as soon as
     # nothing is taken, the last one first.
     :parent,
     debug: [],
@@ -206,7 +206,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     state = %{state | asked: []}
     # Suspended for how long nobody knows.
     state = if request == :suspend, do: left(state), else: state
-    :sys.handle_system_msg(request, from, state.parent, __MODULE__, state.debug, state)
+    # While it is suspended it ends with the owner that is there now.
+    parent = Name.owner(state.shard) || state.parent
+    :sys.handle_system_msg(request, from, parent, __MODULE__, state.debug, state)
   end
 
   defp left(%{ref: ref} = state) do

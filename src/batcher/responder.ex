@@ -5,7 +5,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Responder do
   #
   # Invariant: no reply depends on a responder. What was not sent when a batch is to end, its committer sends.
 
-  # What `:sys` asks is answered between two handovers. One that is suspended leaves what it was given to committers.
+  # What `:sys` asks is answered between two handovers. One that is suspended leaves what it was given to committers, and
+  # ends with its owner, to which it is linked for that.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{From, Library, Native, Shown}
 
@@ -34,19 +35,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Responder do
   @doc false
   def init(shard, owner) do
     if ref = Native.join_responder(shard) do
+      Process.flag(:trap_exit, true)
+      Process.link(owner)
       Shown.label(:responder, shard)
-      about = %{shard: shard, owner: owner, monitor: Process.monitor(owner), debug: []}
-      loop(ref, about, now_us())
+      loop(ref, %{shard: shard, owner: owner, debug: []}, now_us())
     end
   end
 
   @doc false
-  def loop(ref, %{monitor: monitor} = about, last_us) do
+  def loop(ref, %{owner: owner} = about, last_us) do
     receive do
       {^ref, :handover} ->
         heard(ref, about, answer(ref, last_us))
 
-      {:DOWN, ^monitor, :process, _owner, _reason} ->
+      {:EXIT, ^owner, _reason} ->
         :ok
 
       {:system, _from, _request} = system ->

@@ -78,7 +78,7 @@ impl<B: Default> Engine<B> {
             slot.paced = reason == Reason::Commit;
             pace.begin(self.config.pacing, slot.callers);
         } else {
-            pace.join(slot.callers);
+            pace.join(self.config.pacing, slot.callers);
         }
         if together && leads {
             self.schedule.gate.begin(id, slot, reason);

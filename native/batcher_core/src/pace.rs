@@ -50,8 +50,10 @@ impl Pace {
     }
 
     /// Another part of the commit that has just begun, with more callers.
-    pub(crate) fn join(&mut self, callers: u64) {
-        self.auto.join(callers);
+    pub(crate) fn join(&mut self, pacing: Pacing, callers: u64) {
+        if pacing == Pacing::Auto {
+            self.auto.join(callers);
+        }
     }
 
     /// These callers of a commit are about to be answered; the next write to come gets this ticket.

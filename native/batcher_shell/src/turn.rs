@@ -90,7 +90,7 @@ impl<V: Vm> Shard<V> {
     fn fail_abandoned(&'static self) -> bool {
         let mut abandoned = Vec::new();
         let polled = self.guard(None, || {
-            self.with(None, |state, _now| {
+            self.change(None, |state, _now| {
                 let next = std::iter::from_fn(|| state.engine.poll_abandoned());
                 abandoned.extend(next.take(BATCHES_AT_ONCE));
                 let writes = abandoned.iter().map(Batch::groups).sum::<u64>();
@@ -103,9 +103,12 @@ impl<V: Vm> Shard<V> {
         });
         let more = abandoned.len() == BATCHES_AT_ONCE;
         // As above.
-        let failure = told_of(&polled, |failure| failure);
+        let failure = told_of(&polled, |(failure, _)| failure);
         self.fail(abandoned.into_iter(), &failure);
-        polled.map_or_else(|panic| resume_unwind(panic), |_| more)
+        // A flush that has waited for them is answered behind them (11.1).
+        let (_, effects) = polled.unwrap_or_else(|panic| resume_unwind(panic));
+        self.run_effects(None, effects);
+        more
     }
 
     /// Answers the batch of a dead committer, when nobody will start a committer for that. True: there may be more.
