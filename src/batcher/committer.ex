@@ -18,7 +18,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   #   * `{{committer, :commit, lane, function}, entries, info}`: the batch, or the last one of a commit of several; for
   #     `info` see `Telemetry.Emit`
   #   * `{committer, :answer, [reply]}`: the batches of a committer that has died; their callers get this
-  #   * `{committer, :deliver, [{to, message}]}`: replies that only a process can send
   #
   # And from its own timer `{committer, :look}`, to see whether it rests.
   #
@@ -142,10 +141,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         if answer(ref, :exit, reply) == :handed_over, do: finish(ref), else: :erlang.yield()
         take(worked(state))
 
-      {^ref, :deliver, proxied} ->
-        From.deliver(proxied)
-        take(state)
-
       :work when not state.sent? ->
         take(state)
 
@@ -189,6 +184,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
       :large ->
         taken(state, Library.call(fn -> Native.take_large(ref) end))
+
+      :deliver ->
+        finish(ref)
+        take(state)
 
       :sent ->
         __MODULE__.loop(%{state | sent?: true})
@@ -367,22 +366,29 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     answered(ref, how, Library.call(fn -> Native.answer_large(ref, how, rest) end))
   end
 
-  # A process may be killed between two of its time slices, never within one: a caller that was passed is answered, and
-  # any other is left to the committer that goes on with this batch.
+  # A caller that was passed is answered, and any other is left to the committer that goes on with this batch.
   defp answered(ref, how, {:own, proxied, rest}) do
-    :erlang.yield()
-    if Library.call(fn -> Native.pass(ref) end), do: From.deliver([proxied])
+    From.pass([proxied], fn -> Native.pass(ref) end)
     answer(ref, how, rest)
   end
 
   defp answered(_ref, _how, done), do: done
 
-  # Until all replies have been sent that were handed over: mostly responders have done so by now. Each time on a time
-  # slice of its own, as above, and between two of them those just answered run.
+  # Until all replies have been sent that were handed over: mostly responders have done so by now. In between those just
+  # answered run.
   defp finish(ref) do
     :erlang.yield()
-    {progress, proxied} = Library.call(fn -> Native.finish(ref) end)
-    From.deliver(proxied)
-    if progress == :more, do: finish(ref)
+
+    case Library.call(fn -> Native.finish(ref) end) do
+      :done ->
+        :ok
+
+      :more ->
+        finish(ref)
+
+      {:own, proxied} ->
+        From.pass(proxied, fn -> Native.pass_finish(ref) end)
+        finish(ref)
+    end
   end
 end

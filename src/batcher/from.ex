@@ -4,6 +4,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.From do
   #
   # Invariant: a term that is no such `from` is found out before anything is queued.
 
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Library, Native}
+
   @typedoc "A `from` as `Native.offer/8` takes it."
   @type native :: GenServer.from() | {:other, to :: term, tag :: term}
 
@@ -35,14 +37,26 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.From do
   def others({to, _tag} = from) when is_pid(to), do: from
   def others({to, tag}), do: {:other, to, tag}
 
-  @doc "Sends messages that only a process can send, as `Native.finish/1` made them."
-  @spec deliver([{to :: term, message :: term}]) :: :ok
-  def deliver([{to, message} | rest]) when is_pid(to) or is_reference(to) do
+  @doc """
+  Sends messages that only a process can send, as the library has made them, if `pass` says that the calling process is
+  to: from then on nobody else does.
+
+  A process may be killed between two of its time slices, and while its garbage is collected, which takes one of its
+  own if there is much; never in between. So a time slice begins before `pass`, and from then on nothing is made that
+  takes room.
+  """
+  @spec pass([Native.proxied()], (() -> boolean)) :: :ok
+  def pass(proxied, pass) do
+    :erlang.yield()
+    if Library.call(pass), do: deliver(proxied), else: :ok
+  end
+
+  defp deliver([{to, message} | rest]) when is_pid(to) or is_reference(to) do
     send(to, message)
     deliver(rest)
   end
 
-  def deliver([{name, message} | rest]) do
+  defp deliver([{name, message} | rest]) do
     try do
       send(name, message)
     rescue
@@ -53,5 +67,5 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.From do
     deliver(rest)
   end
 
-  def deliver([]), do: :ok
+  defp deliver([]), do: :ok
 end

@@ -39,7 +39,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @typedoc "What the calling process commits itself: so many bytes, by this function of the backend (7.2, 7.3)."
   @type alone ::
           {:alone, permit :: non_neg_integer, bytes :: non_neg_integer, Commit.function_name()}
-  @typedoc "What the calling process has to send, with `From.deliver/1`."
+  @typedoc "What only the calling process can send, with `From.pass/2`."
   @type proxied :: {to :: term, message :: term}
   @typedoc """
   How far the callers were answered: go on with the rest; `:large` asks for `finish/1` and `answer_large/3` first, `:own`
@@ -198,12 +198,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @doc """
   The committer has answered the callers of what it had, if it had anything, and takes what is next: small batches that
   are committed together, mostly one, each with what comes as a message otherwise; `:sent`, it has been sent messages;
-  `:large`, `take_large/1` sends them; `:rest`, nothing until `:work` comes; `:leave`, it is to end.
+  `:large`, `take_large/1` sends them; `:deliver`, it is to send replies: `finish/1` says which; `:rest`, nothing until
+  `:work` comes; `:leave`, it is to end.
   """
   @spec take(reference) ::
           {:commit, [small_batch, ...]}
           | :sent
           | :large
+          | :deliver
           | :rest
           | :leave
   def take(_committer), do: :erlang.nif_error(:not_loaded)
@@ -231,12 +233,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   def pass(_committer), do: :erlang.nif_error(:not_loaded)
 
   @doc """
-  Sends replies of the committer's batch that were handed over and have not been sent yet, but for what the calling
-  process has to send, at once and within the time slice that began before this call. `:more`: some may be left, call
-  again.
+  Sends replies of the committer's batch that were handed over and have not been sent yet. `:more`: some may be left, call
+  again. `:own`: some of the next ones only the calling process can send; when `pass_finish/1` says so, it does.
   """
-  @spec finish(reference) :: {:done | :more, [proxied]}
+  @spec finish(reference) :: :done | :more | {:own, [proxied, ...]}
   def finish(_committer), do: :erlang.nif_error(:not_loaded)
+
+  @doc "As `pass/1`, of what `finish/1` has said; `false`: another process has sent it."
+  @spec pass_finish(reference) :: boolean
+  def pass_finish(_committer), do: :erlang.nif_error(:not_loaded)
 
   @doc """
   The calling process becomes the responder of a shard on its scheduler. Its message: `{reference, :handover}`. `nil`
@@ -246,11 +251,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   def join_responder(_shard), do: :erlang.nif_error(:not_loaded)
 
   @doc """
-  Sends replies that the responder was given, but for what it has to send itself, as with `finish/1`. True: there are
-  more.
+  Sends replies that the responder was given, one handover at a time. The rest is as with `finish/1`, and
+  `pass_respond/1`.
   """
-  @spec respond(reference) :: {boolean, [proxied]}
+  @spec respond(reference) :: :done | :more | {:own, [proxied, ...]}
   def respond(_responder), do: :erlang.nif_error(:not_loaded)
+
+  @doc "As `pass_finish/1`, of what `respond/1` has said."
+  @spec pass_respond(reference) :: boolean
+  def pass_respond(_responder), do: :erlang.nif_error(:not_loaded)
 
   @doc """
   How many calls leave together when the committer's commit is done; `nil` if no more can join them, or nobody need wait

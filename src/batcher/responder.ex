@@ -109,15 +109,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Responder do
     end
   end
 
-  # Each handover on a time slice of its own, begun by waiting or by a yield: within one a process can't be killed, so
-  # that whatever it was left to send is sent.
   defp respond(ref) do
-    {more?, proxied} = Library.call(fn -> Native.respond(ref) end)
-    From.deliver(proxied)
+    case Library.call(fn -> Native.respond(ref) end) do
+      :done ->
+        :ok
 
-    if more? do
-      :erlang.yield()
-      respond(ref)
+      :more ->
+        :erlang.yield()
+        respond(ref)
+
+      {:own, proxied} ->
+        From.pass(proxied, fn -> Native.pass_respond(ref) end)
+        respond(ref)
     end
   end
 

@@ -273,15 +273,19 @@ impl Answers {
         callers.all(|caller| caller.is_known() && seen.insert(caller.writer()))
     }
 
-    /// Sends what was handed over and has not been sent by now, one handover at a time. True: nothing was left. And, if
-    /// something was sent, what the calling process has to send at once.
-    pub(crate) fn finish<'a>(&mut self, sender: Env<'a>) -> (bool, Option<Vec<Term<'a>>>) {
-        let mut sent = None;
+    /// Sends what was handed over and has not been sent by now, one handover at a time. True: nothing was left. And copies
+    /// of what only the calling process can send: it does when it has [passed](Self::pass_finish) that.
+    pub(crate) fn finish<'a>(&mut self, sender: Env<'a>) -> (bool, Vec<Term<'a>>) {
+        let mut proxied = Vec::new();
         let finished = batcher_shell::finish(&mut self.handovers, |replies| {
-            sent = (replies.len() > 0).then(|| replies.send(sender));
-            sent.is_some()
+            replies.send(sender, &mut proxied)
         });
-        (finished, sent)
+        (finished, proxied)
+    }
+
+    /// The calling process is about to send what it has got a copy of. False: others have.
+    pub(crate) fn pass_finish(&mut self) -> bool {
+        self.handovers.front().is_some_and(|first| first.lock().pass())
     }
 
     fn answer_next<'a>(

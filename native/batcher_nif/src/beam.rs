@@ -9,7 +9,7 @@ use batcher_shell::Timer;
 use once_cell::sync::{Lazy, OnceCell};
 use parking_lot::RwLock;
 use rustler::{Decoder, Encoder, Env, NifResult, Term};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 /// The VM that the runtime is plugged into.
 #[derive(Clone, Default)]
@@ -21,12 +21,28 @@ pub(crate) type Shard = batcher_shell::Shard<Beam>;
 #[derive(Default)]
 pub(crate) struct Terms {
     pub(crate) arena: Arena,
-    pub(crate) kept: Vec<Kept>,
+    pub(crate) kept: VecDeque<Kept>,
 }
 
 impl Terms {
     pub(crate) fn add(&mut self, build: impl for<'a> FnOnce(Env<'a>) -> Term<'a>) {
-        self.kept.push(self.arena.build(|inside| build(inside.env())));
+        self.kept.push_back(self.arena.build(|inside| build(inside.env())));
+    }
+
+    /// Copies of the first of them, so many at most.
+    pub(crate) fn copies<'a>(&self, env: Env<'a>, most: usize) -> Vec<Term<'a>> {
+        let copy = |&kept| self.arena.enter(|inside| inside.term(kept).in_env(env));
+        self.kept.iter().take(most).map(copy).collect()
+    }
+
+    /// These are forgotten. False: they have been before.
+    pub(crate) fn forget(&mut self, most: usize) -> bool {
+        let forgotten = self.kept.drain(..most.min(self.kept.len())).count();
+        if self.kept.is_empty() {
+            // Whoever holds it may look at it much later.
+            self.arena.clear();
+        }
+        forgotten > 0
     }
 }
 

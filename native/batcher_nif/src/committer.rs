@@ -10,7 +10,7 @@ use crate::writes::{Writes, commit_function, entries};
 use crate::{atoms, measure};
 use batcher_core::LaneKey;
 use batcher_shell::sync::{micros, millis, now};
-use batcher_shell::{Batch, Ended, Event, Failure, Flight, Taken, Verdict, WorkerId};
+use batcher_shell::{Batch, Ended, Event, Failure, Flight, Proxied, Taken, Verdict, WorkerId};
 use parking_lot::Mutex;
 use rustler::{Atom, Encoder, Env, LocalPid, Monitor, NifResult, Resource, ResourceArc, Term};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +29,8 @@ pub(crate) struct Committer {
 #[derive(Default)]
 pub(crate) struct Task {
     pub(crate) flights: Vec<Flight<Beam>>,
+    /// Replies that only a process can send, instead of these.
+    sending: Option<Proxied<Beam>>,
     /// The part whose callers are being answered.
     answering: usize,
     /// The engine has heard all that it wants to know of the callers that are answered.
@@ -77,11 +79,24 @@ impl Task {
         Ok(if is_done { atoms::done() } else { atoms::handed_over() }.encode(env))
     }
 
-    /// Sends what was handed over and has not been sent by now, one handover at a time. True: nothing was left. And, if
-    /// something was sent, what the calling process has to send at once.
-    pub(crate) fn finish<'a>(&mut self, env: Env<'a>) -> (bool, Option<Vec<Term<'a>>>) {
+    /// Sends what was handed over and has not been sent by now, one handover at a time. True: nothing was left. And copies
+    /// of what only the calling process can send: it does when it has [passed](Self::pass_finish) that.
+    pub(crate) fn finish<'a>(&self, env: Env<'a>) -> (bool, Vec<Term<'a>>) {
+        if let Some(sending) = &self.sending {
+            let next = sending.lock().copies(env, 1);
+            return (next.is_empty(), next);
+        }
         let first = self.flights.first();
-        first.map_or((true, None), |first| first.slot.contents.lock().answers.finish(env))
+        first.map_or((true, Vec::new()), |first| first.slot.contents.lock().answers.finish(env))
+    }
+
+    /// The calling process is about to send what it has got a copy of. False: others have.
+    pub(crate) fn pass_finish(&self) -> bool {
+        if let Some(sending) = &self.sending {
+            return sending.lock().forget(1);
+        }
+        let first = self.flights.first();
+        first.is_some_and(|first| first.slot.contents.lock().answers.pass_finish())
     }
 }
 
@@ -133,38 +148,40 @@ pub(crate) fn join(env: Env<'_>, shard: &'static Shard) -> ResourceArc<Committer
 }
 
 /// The calling committer has answered its batch, if it had one, and takes what is next: [`batches`], which are to be
-/// asked for where that takes long (`:large`), or something that it sends itself (`:sent`); or it rests, or leaves.
+/// asked for where that takes long (`:large`), what the callers of a dead one get, which it sends itself (`:sent`),
+/// replies that it is to [finish](Task::finish) (`:deliver`); or it rests, or leaves.
 pub(crate) fn take<'a>(env: Env<'a>, committer: &ResourceArc<Committer>) -> Term<'a> {
     let mut task = committer.task.lock();
     let taken =
         committer.give_back(&mut task, |ended| committer.shard.take(env, committer.id, ended));
-    let (mut terms, name) = match taken {
-        Taken::Rest => return atoms::rest().encode(env),
-        Taken::Leave => return atoms::leave().encode(env),
+    match taken {
+        Taken::Rest => atoms::rest().encode(env),
+        Taken::Leave => atoms::leave().encode(env),
         Taken::Commit(taken) => {
             task.flights = taken;
-            return if is_long(&task.flights) {
-                atoms::large().encode(env)
-            } else {
-                batches(env, committer, &task.flights)
-            };
+            if is_long(&task.flights) {
+                return atoms::large().encode(env);
+            }
+            batches(env, committer, &task.flights)
         }
         Taken::Answer(taken, reply) => {
             task.flights = taken;
-            let reply = reply.unwrap_or_else(|| {
+            let Terms { mut arena, kept } = reply.unwrap_or_else(|| {
                 let mut terms = Terms::default();
                 terms.add(|env| atoms::failure(env, &Failure::CommitterDown));
                 terms
             });
-            (reply, atoms::answer())
+            arena.send(Some(env), committer.pid, |inside| {
+                let reply = list_of(inside.env(), kept.iter().map(|&kept| inside.term(kept)));
+                (committer, atoms::answer(), reply).encode(inside.env())
+            });
+            atoms::sent().encode(env)
         }
-        Taken::Send(proxied) => (proxied, atoms::deliver()),
-    };
-    terms.arena.send(Some(env), committer.pid, |inside| {
-        let list = list_of(inside.env(), terms.kept.iter().map(|&kept| inside.term(kept)));
-        (committer, name, list).encode(inside.env())
-    });
-    atoms::sent().encode(env)
+        Taken::Send(proxied) => {
+            task.sending = Some(proxied);
+            atoms::deliver().encode(env)
+        }
+    }
 }
 
 /// The calling committer has answered its batch, if it had one, and takes nothing more: it is one no longer.

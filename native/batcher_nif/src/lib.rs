@@ -247,13 +247,22 @@ fn pass(committer: ResourceArc<Committer>) -> bool {
 
 #[rustler::nif]
 fn finish(env: Env<'_>, committer: ResourceArc<Committer>) -> Term<'_> {
-    let (finished, sent) = committer.task.lock().finish(env);
-    // What is left to the process has to be sent within this time slice.
-    if sent.as_ref().is_some_and(Vec::is_empty) {
-        measure::consume(env, answers::CHUNK_PERCENT);
+    let (finished, proxied) = committer.task.lock().finish(env);
+    sent(env, !finished, proxied)
+}
+
+/// `:done`, `:more`, or `{:own, proxied}`.
+fn sent<'a>(env: Env<'a>, more: bool, proxied: Vec<Term<'a>>) -> Term<'a> {
+    if !proxied.is_empty() {
+        return (atoms::own(), proxied).encode(env);
     }
-    let progress = if finished { atoms::done() } else { atoms::more() };
-    (progress, sent.unwrap_or_default()).encode(env)
+    measure::consume(env, answers::CHUNK_PERCENT);
+    if more { atoms::more() } else { atoms::done() }.encode(env)
+}
+
+#[rustler::nif]
+fn pass_finish(committer: ResourceArc<Committer>) -> bool {
+    committer.task.lock().pass_finish()
 }
 
 #[rustler::nif]
@@ -265,11 +274,12 @@ fn join_responder(env: Env<'_>, shard: Found) -> NifResult<Term<'_>> {
 #[rustler::nif]
 fn respond(env: Env<'_>, responder: ResourceArc<Responder>) -> Term<'_> {
     let (more, proxied) = responder.send_first(env);
-    // As above.
-    if proxied.is_empty() {
-        measure::consume(env, answers::CHUNK_PERCENT);
-    }
-    (more, proxied).encode(env)
+    sent(env, more, proxied)
+}
+
+#[rustler::nif]
+fn pass_respond(responder: ResourceArc<Responder>) -> bool {
+    responder.pass()
 }
 
 #[rustler::nif]

@@ -8,7 +8,7 @@ use crate::atoms;
 use crate::beam::{Beam, Shard, Terms};
 use crate::caller::Home;
 use batcher_core::LaneId;
-use batcher_shell::{Batch, Flight, Handover, Handovers, sync, sync::Mutex};
+use batcher_shell::{Batch, Flight, Handover, Handovers, Sent, sync, sync::Mutex};
 use rustler::{Encoder, Env, LocalPid, Monitor, Resource, ResourceArc, Term};
 use std::sync::Arc;
 
@@ -40,11 +40,17 @@ impl Responder {
         shard.responders.join(Home::here().index(), responder.clone()).then_some(responder)
     }
 
-    /// Sends the replies of one handover, but for what the process itself is to send. True: there are more handovers.
+    /// Sends the replies of one handover. True: there are more. And copies of what only the process itself can send: it
+    /// does when it has [passed](Self::pass) that.
     pub(crate) fn send_first<'a>(&self, env: Env<'a>) -> (bool, Vec<Term<'a>>) {
         let mut proxied = Vec::new();
-        let more = self.queue.send_first(|replies| proxied = replies.send(env));
+        let more = self.queue.send_first(|replies| replies.send(env, &mut proxied));
         (more, proxied)
+    }
+
+    /// The process is about to send what it has got a copy of. False: others have.
+    pub(crate) fn pass(&self) -> bool {
+        self.queue.first().is_some_and(|first| first.lock().pass())
     }
 }
 
@@ -78,15 +84,22 @@ impl Replies {
         }
     }
 
-    /// Sends what is left, but for what the calling process is to send at once, which is returned.
-    pub(crate) fn send<'a>(&mut self, sender: Env<'a>) -> Vec<Term<'a>> {
+    /// Sends what is left. What only the calling process can send is copied to `proxied`, and stays here until that is
+    /// about to send it: see [`pass`](Self::pass).
+    pub(crate) fn send<'a>(&mut self, sender: Env<'a>, proxied: &mut Vec<Term<'a>>) -> Sent {
+        let was_empty = self.messages.is_empty();
         self.send_direct(Some(sender));
-        let Terms { arena, kept } = &mut self.terms;
-        let copy = |kept| arena.enter(|inside| inside.term(kept).in_env(sender));
-        let proxied = kept.drain(..).map(copy).collect();
-        // The responder may look at it much later.
-        arena.clear();
-        proxied
+        *proxied = self.terms.copies(sender, usize::MAX);
+        if !proxied.is_empty() {
+            return Sent::AllButProxied;
+        }
+        self.terms.forget(usize::MAX);
+        if was_empty { Sent::Nothing } else { Sent::All }
+    }
+
+    /// The calling process is about to send what it has got a copy of. False: others have.
+    pub(crate) fn pass(&mut self) -> bool {
+        self.terms.forget(usize::MAX)
     }
 
     /// Sends what is left, from the thread of a timer. What only a process can send is copied to `proxied`.

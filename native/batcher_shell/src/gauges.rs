@@ -51,10 +51,7 @@ pub enum CommittedBy<V: Vm> {
 
 impl<V: Vm> Shard<V> {
     /// What the shard holds now, and the process of the oldest commit in flight. `None`: no batcher runs.
-    pub fn gauges(
-        &'static self,
-        sender: V::Env<'_>,
-    ) -> Option<(Gauges, Option<CommittedBy<V>>)> {
+    pub fn gauges(&'static self, sender: V::Env<'_>) -> Option<(Gauges, Option<CommittedBy<V>>)> {
         let responders = self.responders.count() as u64;
         let (mut gauges, left, by) = self.with(Some(sender), |state, _now| {
             if state.is_closed() {

@@ -9,7 +9,7 @@
 //! `docs/tour.md` follows one write through all crates.
 //!
 //! A file imports only from files before it: `callers`, `counts`, `total`, `vm`, `alone`, `sync`, `distributions`,
-//! `batch`, `workers`, `responders`, `lock_times`, `state`, `shard`, `life`, `look`, `gauges`, `metrics`, `stats`,
+//! `batch`, `responders`, `workers`, `lock_times`, `state`, `shard`, `life`, `look`, `gauges`, `metrics`, `stats`,
 //! `turn`, `timer`.
 
 #![forbid(unsafe_code)]
@@ -45,11 +45,11 @@ pub use gauges::{CommittedBy, Gauges};
 pub use lock_times::take_lock_times;
 pub use look::LaneLook;
 pub use metrics::{METRICS, Metric, Read, Unit};
-pub use responders::{Handover, Handovers, Responders, finish};
+pub use responders::{Handover, Handovers, Responders, Sent, finish};
 pub use shard::{Happened, Shard};
 pub use state::{Effects, Ended, Event, Flight, Taken};
 pub use stats::{BusyLane, Seen, Value};
 pub use timer::Timer;
 pub use total::bound_total;
 pub use vm::{Alone, Failure, Notice, Vm};
-pub use workers::WorkerId;
+pub use workers::{Proxied, WorkerId};

@@ -3,9 +3,10 @@
 //! To wake a process of another scheduler is to fight for that one's run queue: it takes ten times as long as to wake
 //! a neighbour. So the committer answers the callers of its own scheduler, and hands over the replies of the others.
 //!
-//! Invariant: replies are taken out of their handover and sent under its lock, by whichever comes first: the
+//! Invariant: replies are taken out of their handover under its lock, and sent, by whichever comes first: the
 //! responder, the committer that waits for the end of its batch, or the one that answers in its place when it has
-//! died. So no reply depends on a responder.
+//! died. So no reply depends on a responder. What the library can't send stays in its handover until the process that
+//! has got a copy of it is just about to send that, and can't be killed before.
 
 use crate::sync::{self, Mutex};
 use crate::vm::Vm;
@@ -16,19 +17,33 @@ use std::time::{Duration, Instant};
 /// Some replies of one batch that have not been sent yet: for callers of one scheduler, or for a process to send.
 pub type Handover<R> = Arc<Mutex<R>>;
 
-/// Sends what responders have left of a batch, the oldest handover first and no more than one of them; `send` says
-/// whether it has sent anything. True: no reply was left. Otherwise to be called again: when callers that have been
-/// sent theirs had time to write again, or later if a responder is at it.
+/// What was sent of a handover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// There was nothing in it.
+    Nothing,
+    /// All that was in it.
+    All,
+    /// All but what only a process can send: that is still in it.
+    AllButProxied,
+}
+
+/// Sends what responders have left of a batch, the oldest handover first and no more than one of them. True: no reply was
+/// left. Otherwise to be called again: when callers that have been sent theirs had time to write again, when the calling
+/// process has sent what only it can, or later if a responder is at it.
 pub fn finish<R>(
     handovers: &mut VecDeque<Handover<R>>,
-    mut send: impl FnMut(&mut R) -> bool,
+    mut send: impl FnMut(&mut R) -> Sent,
 ) -> bool {
     while let Some(handover) = handovers.front() {
         let Some(mut replies) = handover.try_lock() else { return false };
         let sent = send(&mut replies);
         drop(replies);
+        if sent == Sent::AllButProxied {
+            return false;
+        }
         handovers.pop_front();
-        if sent {
+        if sent == Sent::All {
             return false;
         }
     }
@@ -57,18 +72,25 @@ impl<R> Handovers<R> {
         queue.len() == 1
     }
 
-    /// Sends the handover that came first, in the responder, unless another thread is at it. True: there are more.
+    /// Sends the handover that came first, in the responder, unless another thread is at it. True: there are more, or
+    /// something of this one is left.
     ///
     /// It counts as there until it has been sent, so that a responder that is awake is not woken.
-    pub fn send_first<S>(&self, send: impl FnOnce(&mut R) -> S) -> bool {
-        let first = self.queue.lock().front().cloned();
-        let Some(first) = first else { return false };
-        if let Some(mut replies) = first.try_lock() {
-            send(&mut replies);
+    pub fn send_first(&self, send: impl FnOnce(&mut R) -> Sent) -> bool {
+        let Some(first) = self.first() else { return false };
+        if let Some(mut replies) = first.try_lock()
+            && send(&mut replies) == Sent::AllButProxied
+        {
+            return true;
         }
         let mut queue = self.queue.lock();
         queue.pop_front();
         !queue.is_empty()
+    }
+
+    /// The handover that came first.
+    pub fn first(&self) -> Option<Handover<R>> {
+        self.queue.lock().front().cloned()
     }
 }
 

@@ -11,11 +11,11 @@ use crate::counts::{Counts, Verdict};
 use crate::distributions::{Distributions, Times};
 use crate::total::Share;
 use crate::vm::{Alone, Failure, Notice, Vm};
-use crate::workers::{Worker, WorkerId, Workers};
+use crate::workers::{Proxied, Worker, WorkerId, Workers};
 use batcher_core::{
     BarrierId, Bound, Engine, LaneId, LaneKey, Pacing, Phase, Reason, Refused, Slot, Tally,
 };
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,8 +34,6 @@ pub(crate) struct State<V: Vm> {
     pub(crate) workers: Workers<V>,
     pub(crate) alone: AloneWrites<V>,
     pub(crate) waiters: HashMap<BarrierId, V::Waiter>,
-    /// Replies that need a process to send them, until a committer takes them.
-    pub(crate) proxied: VecDeque<V::Terms>,
     pub(crate) distributions: Distributions,
     /// What the callers of abandoned writes are told.
     pub(crate) abandon_with: Failure,
@@ -62,7 +60,6 @@ impl<V: Vm> Default for State<V> {
             workers: Workers::default(),
             alone: AloneWrites::default(),
             waiters: HashMap::new(),
-            proxied: VecDeque::new(),
             distributions: Distributions::default(),
             abandon_with: Failure::ShuttingDown,
             expiry: None,
@@ -130,8 +127,8 @@ pub enum Taken<V: Vm> {
     Commit(Vec<Flight<V>>),
     /// To answer what a committer that has died has left, with what its owner says, if it says anything.
     Answer(Vec<Flight<V>>, Option<V::Terms>),
-    /// To send these replies, and to ask again.
-    Send(V::Terms),
+    /// To send these replies, each of which is in there until it is sent, and to ask again.
+    Send(Proxied<V>),
     /// Nothing, until it is woken.
     Rest,
     /// To end.
@@ -204,8 +201,7 @@ impl<V: Vm> State<V> {
 
     /// What a worker that is awake does next.
     pub(crate) fn take(&mut self, now: Instant, id: WorkerId) -> Taken<V> {
-        if let Some(proxied) = self.proxied.pop_front() {
-            self.workers.send(id);
+        if let Some(proxied) = self.workers.send(id) {
             return Taken::Send(proxied);
         }
         while let Some((lanes, reason, reply)) = self.workers.poll_dead() {
@@ -386,8 +382,7 @@ impl<V: Vm> State<V> {
     /// How many more workers are to be awake: as many as there is something to do for, or all that rest, when they are to
     /// find that there is no more to come.
     fn wanted(&self) -> usize {
-        let replies = usize::from(!self.proxied.is_empty());
-        let work = self.engine.wanted() + self.workers.dead() + replies;
+        let work = self.engine.wanted() + self.workers.wanted();
         let missing = work.saturating_sub(self.workers.awake());
         if self.dismisses { missing.max(self.workers.idle()) } else { missing }
     }

@@ -7,7 +7,7 @@ use crate::batch::Batch;
 use crate::counts::Verdict;
 use crate::shard::Shard;
 use crate::state::{Ended, Event};
-use crate::sync;
+use crate::sync::{self, Mutex};
 use crate::vm::{Failure, Notice, Vm, panic_text};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -137,7 +137,8 @@ impl<V: Vm> Shard<V> {
             V::fail(&mut batch.lock().answers, failure, &mut proxied);
         }
         if let Some(proxied) = proxied {
-            self.with(None, |state, _now| state.proxied.push_back(proxied));
+            let proxied = Arc::new(Mutex::new(proxied));
+            self.with(None, |state, _now| state.workers.add_proxied(proxied));
         }
     }
 
@@ -182,7 +183,7 @@ impl<V: Vm> Shard<V> {
             // Not if it was closed since: then an event has come.
             if state.is_closed() && state.swept == state.owners {
                 state.dismisses = true;
-                if state.engine.in_flight() == 0 {
+                if state.engine.in_flight() == 0 && !state.workers.have_replies() {
                     return None;
                 }
             }

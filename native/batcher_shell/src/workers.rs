@@ -3,6 +3,7 @@
 //! Invariant: a worker is in the list of the idle, is awake and about to take work, sends replies, has the batches of one
 //! commit, or is dead and has left such batches; their lanes are free only when the callers of all of them have been answered.
 
+use crate::responders::Handover;
 use crate::vm::Vm;
 use batcher_core::{LaneId, Reason};
 use foldhash::fast::RandomState;
@@ -16,14 +17,17 @@ const SILENCE: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WorkerId(pub u64);
 
+/// Replies that only a process can send. Each stays here until that is about to send it.
+pub type Proxied<V> = Handover<<V as Vm>::Terms>;
+
 /// What a committer does.
 pub(crate) enum Worker<V: Vm> {
     /// Sleeps until it is woken.
     Idle,
     /// Has been woken, or is about to ask anyway.
     Awake,
-    /// Sends replies that only a process can send, for as long as that takes.
-    Sending,
+    /// Sends replies that only a process can send, for as long as that takes. If it dies, another one sends the rest.
+    Sending(Proxied<V>),
     /// Has what is in flight of these lanes, which left together for this reason.
     Committing(Vec<LaneId>, Reason),
     /// Has died with that. Its callers are told what its owner says.
@@ -48,6 +52,8 @@ pub(crate) struct Workers<V: Vm> {
     awake: usize,
     /// The dead whose batches are to be answered, in order.
     dead: VecDeque<WorkerId>,
+    /// Replies that only a process can send, until a worker takes them.
+    proxied: VecDeque<Proxied<V>>,
     /// The dead that the owner has not spoken of yet, and how long it may take to.
     unexplained: VecDeque<(Instant, WorkerId)>,
     /// How many the owner was asked for that have not joined yet.
@@ -90,9 +96,16 @@ impl<V: Vm> Workers<V> {
         self.set(id, Worker::Committing(lanes, reason));
     }
 
-    /// A worker that is awake has replies to send.
-    pub(crate) fn send(&mut self, id: WorkerId) {
-        self.set(id, Worker::Sending);
+    /// The next replies that only a process can send: a worker that is awake has them to send.
+    pub(crate) fn send(&mut self, id: WorkerId) -> Option<Proxied<V>> {
+        let proxied = self.proxied.pop_front()?;
+        self.set(id, Worker::Sending(Handover::clone(&proxied)));
+        Some(proxied)
+    }
+
+    /// More of them.
+    pub(crate) fn add_proxied(&mut self, replies: Proxied<V>) {
+        self.proxied.push_back(replies);
     }
 
     /// A worker that is awake has nothing to do.
@@ -157,7 +170,10 @@ impl<V: Vm> Workers<V> {
         match std::mem::replace(&mut entry.worker, Worker::Awake) {
             Worker::Idle => self.forget_idle(id),
             Worker::Awake => self.leave(id),
-            Worker::Sending => drop(self.entries.remove(&id)),
+            Worker::Sending(rest) => {
+                self.proxied.push_front(rest);
+                self.entries.remove(&id);
+            }
             Worker::Committing(lanes, reason) => {
                 entry.worker = Worker::Dead(lanes, reason, reply);
                 return true;
@@ -201,9 +217,15 @@ impl<V: Vm> Workers<V> {
         }
     }
 
-    /// How many have left a batch that is to be answered.
-    pub(crate) fn dead(&self) -> usize {
-        self.dead.len()
+    /// Whether replies are left that only a process can send, or are being sent.
+    pub(crate) fn have_replies(&self) -> bool {
+        let sends = |entry: &Entry<V>| matches!(entry.worker, Worker::Sending(_));
+        !self.proxied.is_empty() || self.entries.values().any(sends)
+    }
+
+    /// How many there is something to do for: one for each dead one that has left a batch, one to send replies.
+    pub(crate) fn wanted(&self) -> usize {
+        self.dead.len() + usize::from(!self.proxied.is_empty())
     }
 
     /// How many rest.
@@ -243,7 +265,7 @@ impl<V: Vm> Workers<V> {
         self.entries.values().flat_map(|entry| {
             let lanes: &[LaneId] = match &entry.worker {
                 Worker::Committing(lanes, _) | Worker::Dead(lanes, ..) => lanes,
-                Worker::Idle | Worker::Awake | Worker::Sending => &[],
+                Worker::Idle | Worker::Awake | Worker::Sending(_) => &[],
             };
             lanes.iter().map(|&lane| (lane, &entry.committer))
         })

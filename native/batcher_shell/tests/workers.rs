@@ -25,9 +25,8 @@ fn closed_with_replies() -> (&'static Timer<Failing>, &'static Shard<Failing>) {
     PROXIES.set(true);
     offer(shard, LATE);
     shard.close(());
-    while timer.round() {
-        // The thread ends when the queue has been abandoned.
-    }
+    // The queue has been abandoned then, and the thread waits for a committer to send the replies.
+    hear(timer);
     (timer, shard)
 }
 
@@ -75,14 +74,15 @@ fn a_committer_that_sends_replies_keeps_no_lane_waiting() {
     let (timer, shard) = closed_with_replies();
     open(timer, shard);
     let (sending, other) = (join(shard, 1), join(shard, 2));
-    assert!(matches!(shard.take((), sending, Ended::default()), Taken::Send(())));
+    assert!(matches!(shard.take((), sending, Ended::default()), Taken::Send(_)));
     WOKEN.take();
     offer(shard, AT_ONCE);
     assert_eq!(WOKEN.take(), [2]);
     drop(commit(shard, other));
-    // It may die meanwhile, and has nothing that anybody waits for.
+    // If it dies meanwhile, another one sends what is left.
     shard.notify(Event::WorkerDown(sending));
-    rounds(timer, shard, 1);
+    hear(timer);
+    assert!(matches!(shard.take((), other, Ended::default()), Taken::Send(_)));
     assert!(matches!(shard.take((), other, Ended::default()), Taken::Rest));
 }
 
@@ -101,10 +101,15 @@ fn a_committer_that_comes_when_all_is_over_is_told_to_leave() {
 
 #[test]
 fn a_committer_that_comes_when_replies_are_left_sends_them_first() {
-    let (_timer, shard) = closed_with_replies();
+    let (timer, shard) = closed_with_replies();
     WOKEN.take();
     let late = join(shard, 1);
     assert_eq!(WOKEN.take(), [1]);
-    assert!(matches!(shard.take((), late, Ended::default()), Taken::Send(())));
+    assert!(matches!(shard.take((), late, Ended::default()), Taken::Send(_)));
+    // It may die with them.
+    hear(timer);
     assert!(matches!(shard.take((), late, Ended::default()), Taken::Leave));
+    while timer.round() {
+        // Then nothing is left.
+    }
 }

@@ -219,7 +219,10 @@ fn a_reply_by_a_process_is_not_left_behind() {
         };
         shard.close(());
         committing.join().unwrap();
-        crew.finish(shard);
+        // The thread waits for that.
+        while second.replies() == 0 {
+            drop(crew.work(shard));
+        }
         thread.join().unwrap();
         crew.finish(shard);
         assert_eq!((first.replies(), second.replies()), (1, 1));
@@ -239,8 +242,11 @@ fn a_reply_by_a_process_is_not_sent_to_one_that_leaves() {
         });
         shard.close(());
         leaving.join().unwrap();
-        thread.join().unwrap();
         crew.join_one(shard, 2);
+        while caller.replies() == 0 {
+            drop(crew.work(shard));
+        }
+        thread.join().unwrap();
         crew.finish(shard);
         assert_eq!(caller.replies(), 1);
     });

@@ -2,7 +2,7 @@
 
 use crate::model;
 use crate::vm::Caller;
-use batcher_shell::{Handover, Handovers, finish, sync::Mutex};
+use batcher_shell::{Handover, Handovers, Sent, finish, sync::Mutex};
 use loom::thread::{spawn, yield_now};
 use std::sync::Arc;
 
@@ -55,11 +55,11 @@ fn handover(caller: &Arc<Caller>) -> Handover<Replies> {
     Arc::new(Mutex::new(vec![Arc::clone(caller)]))
 }
 
-fn send(replies: &mut Replies) -> bool {
+fn send(replies: &mut Replies) -> Sent {
     let sent = replies.drain(..).map(|caller| {
         // Others may come while this one is at it.
         yield_now();
         caller.reply();
     });
-    sent.count() > 0
+    if sent.count() > 0 { Sent::All } else { Sent::Nothing }
 }

@@ -212,7 +212,9 @@ impl Crew {
                     committed.extend(self.answer(&flights));
                 }
                 Taken::Answer(flights, _reply) => drop(self.answer(&flights)),
-                Taken::Send(callers) => callers.iter().for_each(|caller| caller.reply()),
+                Taken::Send(callers) => {
+                    callers.lock().drain(..).for_each(|caller| caller.reply());
+                }
                 Taken::Rest | Taken::Leave => return committed,
             }
         }
