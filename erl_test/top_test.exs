@@ -216,6 +216,43 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.TopTest do
       refute page =~ "\e"
       assert length(lines) == 12
     end
+
+    test "what of a prefix a terminal could act on, or that takes no column or two of it, is escaped" do
+      shown = fn prefix ->
+        lane = %{
+          shard: 1,
+          lane: prefix,
+          writes_per_second: 1.0,
+          queued_items: 0,
+          oldest_wait_ms: 0.0
+        }
+
+        [_, _, line | _] = Top.summary([], [lane])
+        # What observer_cli makes of a line.
+        assert byte_size(:erlang.iolist_to_binary(to_charlist(line))) == 75
+        hd(Regex.run(~r/^  (.*?) +1 +1 +0 +0\.0$/, line, capture: :all_but_first))
+      end
+
+      for {prefix, name} <- [
+            {"users", ~S("users")},
+            {"größe", ~S("größe")},
+            {"用户", ~S("\x{7528}\x{6237}")},
+            {"\\x{7528}", ~S("\\x{7528}")},
+            {"😀", ~S("\x{1F600}")},
+            {"e\u0301", ~S("e\x{301}")},
+            {"a\u2028b", ~S("a\x{2028}b")},
+            {"a\u200Bb", ~S("a\x{200B}b")},
+            {"\u202Eabc", ~S("\x{202E}abc")},
+            {"\u00A0\u00AD", ~S("\x{A0}\x{AD}")},
+            {"\u009B2J", "<<194, 155, 50, 74>>"},
+            {<<255, 1>>, "<<255, 1>>"},
+            {"\e[2J", ~S("\e[2J")},
+            {String.duplicate("用", 30), ~S("\x{7528}\x{7528}\x{7528}...)},
+            {"batch", ~S("batch")},
+            {:batch, ":batch"}
+          ],
+          do: assert(shown.(prefix) == name)
+    end
   end
 
   describe "22.4 JSON" do
@@ -231,6 +268,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.TopTest do
              }
 
       assert String.printable?(text)
+
+      # What turns or hides what follows it comes back, and does nothing to a terminal meanwhile.
+      for char <- ["\u061C", "\u200B", "\u200D", "\u2028", "\u202E", "\u2066", "\uFEFF", "\u00AD"] do
+        hidden = IO.iodata_to_binary(Json.encode("用" <> char <> "😀"))
+        assert {TestJson.decode!(hidden), hidden =~ char} == {"用" <> char <> "😀", false}
+      end
+
       assert TestJson.decode!(IO.iodata_to_binary(Json.encode(<<255, 1>>))) == "<<255, 1>>"
 
       if Code.ensure_loaded?(:json) do
@@ -260,14 +304,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.TopTest do
     } do
       start_batcher(shard)
       for i <- 1..3, do: Batcher.write(shard, "users", {:put, "k#{i}", "v", 0}, 1)
-      terminal = TestTerminal.start()
-
-      page =
-        Task.async(fn ->
-          Process.group_leader(self(), terminal)
-          ObserverCli.start()
-        end)
-
+      {terminal, page} = open_page()
       shown = read_page("")
       assert shown =~ "Batcher(BA)"
       assert shown =~ "writes(w)"
@@ -279,6 +316,27 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.TopTest do
       assert read_page("") =~ "oldest(o)"
       TestTerminal.type(terminal, "q")
       assert Task.await(page, 30_000) == :ok
+    end
+
+    test "shows namespaces of any characters", %{shard: shard} do
+      start_batcher(shard)
+
+      for prefix <- ["用户", "😀", "e\u0301", "\u202E", "\e[2J"],
+          do: Batcher.write(shard, prefix, {:put, "k", "v", 0}, 1)
+
+      {terminal, page} = open_page()
+      shown = read_page("")
+      TestTerminal.type(terminal, "q")
+      assert Task.await(page, 30_000) == :ok
+
+      for name <- [
+            ~S("\x{7528}\x{6237}"),
+            ~S("\x{1F600}"),
+            ~S("e\x{301}"),
+            ~S("\x{202E}"),
+            ~S("\e[2J")
+          ],
+          do: assert(shown =~ name)
     end
 
     test "leaves the plugins of the host as they are, and stands among them once" do
@@ -371,6 +429,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.TopTest do
       :peer.stop(peer)
       assert output =~ "has no batcher"
     end
+  end
+
+  defp open_page do
+    terminal = TestTerminal.start()
+
+    page =
+      Task.async(fn ->
+        Process.group_leader(self(), terminal)
+        ObserverCli.start()
+      end)
+
+    {terminal, page}
   end
 
   # What is written until a whole page is there, without what only moves and colours.

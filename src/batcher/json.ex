@@ -33,9 +33,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Json do
   defp escape(?"), do: ~S(\")
   defp escape(?\\), do: ~S(\\)
 
-  # What a terminal might take for a command.
-  defp escape(char) when char < 0x20 or char in 0x7F..0x9F,
-    do: ["\\u", char |> Integer.to_string(16) |> String.pad_leading(4, "0")]
+  # What a terminal might take for a command, and what it does not show, such as marks that turn the direction of text.
+  defp escape(char)
+       when char < 0x20 or char in 0x7F..0x9F or char in [0xAD, 0x61C, 0xFEFF] or
+              char in 0x200B..0x200F or char in 0x2028..0x202E or char in 0x2060..0x206F,
+       do: ["\\u", char |> Integer.to_string(16) |> String.pad_leading(4, "0")]
 
   defp escape(char), do: <<char::utf8>>
 end

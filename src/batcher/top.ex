@@ -3,7 +3,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Top do
   # What the shards and the busiest lanes have done between two samples of the statistics: what the live page and
   # `mix batcher.top` show.
   #
-  # Invariant: a sample costs the library no more than `Batcher.stats/0` and `Batcher.top_lanes/2` of a few shards.
+  # Invariant: a sample costs the library no more than `Batcher.stats/0` and `Batcher.top_lanes/2` of a few shards; in
+  # text each character is one column wide, and none is a command to a terminal.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
 
@@ -284,14 +285,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Top do
     )
   end
 
-  # A prefix is whatever the host has chosen.
+  # A prefix is whatever the host has chosen. observer_cli takes Latin-1 only, and of what is not in it much takes two
+  # columns or none, or turns the direction of the line; two characters of Latin-1 look like a blank or like nothing.
   defp lane_name(kind) when is_atom(kind), do: ":#{kind}"
 
   defp lane_name(prefix) do
-    name = inspect(prefix, printable_limit: @lane_width, limit: @lane_width)
+    shown = inspect(prefix, printable_limit: @lane_width, limit: @lane_width)
+    name = Regex.replace(~r/[^\x20-\x7E\xA1-\xAC\xAE-\xFF]/u, shown, &escape/1)
 
     if String.length(name) > @lane_width,
       do: String.slice(name, 0, @lane_width - 3) <> "...",
       else: name
   end
+
+  defp escape(<<char::utf8>>), do: "\\x{#{Integer.to_string(char, 16)}}"
 end
