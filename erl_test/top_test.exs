@@ -384,6 +384,26 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.TopTest do
       assert Enum.any?(lanes, &(&1["shard"] == shard and &1["lane"] == "users"))
     end
 
+    test "--json tells lanes apart, whatever they are called", %{shard: shard} do
+      start_batcher(shard)
+      for prefix <- ["batch", <<255, 1>>, "<<255, 1>>"], do: Batcher.write(shard, prefix, {:a}, 1)
+      Batcher.write_batch(shard, [{:a}])
+
+      output =
+        capture_io(fn -> Mix.Tasks.Batcher.Top.run(["#{node()}", "--json", "--interval", "1"]) end)
+
+      told =
+        for %{"shard" => ^shard} = lane <- TestJson.decode!(output)["lanes"],
+            do: {lane["kind"], lane["lane"], lane["lane_base64"]}
+
+      assert Enum.sort(told) == [
+               {"batch", "batch", nil},
+               {"namespace", "<<255, 1>>", nil},
+               {"namespace", "<<255, 1>>", "/wE="},
+               {"namespace", "batch", nil}
+             ]
+    end
+
     test "--once prints a page", %{shard: shard} do
       start_batcher(shard)
       assert {output, 0} = top(["#{node()}", "--once", "--interval", "50"])

@@ -13,7 +13,8 @@ defmodule Mix.Tasks.Batcher.Top do
 
     * `--once` - prints the page as text, and ends. Needs no terminal, and no observer_cli
     * `--json` - the same as JSON: `{"node", "seconds", "shards", "lanes"}`, with times in ms and rates per second, a
-      mean or percentile `null` where nothing was committed
+      mean or percentile `null` where nothing was committed. The `kind` of a lane is `namespace`, `batch`, `put_batch`
+      or `delete_batch`. A prefix that is not in UTF-8 is in `lane_base64`, and `lane` then what Elixir shows of it
     * `--interval MS` - with these two: over how long, 1 000 ms by default
     * `--cookie C` - the cookie of the node, unless it is that in `~/.erlang.cookie`
 
@@ -138,5 +139,14 @@ defmodule Mix.Tasks.Batcher.Top do
 
   defp print(text), do: IO.puts(text)
 
-  defp json(node, found), do: Json.encode(Map.put(found, :node, node))
+  defp json(node, found),
+    do:
+      Json.encode(Map.merge(found, %{node: node, lanes: Enum.map(found.lanes, &unmistakable/1)}))
+
+  defp unmistakable(%{lane: kind} = lane) when is_atom(kind), do: Map.put(lane, :kind, kind)
+
+  defp unmistakable(%{lane: prefix} = lane) do
+    lane = Map.put(lane, :kind, :namespace)
+    if String.valid?(prefix), do: lane, else: Map.put(lane, :lane_base64, Base.encode64(prefix))
+  end
 end
