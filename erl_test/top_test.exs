@@ -411,6 +411,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.TopTest do
       assert output =~ ~r/^ *#{shard} +0 +0 +- +0 +0\.0 +- +0$/m
     end
 
+    test "--help and -h say how it is called, with status 0" do
+      for arguments <- [["--help"], ["-h"], ["a@b", "--help"]] do
+        output = capture_io(fn -> assert Mix.Tasks.Batcher.Top.run(arguments) == :ok end)
+        assert output =~ ~r/\AUsage: mix batcher.top NODE/
+
+        for option <- ~w(once json interval cookie help),
+            do: assert(output =~ ~r/^ +\* `--#{option}\b/m, option)
+      end
+    end
+
     test "says what is wrong, with status 1" do
       for {arguments, words} <- [
             {[], "takes one node, not 0"},

@@ -1,5 +1,16 @@
 defmodule Mix.Tasks.Batcher.Top do
   @shortdoc "Shows what the shards of a running node do"
+
+  @options """
+    * `--once` - prints the page as text, and ends. Needs no terminal, and no observer_cli
+    * `--json` - the same as JSON: `{"node", "seconds", "shards", "lanes"}`, with times in ms and rates per second, a
+      mean or percentile `null` where nothing was committed. The `kind` of a lane is `namespace`, `batch`, `put_batch`
+      or `delete_batch`. A prefix that is not in UTF-8 is in `lane_base64`, and `lane` then what Elixir shows of it
+    * `--interval MS` - with these two: over how long, 1 000 ms by default
+    * `--cookie C` - the cookie of the node, unless it is that in `~/.erlang.cookie`
+    * `--help`, `-h` - prints this list
+  """
+
   @moduledoc """
   Shows what the shards of a running node do, and its busiest lanes.
 
@@ -11,13 +22,7 @@ defmodule Mix.Tasks.Batcher.Top do
   Opens a page of observer_cli on the node, which must have that: see
   `Ferricstore.Raft.WARaftBackend.Batcher.ObserverCli` for its columns and keys. Options:
 
-    * `--once` - prints the page as text, and ends. Needs no terminal, and no observer_cli
-    * `--json` - the same as JSON: `{"node", "seconds", "shards", "lanes"}`, with times in ms and rates per second, a
-      mean or percentile `null` where nothing was committed. The `kind` of a lane is `namespace`, `batch`, `put_batch`
-      or `delete_batch`. A prefix that is not in UTF-8 is in `lane_base64`, and `lane` then what Elixir shows of it
-    * `--interval MS` - with these two: over how long, 1 000 ms by default
-    * `--cookie C` - the cookie of the node, unless it is that in `~/.erlang.cookie`
-
+  #{@options}
   This VM joins as a hidden node with a name that it is given there, and needs no epmd of its own. The exit status is 1,
   and the reason told, if the node can't be reached or has no batcher.
   """
@@ -26,7 +31,7 @@ defmodule Mix.Tasks.Batcher.Top do
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{Json, ObserverCli, Top}
 
-  @switches [once: :boolean, json: :boolean, interval: :integer, cookie: :string]
+  @switches [once: :boolean, json: :boolean, interval: :integer, cookie: :string, help: :boolean]
   @connect_ms 10_000
   @max_interval_ms 3_600_000
   @usage "usage: mix batcher.top NODE [--cookie C] [--once] [--json] [--interval MS]"
@@ -38,6 +43,9 @@ defmodule Mix.Tasks.Batcher.Top do
          :ok <- show(node, options) do
       :ok
     else
+      :help ->
+        IO.puts("Usage: mix batcher.top NODE [options]\n\n" <> @options)
+
       {:error, message} ->
         IO.puts(:stderr, "batcher.top: " <> message)
         exit({:shutdown, 1})
@@ -45,31 +53,34 @@ defmodule Mix.Tasks.Batcher.Top do
   end
 
   defp parse(argv) do
-    case OptionParser.parse(argv, strict: @switches) do
-      {options, [name], []} ->
-        interval = Keyword.get(options, :interval, 1_000)
-
-        cond do
-          not (name =~ ~r/\A[^@]+@[^@]+\z/) ->
-            {:error, "#{inspect(name)} is no name of a node, such as app@host"}
-
-          interval not in 1..@max_interval_ms ->
-            {:error, "--interval must be from 1 to #{@max_interval_ms}, not #{interval}"}
-
-          true ->
-            {:ok, String.to_atom(name), Keyword.put(options, :interval, interval)}
-        end
+    case OptionParser.parse(argv, strict: @switches, aliases: [h: :help]) do
+      {options, names, []} ->
+        if options[:help], do: :help, else: check(names, options)
 
       {_options, _names, [{flag, nil} | _]} ->
         {:error, "#{flag} is no option or lacks its value; #{@usage}"}
 
       {_options, _names, [{flag, value} | _]} ->
         {:error, "#{flag} can't be #{inspect(value)}; #{@usage}"}
-
-      {_options, names, []} ->
-        {:error, "takes one node, not #{length(names)}; #{@usage}"}
     end
   end
+
+  defp check([name], options) do
+    interval = Keyword.get(options, :interval, 1_000)
+
+    cond do
+      not (name =~ ~r/\A[^@]+@[^@]+\z/) ->
+        {:error, "#{inspect(name)} is no name of a node, such as app@host"}
+
+      interval not in 1..@max_interval_ms ->
+        {:error, "--interval must be from 1 to #{@max_interval_ms}, not #{interval}"}
+
+      true ->
+        {:ok, String.to_atom(name), Keyword.put(options, :interval, interval)}
+    end
+  end
+
+  defp check(names, _options), do: {:error, "takes one node, not #{length(names)}; #{@usage}"}
 
   # Without a name of its own and without listening, as a remote shell does.
   defp connect(node, cookie) do
