@@ -422,6 +422,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.TopTest do
     end
 
     test "says what is wrong, with status 1" do
+      long = String.duplicate("n", 300)
+
       for {arguments, words} <- [
             {[], "takes one node, not 0"},
             {["a@b", "c@d"], "takes one node, not 2"},
@@ -429,7 +431,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.TopTest do
             {["a@b", "--interval", "0"], "--interval must be from 1 to"},
             {["a@b", "--interval", "x"], ~s(--interval can't be "x")},
             {["a@b", "--nonsense"], "--nonsense is no option"},
-            {["nobody@127.0.0.1", "--json"], "nobody@127.0.0.1 can't be reached"}
+            {["nobody@127.0.0.1", "--json"], "nobody@127.0.0.1 can't be reached"},
+            {["#{long}@127.0.0.1", "--json"], "the name of a node can't have 310 characters"},
+            {["a@#{long}.org", "--once"], "the name of a node can't have 306 characters"},
+            {["a@b", "--cookie", long], "--cookie can't have 300 characters"},
+            {["a@b", "--cookie", String.duplicate("e\u0301", 150)], "--cookie can't have 300"},
+            {[<<255>> <> "@b"], "<<255, 64, 98>> is no name of a node"},
+            {["a@b", "--cookie", <<255>>], "--cookie can't be <<255>>"}
           ] do
         output =
           capture_io(:stderr, fn ->

@@ -34,6 +34,9 @@ defmodule Mix.Tasks.Batcher.Top do
   @switches [once: :boolean, json: :boolean, interval: :integer, cookie: :string, help: :boolean]
   @connect_ms 10_000
   @max_interval_ms 3_600_000
+  # Of an atom, and what this VM calls itself before the host.
+  @max_atom 255
+  @own_name "undefined"
   @usage "usage: mix batcher.top NODE [--cookie C] [--once] [--json] [--interval MS]"
 
   @impl Mix.Task
@@ -66,11 +69,20 @@ defmodule Mix.Tasks.Batcher.Top do
   end
 
   defp check([name], options) do
-    interval = Keyword.get(options, :interval, 1_000)
+    {interval, cookie} = {Keyword.get(options, :interval, 1_000), options[:cookie] || ""}
 
     cond do
-      not (name =~ ~r/\A[^@]+@[^@]+\z/) ->
+      not (String.valid?(name) and name =~ ~r/\A[^@]+@[^@]+\z/) ->
         {:error, "#{inspect(name)} is no name of a node, such as app@host"}
+
+      characters(@own_name <> name) > @max_atom ->
+        {:error, "the name of a node can't have #{characters(name)} characters"}
+
+      not String.valid?(cookie) ->
+        {:error, "--cookie can't be #{inspect(cookie)}"}
+
+      characters(cookie) > @max_atom ->
+        {:error, "--cookie can't have #{characters(cookie)} characters"}
 
       interval not in 1..@max_interval_ms ->
         {:error, "--interval must be from 1 to #{@max_interval_ms}, not #{interval}"}
@@ -81,6 +93,9 @@ defmodule Mix.Tasks.Batcher.Top do
   end
 
   defp check(names, _options), do: {:error, "takes one node, not #{length(names)}; #{@usage}"}
+
+  # As atoms count them.
+  defp characters(text), do: text |> String.to_charlist() |> length()
 
   # Without a name of its own and without listening, as a remote shell does.
   defp connect(node, cookie) do
@@ -98,7 +113,9 @@ defmodule Mix.Tasks.Batcher.Top do
 
     # A long name needs a host, and that of this machine may have none that will do; nobody connects to it anyway.
     {name, domain} =
-      if host =~ ".", do: {:"undefined@#{host}", :longnames}, else: {:undefined, :shortnames}
+      if host =~ ".",
+        do: {:"#{@own_name}@#{host}", :longnames},
+        else: {:undefined, :shortnames}
 
     if Node.alive?() do
       :ok
