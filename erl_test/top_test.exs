@@ -448,11 +448,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.TopTest do
       end
     end
 
-    test "of a node without batchers shows none", %{empty: empty} do
-      output =
-        capture_io(fn -> Mix.Tasks.Batcher.Top.run(["#{empty}", "--json", "--interval", "1"]) end)
+    test "of a node without batchers says so", %{empty: empty} do
+      for how <- [["--json", "--interval", "1"], ["--once", "--interval", "1"], []] do
+        output =
+          capture_io(:stderr, fn ->
+            assert catch_exit(Mix.Tasks.Batcher.Top.run(["#{empty}" | how])) == {:shutdown, 1}
+          end)
 
-      assert %{"shards" => [], "lanes" => []} = TestJson.decode!(output)
+        assert output =~ "no batcher runs on #{empty}"
+      end
     end
 
     test "of a node without this library says so" do

@@ -29,7 +29,7 @@ defmodule Mix.Tasks.Batcher.Top do
 
   use Mix.Task
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.{Json, ObserverCli, Top}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Json, Native, ObserverCli, Top}
 
   @switches [once: :boolean, json: :boolean, interval: :integer, cookie: :string, help: :boolean]
   @connect_ms 10_000
@@ -43,6 +43,7 @@ defmodule Mix.Tasks.Batcher.Top do
   def run(argv) do
     with {:ok, node, options} <- parse(argv),
          :ok <- connect(node, options[:cookie]),
+         :ok <- batchers(node),
          :ok <- show(node, options) do
       :ok
     else
@@ -124,6 +125,14 @@ defmodule Mix.Tasks.Batcher.Top do
         {:ok, _pid} -> :ok
         {:error, reason} -> {:error, "this VM can't be distributed: #{inspect(reason)}"}
       end
+    end
+  end
+
+  defp batchers(node) do
+    case call(node, Native, :shards, [], 0) do
+      {:ok, []} -> {:error, "no batcher runs on #{node}"}
+      {:ok, _shards} -> :ok
+      {:error, message} -> {:error, message}
     end
   end
 
