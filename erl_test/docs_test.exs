@@ -63,6 +63,25 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.DocsTest do
              {:ok, [:ok, {:error, {:unknown_command, {:what}}}]}
 
     assert :ets.tab2list(name) == [{{c.shard, "b"}, "2", 9}]
+    # One reply for each of what is within a command, whether that comes by itself or with others.
+    nested =
+      {:batch,
+       [
+         {:put_batch, [{"d", "4", 0}, {"e", "5", 0}, :what]},
+         {:batch, [{:put, "f", "6", 0}]},
+         {:batch, []},
+         {:delete_batch, ["b", "d"]}
+       ]}
+
+    what = {:error, {:unknown_command, {:put_batch, :what}}}
+    replies = [:ok, :ok, {:error, {:unknown_entry, :what}}, :ok, :ok, :ok]
+    assert Batcher.write(c.shard, "p", nested, 1) == {:ok, replies}
+
+    assert Batcher.write_batch(c.shard, [{:put_batch, :what}, nested, {:delete, "x"}]) ==
+             {:ok, [what] ++ replies ++ [:ok]}
+
+    assert Enum.sort(:ets.tab2list(name)) ==
+             [{{c.shard, "e"}, "5", 0}, {{c.shard, "f"}, "6", 0}]
   end
 
   test "the settings of ferricstore's guide are ones", c do
