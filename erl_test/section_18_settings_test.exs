@@ -4,7 +4,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section18SettingsTest do
 
   import ExUnit.CaptureLog
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Options
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Native, Options}
   alias Ferricstore.Raft.WARaftBackend.Batcher.Options.{Schema, Type}
 
   @put {"k", "v", 0}
@@ -292,11 +292,51 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section18SettingsTest do
     assert capture_log(fn -> start_batcher(shard) end) =~ "did you mean :hot_batch_max?"
   end
 
+  test "18.3 so is one that looks like the bound on all shards, there or among the options", c do
+    put_own_env(:max_total_queue_byte, 1)
+    slip = [max_total_queue_byts: 1]
+    log = capture_log(fn -> start_batcher(c.shard, slip) end)
+
+    for key <- [":max_total_queue_byte is no", ":max_total_queue_byts is no"],
+        do: assert(log =~ key)
+
+    meant = "did you mean :max_total_queue_bytes, in the environment of :ferricstore_batcher?"
+    assert [_, _, _] = String.split(log, meant)
+    assert {:error, error} = Batcher.configure(c.shard, slip)
+    assert Batcher.format_error(error) =~ "unknown option :max_total_queue_byts: " <> meant
+  end
+
+  test "18.3 the bound on all shards is no option of one", c do
+    bound = [max_total_queue_bytes: 1_000_000]
+
+    assert capture_log(fn -> start_batcher(c.shard, bound) end) =~
+             ":max_total_queue_bytes is no option and was ignored: it belongs into the environment of :ferricstore_batcher"
+
+    assert Native.numbers(c.shard).max_total_queue_bytes == 0
+    assert {:error, error} = Batcher.configure(c.shard, bound)
+    assert error == {:invalid_option, :max_total_queue_bytes, 1_000_000}
+
+    for right <- [1_000_000, :infinity, nil] do
+      assert Batcher.format_error({:invalid_option, :max_total_queue_bytes, right}) ==
+               "unknown option :max_total_queue_bytes: it belongs into the environment of :ferricstore_batcher"
+    end
+  end
+
+  test "18.3 of two options that are as near, that is meant which begins alike for longer" do
+    for {key, name} <- [
+          max_queue_bite: :max_queue_bytes,
+          max_queue_ites: :max_queue_items,
+          hot_batch_window: :hot_batch_window_ms,
+          max_queue_total_bytes: :max_total_queue_bytes
+        ],
+        do: assert({key, Options.near(key)} == {key, name})
+  end
+
   test "18.3 none of what a host passes looks like an option" do
     for key <-
           ~w(name timeout timeout_ms flush_items flush_bytes flush_delay_ms max_memory_entries max_memory_bytes
                   max_concurrency instance_ctx bootstrap data_dir shard_count log_module label_module retry_delay_ms
-                  max_atomic_page_bytes wait_for_leader max_total_queue_bytes)a,
+                  max_atomic_page_bytes wait_for_leader)a,
         do: assert({key, Options.near(key)} == {key, nil})
   end
 

@@ -106,22 +106,29 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
     :ok
   end
 
-  @doc "The option whose name is nearly this one."
+  @doc """
+  The option or key of the environment with nearly this name; of two that are as near, the one that begins alike for
+  longer.
+  """
   @spec near(term) :: atom | nil
   def near(key) when is_atom(key) do
-    similarity = fn name -> String.jaro_distance(Atom.to_string(name), Atom.to_string(key)) end
-    name = Enum.max_by(Schema.keys(), similarity)
-    if similarity.(name) >= @near, do: name
+    {similarity, _alike, name} = Schema.names() |> Enum.map(&similarity(&1, key)) |> Enum.max()
+    if similarity >= @near, do: name
   end
 
   def near(_no_key), do: nil
+
+  defp similarity(name, key) do
+    texts = [known, given] = Enum.map([name, key], &Atom.to_string/1)
+    {String.jaro_distance(known, given), :binary.longest_common_prefix(texts), name}
+  end
 
   defp warn(key, name) do
     told = {__MODULE__, :told, key}
 
     unless :persistent_term.get(told, false) do
       :persistent_term.put(told, true)
-      Logger.warning("batcher: #{inspect(key)} is no option and was ignored: #{meant(name)}")
+      Logger.warning("batcher: #{inspect(key)} is no option and was ignored: #{meant(key, name)}")
     end
   end
 
@@ -193,7 +200,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
       inspect(shards, limit: 20, printable_limit: 200)
   end
 
-  def message({:invalid_option, :max_total_queue_bytes, bytes}) do
+  def message({:invalid_option, :max_total_queue_bytes, bytes})
+      when bytes not in [nil, :infinity] and not (is_integer(bytes) and bytes > 0) do
     ":max_total_queue_bytes in the environment of #{inspect(@app)} must be a positive integer, :infinity or nil, got: " <>
       inspect(bytes)
   end
@@ -208,7 +216,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
   def message({:invalid_option, key, value}) do
     case Schema.fetch(key) do
       nil ->
-        "unknown option #{inspect(key)}" <> if(name = near(key), do: ": #{meant(name)}", else: "")
+        "unknown option #{inspect(key)}" <>
+          if(name = near(key), do: ": #{meant(key, name)}", else: "")
 
       spec ->
         if spec[:fixed] && Type.valid?(spec[:type], value),
@@ -219,7 +228,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
     end
   end
 
-  defp meant(name), do: "did you mean #{inspect(name)}?"
+  # What is one of the environment alone, and stands elsewhere or is misspelt.
+  defp meant(key, key), do: "it belongs into the environment of #{inspect(@app)}"
+
+  defp meant(_key, name) do
+    where = if Schema.fetch(name), do: "", else: ", in the environment of #{inspect(@app)}"
+    "did you mean #{inspect(name)}#{where}?"
+  end
 
   defp limit(limit) when limit in [nil, :infinity], do: nil
   defp limit(limit), do: min(limit, @no_limit)

@@ -200,9 +200,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options.Schema do
   def fetch(key) when is_atom(key), do: @table[key]
   def fetch(_no_key), do: nil
 
-  @doc "Whether the environment of `:ferricstore_batcher` has such a key."
+  @doc "The keys that the environment of `:ferricstore_batcher` has: of options, and of the application."
+  @spec names() :: [atom]
+  def names, do: @keys ++ @of_application
+
+  @doc "Whether it has such a key."
   @spec environment_key?(term) :: boolean
-  def environment_key?(key), do: key in @keys or key in @of_application
+  def environment_key?(key), do: key in names()
 
   @doc "The default as it is shown."
   @spec default(keyword) :: String.t()
