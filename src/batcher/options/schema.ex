@@ -144,7 +144,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options.Schema do
       default: 4_500,
       doc:
         "the same for the shutdown by a supervisor, which should wait for half a second longer before it kills: " <>
-          "`child_spec/1` says so"
+          "`child_spec/1` says so, with what holds at the start. A longer one that `configure/2` sets later is cut short " <>
+          "by that"
     ],
     sync_gate: [
       type: :module,
