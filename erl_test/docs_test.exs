@@ -111,6 +111,34 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.DocsTest do
         do: assert(function_exported?(Batcher, name, arity), "#{name}/#{arity}")
   end
 
+  test "the documents name functions that are there" do
+    named =
+      for document <- @documents,
+          [_, name, function, arity] <-
+            Regex.scan(~r/\b([A-Z]\w*(?:\.[A-Z]\w*)*)\.([a-z]\w*\??)\/(\d+)/, text(document)),
+          # Those of others are others' affair.
+          module = own(name),
+          do: {module, String.to_atom(function), String.to_integer(arity), document}
+
+    assert {Batcher, :write, 4, "docs/tour.md"} in named
+
+    for {module, function, arity, document} <- named,
+        do:
+          assert(function_exported?(module, function, arity), "#{document}: #{function}/#{arity}")
+  end
+
+  defp own(name) do
+    module = Module.concat([Batcher | String.split(name, ".") -- ["Batcher"]])
+    if Code.ensure_loaded?(module), do: module
+  end
+
+  test "README has each public function" do
+    readme = text("README.md")
+
+    for {name, _arity} <- Batcher.__info__(:functions),
+        do: assert(readme =~ ~r/`#{Regex.escape("#{name}")}[(\/]/, "#{name} is missing")
+  end
+
   test "each metric stands in the operator's guide" do
     guide = text("docs/operating.md")
 
