@@ -153,6 +153,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher do
     * `{:error, {:backend_not_available, module, missing_functions}}` - the backend can't be loaded, or lacks functions,
       `[{name, arity}]`, unless `backend_check: :lazy`
     * `{:error, {:nif_not_loaded, reason}}` - the shared library could not be loaded
+    * `{:error, {:thread_not_started, text}}` - the system gave no thread to the timer that keeps the shard's time
   """
   @spec start_link(shard, [option | {atom, term} | term]) :: GenServer.on_start()
   def start_link(shard, opts \\ []) when is_shard(shard) and is_list(opts),
