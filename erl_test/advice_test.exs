@@ -255,6 +255,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.AdviceTest do
     refute_said(c, :idle_window, left(commit: 99, window: 1), pacing: :auto)
   end
 
+  test "17.7 nearly all is not 100 %", c do
+    shown = &hd(Regex.run(~r/\d+ % of the \w+, \d+ of \d+/, said(c, &1, &2).text))
+
+    assert shown.(:idle_window, left(commit: 199, window: 1)) == "99 % of the batches, 199 of 200"
+    assert shown.(:full, left(size: 999, window: 1)) == "99 % of the batches, 999 of 1000"
+    assert shown.(:full, left(size: 200)) == "100 % of the batches, 200 of 200"
+    direct = Map.put(left(commit: 100), :direct_commits_total, 1_000_000)
+    assert shown.(:direct, direct) == "99 % of the calls, 1000000 of 1001000"
+  end
+
   test "17.7 :alone, nine tenths of the batches hold one call", c do
     advice = said(c, :alone, %{writes_per_commit: %{p90: 1}})
     assert advice.text =~ "synchronous"

@@ -350,7 +350,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Advice do
   end
 
   defp sum(map), do: map |> Map.values() |> Enum.sum()
-  defp percent(part, all), do: "#{round(100 * part / all)} %"
+
+  # Rounded, but nearly all is not all, and little is not nothing.
+  defp percent(part, all) when part in [0, all], do: "#{div(100 * part, all)} %"
+  defp percent(part, all), do: "#{round(100 * part / all) |> max(1) |> min(99)} %"
+
   defp ms(us), do: "#{decimal(us / 1_000)} ms"
   defp decimal(number), do: Float.round(number, 2)
 end
