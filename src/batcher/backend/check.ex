@@ -30,15 +30,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Check do
       do:
         for(
           {function, arity} <- @functions,
-          not exported?(module, function, arity),
+          not function_exported?(module, function, arity),
           do: {function, arity}
         ),
       else: @functions
   end
 
   defp missing(_no_module), do: @functions
-
-  defp exported?(module, function, arity), do: function_exported?(module, function, arity)
 
   @doc "The same, for people."
   @spec message(unavailable) :: String.t()
