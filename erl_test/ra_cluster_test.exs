@@ -1,4 +1,5 @@
-# The backend on Ra where more than one VM is needed: a cluster of three nodes on loopback, and a VM without Ra.
+# The backend on Ra where more than one VM is needed: a cluster of three nodes on loopback, two VMs that want one
+# directory, and a VM without Ra.
 # Invariant: this VM stays undistributed; it speaks with the others over their standard input and output.
 
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.ClusterTest do
@@ -64,6 +65,65 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.ClusterTest do
     {:ok, peer, _node} = boot(%{}, fn _ebin -> true end)
     assert :ok = call(peer, :start, [[data_dir: dir]])
     assert {:ok, {"1", 0}} = call(peer, :fetch, [0, "n"])
+  end
+
+  @tag @needs_ra
+
+  test "19.6: a directory that a VM has is no other's until it stops, or is killed", %{dir: dir} do
+    [{:ok, one, node}, {:ok, two, node}] = for _ <- 1..2, do: boot(%{}, fn _ebin -> true end)
+    path = Path.join(dir, Atom.to_string(node))
+    assert :ok = call(one, :start, [[data_dir: dir]])
+    assert {:ok, [{:ok, 1}]} = incr(one)
+
+    # Another name, too: the log of a directory is all of its shards'.
+    for opts <- [[], [shards: 2], [name: "other"]] do
+      assert {:error, {:data_dir, ^path, :in_use, text}} =
+               call(two, :start, [[data_dir: dir] ++ opts])
+
+      assert text =~ path
+      assert [] = call(two, :shards, [])
+      assert nil == :peer.call(two, Process, :whereis, [:ferricstore_batcher_0])
+    end
+
+    # More shards where it runs already; another directory where it does not.
+    assert :ok = call(one, :start, [[data_dir: dir, shards: 2]])
+    assert :ok = call(two, :start, [[data_dir: Path.join(dir, "two")]])
+    assert :ok = call(two, :stop, [])
+
+    assert {:ok, [{:ok, 2}]} = incr(one)
+    assert :ok = call(one, :stop, [])
+    assert :ok = call(two, :start, [[data_dir: dir]])
+    assert {:ok, [{:ok, 3}]} = incr(two)
+    assert {:error, {:data_dir, ^path, :in_use, _text}} = call(one, :start, [[data_dir: dir]])
+
+    kill(two)
+    assert :ok = call(one, :start, [[data_dir: dir]])
+    assert {:ok, [{:ok, 4}]} = incr(one)
+  end
+
+  @tag @needs_ra
+
+  test "19.6: a start that fails leaves the directory to others", %{dir: dir} do
+    [{:ok, one, node}, {:ok, two, node}] = for _ <- 1..2, do: boot(%{}, fn _ebin -> true end)
+    blocker = Path.join([dir, Atom.to_string(node), "names.dets"])
+    File.mkdir_p!(blocker)
+
+    assert {:error, {:ra_system_not_started, ^node, _dir, _reason}} =
+             call(one, :start, [[data_dir: dir]])
+
+    File.rmdir!(blocker)
+    assert :ok = call(two, :start, [[data_dir: dir]])
+    assert :ok = call(two, :stop, [])
+    assert :ok = call(one, :start, [[data_dir: dir]])
+
+    # Where something runs already it goes on, and has the directory still.
+    File.write!(Path.join([dir, Atom.to_string(node), "ferricstore_batcher_1"]), "")
+
+    assert {:error, {:server_not_started, _server, _reason}} =
+             call(one, :start, [[data_dir: dir, shards: 2]])
+
+    assert {:ok, [{:ok, 1}]} = incr(one)
+    assert {:error, {:data_dir, _path, :in_use, _text}} = call(two, :start, [[data_dir: dir]])
   end
 
   @tag @needs_ra
@@ -196,6 +256,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.ClusterTest do
   defp halt(peer) do
     watch = Process.monitor(peer)
     :peer.cast(peer, :erlang, :halt, [1, [flush: false]])
+    assert_receive {:DOWN, ^watch, :process, _, _}, 10_000
+  end
+
+  # At once, as by the system: nothing is closed in order.
+  defp kill(peer) do
+    watch = Process.monitor(peer)
+    os_pid = :peer.call(peer, System, :pid, [])
+    {_, 0} = System.cmd("kill", ["-KILL", os_pid])
     assert_receive {:DOWN, ^watch, :process, _, _}, 10_000
   end
 

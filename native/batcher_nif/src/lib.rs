@@ -9,7 +9,7 @@
 //! crates.
 //!
 //! A file imports only from files before it: `atoms`, `arena`, `beam`, `measure`, `caller`, `responder`,
-//! `writes`, `answers`, `committer`, `owner`, `watch`, `offer`, `snapshot`, `stats`, `vm`.
+//! `writes`, `answers`, `committer`, `owner`, `watch`, `offer`, `snapshot`, `stats`, `lock`, `vm`.
 
 #![deny(unsafe_code)]
 
@@ -19,6 +19,7 @@ mod atoms;
 mod beam;
 mod caller;
 mod committer;
+mod lock;
 mod measure;
 mod offer;
 mod owner;
@@ -34,6 +35,7 @@ use batcher_core::{BarrierId, CommitScope, Config, Overflow, Pacing};
 use batcher_shell::{Alone, Read};
 use beam::{Found, Shard, Terms};
 use committer::Committer;
+use lock::{Lock, Refusal};
 use offer::{Numbers, Offer, usage};
 use responder::Responder;
 use rustler::{Atom, Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
@@ -362,6 +364,21 @@ fn directly(shard: Found) -> Atom {
     if let Some(shard) = shard.0 {
         shard.commit_directly();
     }
+    atoms::ok()
+}
+
+#[rustler::nif(schedule = "DirtyIo")]
+fn lock_file<'a>(env: Env<'a>, path: &str) -> Term<'a> {
+    match Lock::take(path) {
+        Ok(lock) => (atoms::ok(), ResourceArc::new(lock)).encode(env),
+        Err(Refusal::InUse) => atoms::in_use().encode(env),
+        Err(Refusal::Failed(posix)) => (atoms::error(), posix).encode(env),
+    }
+}
+
+#[rustler::nif(schedule = "DirtyIo")]
+fn unlock_file(lock: ResourceArc<Lock>) -> Atom {
+    lock.give_back();
     atoms::ok()
 }
 

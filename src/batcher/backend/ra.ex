@@ -83,9 +83,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra do
   Errors: `{:error, {:ra_not_available, text}}` where Ra's libraries are missing,
   `{:error, {:invalid_option, key, value, text}}`, `{:error, {:missing_option, :data_dir, text}}`,
   `{:error, {:already_started, running, text}}` when an instance with another name, directory or other members
-  runs, `{:error, {:data_dir, path, posix, text}}`, `{:error, {:nodes_unreachable, nodes, text}}`,
-  `{:error, {:no_leader, shard}}`, and what Ra itself or a node reports. What was started until then stays:
-  call it again, or `stop/0`.
+  runs, `{:error, {:data_dir, path, posix, text}}`, with `:in_use` for `posix` when another VM runs in this directory (it is
+  locked until that stops or ends, also by a kill), `{:error, {:nif_not_loaded, reason}}` where it can't be locked because
+  the library of the batcher is missing, `{:error, {:nodes_unreachable, nodes, text}}`, `{:error, {:no_leader, shard}}`,
+  and what Ra itself or a node reports. A node that can't start its own shards stops what it has started of them; what
+  other nodes have started, and what waits for a leader, stays: call it again, or `stop/0`.
   """
   @spec start(keyword()) :: :ok | {:error, term()}
   def start(opts) do
@@ -111,12 +113,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra do
   stop each there. Ra's application and other Ra systems are left alone.
   """
   @spec stop() :: :ok
-  def stop do
-    case Config.running() do
-      nil -> :ok
-      config -> Cluster.stop(config)
-    end
-  end
+  def stop, do: Cluster.stop()
 
   @impl Backend
   def __commit_batch_direct__(shard, commands), do: commit(shard, :batch, commands)

@@ -82,18 +82,28 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Cluster do
   @doc "Starts this node's member of each shard. Returns those that did not exist before."
   @spec start_member(Config.spec()) :: {:ok, [Config.server()]} | {:error, term()}
   def start_member(spec) do
-    # Two callers at once would both find no server, and the second one fail.
-    :global.trans({{__MODULE__, :start}, self()}, fn -> do_start_member(spec) end, [node()])
+    one_by_one(fn ->
+      with :ok <- check_available(),
+           :ok <- Config.check_compatible(spec),
+           :ok <- ensure_application(),
+           do: start_logs_and_servers(spec)
+    end)
   end
 
-  defp do_start_member(spec) do
-    with :ok <- check_available(),
-         :ok <- Config.check_compatible(spec),
-         :ok <- ensure_application(),
-         {:ok, logs} <- Logs.start(spec),
+  # Two that start at once would both find no server, and the second one fail; one that stops meanwhile would give back the
+  # lock on a directory whose servers are being started.
+  defp one_by_one(fun), do: :global.trans({{__MODULE__, :start}, self()}, fun, [node()])
+
+  defp start_logs_and_servers(spec) do
+    with {:ok, logs} <- Logs.start(spec),
          {:ok, created} <- start_servers(spec, logs) do
       Config.store(%{spec | logs: logs})
       {:ok, created}
+    else
+      error ->
+        # What has been started is known to nobody then.
+        if Config.running() == nil, do: Logs.stop(spec)
+        error
     end
   end
 
@@ -196,8 +206,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Cluster do
   ## Stop
 
   @doc "Stops this node's servers and its Ra systems. The other members go on."
-  @spec stop(Config.t()) :: :ok
-  def stop(%{spec: spec, shards: shards}) do
+  @spec stop() :: :ok
+  def stop, do: one_by_one(fn -> stop_member(Config.running()) end)
+
+  defp stop_member(nil), do: :ok
+
+  defp stop_member(%{spec: spec, shards: shards}) do
     :ok = Config.erase()
 
     if node() in spec.nodes and check_available() == :ok do
@@ -205,7 +219,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Cluster do
           system = Logs.of_shard(spec, spec.logs, index),
           do: Logs.quietly(fn -> :ra.stop_server(system, {shard.cluster, node()}) end)
 
-      Logs.stop(spec, spec.logs)
+      Logs.stop(spec)
     end
 
     :ok

@@ -1,12 +1,12 @@
 # The write-ahead logs of a node, each of which is synced by itself: for each a Ra system of this backend's own, beside
 # whatever else the host runs on Ra.
 # Invariant: a shard stays in the log in which its data was begun. Its log follows from its index and from how many logs
-# there are, which the last of their directories says.
+# there are, which the last of their directories says. A log is written to by one VM: see `Lock`.
 
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Logs do
   @moduledoc false
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Config
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.{Config, Lock}
 
   @compile {:no_warn_undefined, [:ra_system]}
 
@@ -40,6 +40,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Logs do
     dirs = for log <- (count - 1)..0//-1, do: {log, directory(spec, log)}
 
     with :ok <- each(dirs, fn {_log, dir} -> make(dir) end),
+         # One for all logs of the node.
+         :ok <- Lock.take(directory(spec, 0)),
          :ok <- each(dirs, fn {log, dir} -> start_system(system(spec.name, log), dir, count) end),
          do: {:ok, count}
   end
@@ -88,10 +90,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Logs do
   defp system(name, 0), do: String.to_atom(name)
   defp system(name, log), do: String.to_atom("#{name}_log#{log}")
 
-  @doc "Stops the Ra systems of this node."
-  @spec stop(Config.spec(), pos_integer()) :: :ok
-  def stop(spec, count),
-    do: Enum.each(0..(count - 1), fn log -> stop_system(system(spec.name, log)) end)
+  @doc "Stops the Ra systems of this node, with their servers, and leaves its directory to others."
+  @spec stop(Config.spec()) :: :ok
+  def stop(spec) do
+    # Of a start that has failed it is not known yet how many there are.
+    count = spec.logs || kept(spec)
+    for log <- 0..(count - 1)//1, do: stop_system(system(spec.name, log))
+    Lock.give_back(directory(spec, 0))
+  end
 
   # `:ra_system.stop/1` came in the course of Ra 2; before, the system is a child like any other.
   @dialyzer {:no_missing_calls, stop_system: 1}
