@@ -5,6 +5,7 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.ClusterTest do
   use ExUnit.Case, async: false
 
+  alias Ferricstore.Raft.WARaftBackend.Batcher
   alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra
 
   @moduletag :ra
@@ -168,6 +169,38 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.ClusterTest do
     # A member that is stopped for good, and its own call to start, leave the others at work.
     assert :ok = call(back, :stop, [])
     assert {:ok, [{:ok, _}]} = incr(one)
+  end
+
+  @tag @needs_ra
+
+  test "19.1: a supervisor whose start fails leaves Ra running only where it ran", %{dir: dir} do
+    [{a, peer_a}, {b, peer_b}] = for _ <- 1..2, do: boot_member()
+    opts = [data_dir: dir, nodes: [a, b], command_timeout: 20_000]
+    # Where the second node would keep the data of the shard.
+    blocker = Path.join([dir, Atom.to_string(b), "ferricstore_batcher_0"])
+    File.mkdir_p!(Path.dirname(blocker))
+    File.write!(blocker, "")
+
+    start = fn shards ->
+      child = Batcher.Supervisor.child_spec(shards: shards, ra: opts)
+      # Some supervisor that is there already.
+      args = [:logger_sup, Map.put(child, :restart, :temporary)]
+      {:error, {reason, _child}} = :peer.call(peer_a, :supervisor, :start_child, args, 60_000)
+      reason
+    end
+
+    assert {:server_not_started, {:ferricstore_batcher_0, ^b}, _reason} = start.(1)
+    assert [] = call(peer_a, :shards, [])
+    assert nil == :peer.call(peer_a, Process, :whereis, [:ferricstore_batcher_0])
+
+    File.rm!(blocker)
+    assert :ok = call(peer_a, :start, [opts])
+    assert {:ok, [{:ok, 1}]} = incr(peer_a)
+    File.write!(Path.join([dir, Atom.to_string(b), "ferricstore_batcher_1"]), "")
+    assert {:server_not_started, {:ferricstore_batcher_1, ^b}, _reason} = start.(2)
+    assert 0 in call(peer_a, :shards, [])
+    assert [0] = call(peer_b, :shards, [])
+    assert {:ok, [{:ok, 2}]} = incr(peer_a)
   end
 
   @tag @needs_ra
