@@ -24,7 +24,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Supervisor do
   Under an ordinary supervisor shards are shut down one after the other, and each may take its `:shutdown_timeout`. Here
   all drain at once: the shutdown takes as long as the slowest shard, 5 s at most with the default, and then the time
   that Ra needs to stop. `Batcher.stop/1` may be called for all shards, also at once: each is started anew, as always.
-  A batcher that can't be started again ends the supervisor, whose own supervisor decides then.
+  If Ra, or a part of it, has ended for good, Ra and the shards are started anew. A batcher that can't be started again,
+  or Ra, ends the supervisor, whose own supervisor decides then.
   """
 
   use Supervisor

@@ -96,7 +96,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra do
 
   @doc """
   For a supervisor: `start/1` with these options when it starts its children, `stop/0` when it ends them. To stand before
-  the batchers, so that it is stopped after them; `Batcher.Supervisor` does so with its option `:ra`.
+  the batchers, so that it is stopped after them; `Batcher.Supervisor` does so with its option `:ra`. The child ends with
+  `{:ra_ended, name}` when a Ra system or server of this node has ended and Ra has not started it again two seconds later.
   """
   @spec child_spec(keyword()) :: Supervisor.child_spec()
   def child_spec(opts) do

@@ -203,6 +203,22 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Cluster do
     end)
   end
 
+  ## Watch
+
+  @doc "The names of what should run here and does not: of Ra systems their supervisors of servers, and servers."
+  @spec missing() :: [atom()]
+  def missing do
+    config = Config.running()
+
+    # Nothing should run after a stop, nor on a node that is no member.
+    if config != nil and node() in config.spec.nodes do
+      servers = for {_index, shard} <- config.shards, do: shard.cluster
+      Enum.filter(Logs.supervisors(config.spec) ++ servers, &(Process.whereis(&1) == nil))
+    else
+      []
+    end
+  end
+
   ## Stop
 
   @doc "Stops this node's servers and its Ra systems. The other members go on."

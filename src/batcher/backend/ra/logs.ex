@@ -90,6 +90,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Logs do
   defp system(name, 0), do: String.to_atom(name)
   defp system(name, log), do: String.to_atom("#{name}_log#{log}")
 
+  @doc "The names of the supervisors that run the servers, one for each log."
+  @spec supervisors(Config.spec()) :: [atom()]
+  def supervisors(spec) do
+    for log <- 0..(spec.logs - 1),
+        do: :ra_system.derive_names(system(spec.name, log)).server_sup
+  end
+
   @doc "Stops the Ra systems of this node, with their servers, and leaves its directory to others."
   @spec stop(Config.spec()) :: :ok
   def stop(spec) do
