@@ -240,7 +240,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.ClusterTest do
   @tag @needs_ra
 
   test "members that can't be reached: a majority is enough, and less is an error", %{dir: dir} do
-    [{a, peer_a}, {b, _peer_b}] = [boot_member(), boot_member()]
+    [{a, peer_a}, {b, peer_b}] = [boot_member(), boot_member()]
     client = boot_member() |> elem(1)
     [away, gone] = [:"away@127.0.0.1", :"gone@127.0.0.1"]
 
@@ -249,7 +249,21 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.ClusterTest do
 
     assert Enum.sort(unreachable) == [away, gone]
     assert text =~ "majority"
+
+    # Nothing was made, so a mistaken list of nodes does not become that of the data.
+    assert File.ls!(dir) == []
+    assert [] = call(peer_a, :shards, [])
+    assert :ok = call(peer_a, :start, [[data_dir: dir, name: "less", nodes: [a]]])
+    assert {:ok, [{:ok, 1}]} = incr(peer_a)
+    assert {:ok, [{:less_0, ^a}]} = call(peer_a, :members, [0])
     assert :ok = call(peer_a, :stop, [])
+
+    # Nor where a node refuses.
+    assert :ok = call(peer_b, :start, [[data_dir: dir, name: "less", nodes: [b]]])
+    both = [data_dir: Path.join(dir, "both"), nodes: [a, b]]
+    assert {:error, {:already_started, %{nodes: [^b]}, _text}} = call(peer_a, :start, [both])
+    refute File.exists?(both[:data_dir])
+    assert :ok = call(peer_b, :stop, [])
 
     # From a node that is no member, which uses the others all the same.
     opts = [data_dir: dir, nodes: [a, b, away]]

@@ -32,7 +32,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Cluster do
 
   @doc """
   Starts `spec` on all its nodes and waits for a leader of each shard. Nodes that can't be reached are left
-  out as long as the others are a majority; they join when they start themselves.
+  out as long as the others are a majority; they join when they start themselves. Without a majority, nothing is made.
   """
   @spec start(Config.spec()) :: :ok | {:error, term()}
   def start(spec) do
@@ -52,8 +52,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Cluster do
     end
   end
 
+  # All are asked before anything is made: what is made once has its members for ever, mistaken ones too.
   defp start_members(spec) do
-    results = :erpc.multicall(spec.nodes, __MODULE__, :start_member, [spec])
+    with {:ok, _nothing} <- at_majority(spec, :ask_member), do: at_majority(spec, :start_member)
+  end
+
+  # The servers that a function of this module names on the nodes that can be reached.
+  defp at_majority(spec, function) do
+    results = :erpc.multicall(spec.nodes, __MODULE__, function, [spec])
     results = Enum.zip(spec.nodes, results)
     down = for {node, {:error, {:erpc, :noconnection}}} <- results, do: node
 
@@ -79,14 +85,21 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Cluster do
     end
   end
 
+  @doc "Whether this node's members could be started. Starts no more than Ra's application, and makes nothing on disk."
+  @spec ask_member(Config.spec()) :: {:ok, []} | {:error, term()}
+  def ask_member(spec) do
+    with :ok <- check_available(),
+         :ok <- Config.check_compatible(spec),
+         :ok <- ensure_application(),
+         do: {:ok, []}
+  end
+
   @doc "Starts this node's member of each shard. Returns those that did not exist before."
   @spec start_member(Config.spec()) :: {:ok, [Config.server()]} | {:error, term()}
   def start_member(spec) do
     one_by_one(fn ->
-      with :ok <- check_available(),
-           :ok <- Config.check_compatible(spec),
-           :ok <- ensure_application(),
-           do: start_logs_and_servers(spec)
+      # Asked again: another caller may have started something else meanwhile.
+      with {:ok, []} <- ask_member(spec), do: start_logs_and_servers(spec)
     end)
   end
 
