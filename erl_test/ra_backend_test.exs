@@ -79,7 +79,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.RaTest do
     assert {:error, :not_started} = Ra.fetch(0, "k")
     assert :ok = Ra.stop()
 
-    assert {:error, {:missing_option, :data_dir, _}} = Ra.start(shards: 1)
+    assert {:error, {:missing_option, :data_dir, text}} = Ra.start(shards: 1)
+    assert text =~ "option :data_dir of Ra is missing"
 
     for {key, value} <- [
           data_dir: 1,
@@ -103,7 +104,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.RaTest do
       assert {:error, {:invalid_option, ^key, ^value, text}} =
                Ra.start(Keyword.merge([data_dir: dir], [{key, value}]))
 
-      assert is_binary(text)
+      assert text =~ "option #{inspect(key)} of Ra"
+      assert Batcher.format_error({:invalid_option, key, value, text}) == text
+      assert text =~ ~r/, got: #{Regex.escape(inspect(value))}$/ or text =~ "unknown"
     end
 
     assert {:error, {:invalid_option, :opts, :what, text}} = error = Ra.start(:what)
@@ -111,15 +114,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.RaTest do
 
     file = Path.join(dir, "file")
     File.write!(file, "")
-    assert {:error, {:data_dir, path, :enotdir, _}} = Ra.start(data_dir: file)
+    assert {:error, {:data_dir, path, :enotdir, text}} = Ra.start(data_dir: file)
     assert String.starts_with?(path, file)
+    assert text =~ path
 
     assert :ok = Ra.start(data_dir: dir)
     assert {:error, {:unknown_shard, 1}} = Ra.__commit_delete_batch_direct__(1, ["k"])
     assert {:error, {:unknown_shard, 1}} = Ra.leader(1)
 
-    assert {:error, {:already_started, %{name: "ferricstore_batcher"}, _}} =
+    assert {:error, {:already_started, %{name: "ferricstore_batcher"}, text}} =
              Ra.start(data_dir: dir, name: "other")
+
+    assert text =~ dir
 
     for commit <- [
           &Ra.__commit_batch_direct__/2,

@@ -249,6 +249,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.ClusterTest do
 
     assert Enum.sort(unreachable) == [away, gone]
     assert text =~ "majority"
+    assert text =~ inspect(away)
 
     # Nothing was made, so a mistaken list of nodes does not become that of the data.
     assert File.ls!(dir) == []

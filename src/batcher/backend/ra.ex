@@ -73,8 +73,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra do
       error, none means that one.
     * `:nodes` (default `[node()]`): the members, by node. All are started from here; each must be able to
       load this library and Ra, and may call `start/1` with the same options itself, as it should when it
-      boots. A minority that can't be reached is left out; where it is a majority, or a node refuses, nothing is
-      started or made on any of them. A node that is no member may use the others.
+      boots. A minority that can't be reached is left out; where no majority can be reached, or a node refuses, nothing
+      is started or made on any of them. A node that is no member may use the others.
       Members are fixed: starting with other ones on existing data does not change who takes part.
     * `:name` (default `"ferricstore_batcher"`): atom or string of letters, digits, `_` and `-`; begins the
       names of the Ra systems, the servers and their data.

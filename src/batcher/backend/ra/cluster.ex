@@ -75,7 +75,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Cluster do
 
       [] ->
         {:error,
-         {:nodes_unreachable, down, "no majority of the members can be reached; start them first"}}
+         {:nodes_unreachable, down,
+          "no majority of the members can be reached; start them first: #{inspect(down)}"}}
 
       [{_node, {:ok, {:error, reason}}} | _] ->
         {:error, reason}

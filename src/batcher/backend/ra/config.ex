@@ -101,7 +101,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Config do
           else:
             {:error,
              {:already_started, Map.take(running, identity),
-              "one instance runs per node; call stop/0 before starting another one"}}
+              "one instance runs per node; call stop/0 before starting another one than " <>
+                inspect(Map.take(running, identity))}}
     end
   end
 
@@ -142,7 +143,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Config do
   defp check_keyword(opts) do
     if Keyword.keyword?(opts),
       do: :ok,
-      else: invalid(:opts, opts, "the options must be a keyword list")
+      else:
+        {:error,
+         {:invalid_option, :opts, opts,
+          "the options of Ra must be a keyword list, got: #{shown(opts)}"}}
   end
 
   defp check_known(opts) do
@@ -150,9 +154,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Config do
 
     case Keyword.keys(opts) -- known do
       [] -> :ok
-      [key | _] -> invalid(key, opts[key], "unknown option; known are #{inspect(known)}")
+      [key | _] -> {:error, {:invalid_option, key, opts[key], unknown(key, known)}}
     end
   end
+
+  defp unknown(key, known),
+    do: "unknown option #{inspect(key)} of Ra: known are #{inspect(known)}"
 
   defp indexes(count) when is_integer(count) and count > 0,
     do: {:ok, Enum.to_list(0..(count - 1))}
@@ -176,7 +183,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Config do
   defp data_dir(:error) do
     {:error,
      {:missing_option, :data_dir,
-      "name the directory that the Raft log is kept in, such as data_dir: \"/var/lib/app/raft\""}}
+      "option :data_dir of Ra is missing: name the directory that the Raft log is kept in, such as " <>
+        "data_dir: \"/var/lib/app/raft\""}}
   end
 
   # Sorted, so that each member may list them in its own order.
@@ -223,7 +231,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Config do
   @spec most_logs() :: pos_integer()
   def most_logs, do: @most_logs
 
-  @doc "What is wrong with an option."
+  @doc "What is wrong with an option, in words that name it."
   @spec invalid(term(), term(), String.t()) :: {:error, invalid()}
-  def invalid(key, value, text), do: {:error, {:invalid_option, key, value, text}}
+  def invalid(key, value, text) do
+    {:error,
+     {:invalid_option, key, value, "option #{inspect(key)} of Ra: #{text}, got: #{shown(value)}"}}
+  end
+
+  defp shown(value), do: inspect(value, limit: 20, printable_limit: 200)
 end

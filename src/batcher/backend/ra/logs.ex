@@ -58,7 +58,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Logs do
 
   defp make(dir) do
     with {:error, posix} <- File.mkdir_p(dir),
-         do: {:error, {:data_dir, dir, posix, "can't be made: #{:file.format_error(posix)}"}}
+         do:
+           {:error, {:data_dir, dir, posix, "#{dir} can't be made: #{:file.format_error(posix)}"}}
   end
 
   # What durability needs is set outright: the defaults come from Ra's application environment, which is the host's.
