@@ -85,6 +85,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.RaTest do
     for {key, value} <- [
           data_dir: 1,
           data_dir: "",
+          data_dir: <<255>>,
+          data_dir: "a\0b",
           shards: 0,
           shards: [],
           shards: [0, -1],

@@ -175,10 +175,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Config do
   defp invalid_shards(value),
     do: invalid(:shards, value, "must be a count > 0 or a list of shard indexes >= 0")
 
-  defp data_dir({:ok, dir}) when is_binary(dir) and dir != "", do: {:ok, Path.expand(dir)}
+  # Ra wants characters, where a file system may take any bytes.
+  defp data_dir({:ok, dir}) when is_binary(dir) and dir != "" do
+    path = Path.expand(dir)
 
-  defp data_dir({:ok, other}),
-    do: invalid(:data_dir, other, "must be the path of a directory, as a string")
+    if String.valid?(path) and not String.contains?(path, <<0>>),
+      do: {:ok, path},
+      else: invalid_data_dir(dir)
+  end
+
+  defp data_dir({:ok, other}), do: invalid_data_dir(other)
 
   defp data_dir(:error) do
     {:error,
@@ -186,6 +192,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Config do
       "option :data_dir of Ra is missing: name the directory that the Raft log is kept in, such as " <>
         "data_dir: \"/var/lib/app/raft\""}}
   end
+
+  defp invalid_data_dir(value),
+    do: invalid(:data_dir, value, "must be the path of a directory, as a string in UTF-8")
 
   # Sorted, so that each member may list them in its own order.
   defp nodes([_ | _] = nodes) do
