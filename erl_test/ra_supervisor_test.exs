@@ -24,6 +24,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.SupervisorTest do
     %{dir: dir}
   end
 
+  test "19.1: Ra has the shards of the supervisor, and is the backend of all of them", %{dir: dir} do
+    shards = [0, {1, backend: NoBackend}]
+    start(shards: shards, backend: NoBackend, ra: [data_dir: dir, shards: [7]])
+    assert Ra.shards() == [0, 1]
+    for shard <- 0..1, do: assert(put(shard, "k") == :ok)
+    for shard <- 0..1, do: assert(Ra.fetch(shard, "k") == {:ok, {"v", 0}})
+  end
+
   for {what, name} <- [
         server: :ferricstore_batcher_1,
         server_of_a_shard_that_was_added: :ferricstore_batcher_2,

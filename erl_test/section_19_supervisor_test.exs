@@ -44,6 +44,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section19SupervisorTest do
         ],
         do: assert(start.(shards: shards) == {:error, {:invalid_option, :shards, shards}})
 
+    for ra <- [true, :ra, %{data_dir: "raft"}, [:data_dir], [{:data_dir, "raft"} | :more]] do
+      assert {:error, {:invalid_option, :ra, ^ra}} = error = start.(shards: [first], ra: ra)
+
+      assert Batcher.format_error(error) ==
+               "option :ra must be a keyword list, the options of Batcher.Backend.Ra.start/1, got: " <>
+                 inspect(ra)
+    end
+
     assert start.(shards: [first], pacing: :fast) == {:error, {:invalid_option, :pacing, :fast}}
 
     assert {:error, {:backend_not_available, NoBackend, [_ | _]}} =

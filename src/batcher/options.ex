@@ -200,6 +200,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
       inspect(shards, limit: 20, printable_limit: 200)
   end
 
+  def message({:invalid_option, :ra, ra}) do
+    "option :ra must be a keyword list, the options of Batcher.Backend.Ra.start/1, got: " <>
+      inspect(ra, limit: 20, printable_limit: 200)
+  end
+
   def message({:invalid_option, :max_total_queue_bytes, bytes})
       when bytes not in [nil, :infinity] and not (is_integer(bytes) and bytes > 0) do
     ":max_total_queue_bytes in the environment of #{inspect(@app)} must be a positive integer, :infinity or nil, got: " <>

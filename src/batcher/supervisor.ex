@@ -17,7 +17,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Supervisor do
     * `:shards` (required) - how many, with indexes from 0; or a list of indexes, where `{index, opts}` is one that
       has options of its own beside those of all
     * `:ra` - options of `Batcher.Backend.Ra.start/1`: it is started first, with the same shards, and stopped last, and is
-      the `:backend` of all of them
+      the `:backend` of all of them, whatever else is given as `:backend`, or as `:shards` in there
     * `:name` - what the supervisor is registered under
     * all others are options of each shard: see `Batcher`
 
@@ -48,13 +48,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Supervisor do
   Starts the shards; returns when all run.
 
   Errors: those of `Batcher.start_link/2` and `Batcher.Backend.Ra.start/1`, of the first shard that could not be started,
-  when those before it have been stopped again; `{:error, {:missing_option, :shards}}`.
+  when those before it have been stopped again; `{:error, {:missing_option, :shards}}`,
+  `{:error, {:invalid_option, :shards | :ra, value}}`.
   """
   @spec start_link([option]) :: {:ok, pid} | {:error, term}
   def start_link(opts) when is_list(opts) do
     {own, common} = Keyword.split(opts, [:shards, :ra, :name])
 
     with {:ok, given} <- fetch_shards(own),
+         :ok <- check_ra(own[:ra]),
          {:ok, shards} <- shards(given, common, own[:ra]),
          :ok <- check(shards) do
       case Supervisor.start_link(__MODULE__, {shards, own[:ra]}, Keyword.take(own, [:name])) do
@@ -67,6 +69,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Supervisor do
   defp fetch_shards(own) do
     with :error <- Keyword.fetch(own, :shards), do: {:error, {:missing_option, :shards}}
   end
+
+  defp check_ra(none) when none in [nil, false], do: :ok
+
+  defp check_ra(ra),
+    do: if(Keyword.keyword?(ra), do: :ok, else: {:error, {:invalid_option, :ra, ra}})
 
   # Of each its index and its options.
   defp shards(count, common, ra) when is_integer(count) and count >= 0,
@@ -83,7 +90,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Supervisor do
         {:ok,
          for(
            {index, opts} <- given,
-           do: {index, backend |> Keyword.merge(common) |> Keyword.merge(opts)}
+           do: {index, common |> Keyword.merge(opts) |> Keyword.merge(backend)}
          )},
       else: {:error, {:invalid_option, :shards, list}}
   end
@@ -103,7 +110,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Supervisor do
   @impl Supervisor
   def init({shards, ra}) do
     indexes = for {index, _opts} <- shards, do: index
-    ra = if ra, do: [{Backend.Ra, Keyword.put_new(ra, :shards, indexes)}], else: []
+    ra = if ra, do: [{Backend.Ra, Keyword.put(ra, :shards, indexes)}], else: []
 
     batchers = %{
       id: :shards,
