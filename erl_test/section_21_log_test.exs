@@ -374,10 +374,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21LogTest do
 
   test "21.5 a watcher that dies is followed by another, and ends with its shard", %{shard: shard} do
     owner = start_alone(shard)
-    watcher = watcher(owner)
-    Process.exit(watcher, :kill)
-    await_death(watcher)
-    wait_until(fn -> watchers(owner) not in [[], [watcher]] end)
+
+    for ending <- [&Process.exit(&1, :kill), &:sys.terminate(&1, :normal)] do
+      watcher = watcher(owner)
+      ending.(watcher)
+      await_death(watcher)
+      wait_until(fn -> watchers(owner) not in [[], [watcher]] end)
+    end
+
     successor = watcher(owner)
     Batcher.stop(shard)
     await_death(successor)

@@ -222,11 +222,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     state
   end
 
-  defp handle({:EXIT, pid, :normal}, state),
-    do: %{state | committers: Map.delete(state.committers, pid)}
-
   defp handle({:EXIT, pid, _reason}, %{watch: pid} = state),
     do: %{state | watch: Watch.start(state.shard, Log.owners(state.shard))}
+
+  defp handle({:EXIT, pid, :normal}, state),
+    do: %{state | committers: Map.delete(state.committers, pid)}
 
   defp handle({:EXIT, pid, reason}, state) when is_pid(pid) and node(pid) == node() do
     Native.committer_down(state.shard, pid, {:error, {:backend_exit, reason}})
