@@ -142,6 +142,73 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section13EventsTest do
     await_reply(queued)
   end
 
+  # A shard whose only place is taken, that has refused 3 calls since its watcher has looked, and looks no more.
+  defp refusing(shard, start) do
+    owner = start.(shard, max_queue_items: 1)
+    watcher = watcher(owner)
+    look(watcher)
+    :erlang.suspend_process(watcher)
+    backend(shard, [:block, :reply])
+    first = occupy(shard, "p")
+    for _ <- 1..3, do: {:error, :batcher_overloaded} = Batcher.write(shard, "p", {:no}, 1)
+    {owner, watcher, first}
+  end
+
+  test "13.7 refused: what a stop finds is told before it ends, and once", %{shard: shard} do
+    {owner, watcher, first} = refusing(shard, &start_alone/2)
+    GenServer.cast(owner, :stop)
+    :sys.get_state(owner)
+    {:error, :shutting_down} = Batcher.write(shard, "p", {:no}, 1)
+    release(first)
+    await_death(owner)
+    assert {%{count: 3}, %{cause: :items}} = next(:refused)
+    assert {%{count: 1}, %{cause: :shutting_down}} = next(:refused)
+    next(:drained)
+    :erlang.resume_process(watcher)
+    await_death(watcher)
+    refute_received {:event, :refused, _, _, _}
+  end
+
+  @tag :capture_log
+  test "13.7 refused: what nobody looked at before an owner was followed by another", %{
+    shard: shard
+  } do
+    {owner, watcher, first} = refusing(shard, &start_batcher/2)
+    Process.exit(owner, :kill)
+    await_successor(shard, owner)
+    next(:adopted)
+    look(watcher(Process.whereis(Batcher.name(shard))))
+    assert {%{count: 3}, %{cause: :items}} = next(:refused)
+    :erlang.resume_process(watcher)
+    await_death(watcher)
+    refute_received {:event, :refused, _, _, _}
+    release(first)
+  end
+
+  @tag :capture_log
+  test "13.7 refused: what nobody looked at before nobody took over", %{shard: shard} do
+    start = &start_alone(&1, [adoption_timeout: 0] ++ &2)
+    {owner, watcher, first} = refusing(shard, start)
+    Process.exit(owner, :kill)
+    wait_until(fn -> Batcher.snapshot(shard) == nil end)
+    :erlang.resume_process(watcher)
+    await_death(watcher)
+    assert_received {:event, :refused, _, %{count: 3}, %{cause: :items}}
+    refute_received {:event, :refused, _, _, _}
+    release(first)
+  end
+
+  test "13.7 refused: what was before a reset is told, too", %{shard: shard} do
+    {_owner, watcher, first} = refusing(shard, &start_alone/2)
+    Batcher.reset_stats(shard)
+    for _ <- 1..4, do: {:error, :batcher_overloaded} = Batcher.write(shard, "p", {:no}, 1)
+    :erlang.resume_process(watcher)
+    look(watcher)
+    assert {%{count: 7}, %{cause: :items}} = next(:refused)
+    assert Batcher.stats(shard).refused_total.items == 4
+    release(first)
+  end
+
   test "13.7 stuck", %{shard: shard} do
     owner = start_batcher(shard, stuck_ms: 0)
     backend(shard, :block)

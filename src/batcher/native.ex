@@ -344,6 +344,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @spec refused(integer, :invalid | :budget | :shutting_down) :: :ok
   def refused(_shard, _cause), do: without_library(:ok)
 
+  @doc """
+  Calls by cause that were refused since this was called last, whether the shard is open or not: each is told of once,
+  whoever asks.
+  """
+  @spec take_refused(integer) :: [{cause :: atom, pos_integer}]
+  def take_refused(_shard), do: without_library([])
+
   @doc "The calling process commits directly: counted, where a batcher ran before."
   @spec directly(integer) :: :ok
   def directly(_shard), do: without_library(:ok)

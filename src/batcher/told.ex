@@ -1,9 +1,10 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Told do
   @moduledoc false
   # What an owner tells of its shard, in the log and to telemetry (contract 13, 21): that it took over, that a committer
-  # died, what a drain refused, what failed.
+  # died, what was refused, what a drain left, what failed.
   #
-  # Invariant: what it tells is what the library has counted; nothing that anybody wrote.
+  # Invariant: what it tells is what the library has counted; nothing that anybody wrote. What was refused is told once,
+  # by whichever process asks next.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{Log, Native, Telemetry}
 
@@ -29,11 +30,24 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Told do
     Telemetry.Emit.tell(:committer_down, %{count: 1}, %{shard_index: shard, reason: reason})
   end
 
+  @doc "Tells telemetry what was refused since it was told that last, and returns it, by cause."
+  @spec refused(integer) :: [{cause :: atom, pos_integer}]
+  def refused(shard) do
+    refused = Enum.sort(Native.take_refused(shard))
+
+    for {cause, count} <- refused,
+        do: Telemetry.Emit.tell(:refused, %{count: count}, %{shard_index: shard, cause: cause})
+
+    refused
+  end
+
   @doc "Runs `close`, which ends a shard; it was drained, if `result` is `:ok`."
   @spec drained(integer, :ok | term, (() -> :ok)) :: :ok
   def drained(shard, result, close) do
     left = Native.numbers(shard)
     close.()
+    # No watcher looks at a shard any more that is closed.
+    refused(shard)
 
     if left == :not_running, do: :ok, else: ended(shard, result, left)
   end

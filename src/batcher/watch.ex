@@ -17,7 +17,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
     Options,
     Settings,
     Shown,
-    Telemetry
+    Telemetry,
+    Told
   }
 
   use Shown, :watcher
@@ -132,19 +133,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
     end
   end
 
-  defp kept(stats), do: Map.take(stats, [:refused_total, :queued_items, :queued_bytes])
+  defp kept(stats), do: Map.take(stats, [:queued_items, :queued_bytes])
 
   # Closed by its owner at an orderly end, or by nobody, since nobody came.
-  defp ended(%{orphaned?: true, seen: %{} = seen, shard: shard}) do
-    facts = Map.take(seen, [:queued_items, :queued_bytes])
-    Log.tell(shard, :nobody_adopted, Enum.to_list(facts))
+  defp ended(%{shard: shard} = state) do
+    Told.refused(shard)
+
+    with %{orphaned?: true, seen: %{} = seen} <- state,
+         do: Log.tell(shard, :nobody_adopted, Enum.to_list(seen))
+
+    :ok
   end
 
-  defp ended(_state), do: :ok
-
   defp seen(state, stats) do
-    refused = refused(state.seen, stats)
-    emit_refused(state.shard, refused)
+    refused = Told.refused(state.shard)
     idle? = stats.lanes == 0 and refused == []
     state = state |> stuck(stats) |> filling(stats) |> overload(stats, refused)
     %{state | seen: kept(stats), idle: if(idle?, do: state.idle + 1, else: 0)}
@@ -156,22 +158,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
     at_ms = System.monotonic_time(:millisecond) + if(idle?, do: @idle_ms, else: @look_ms)
     at_ms = at_ms - Integer.mod(at_ms, @tick_ms)
     %{state | timer: Process.send_after(self(), :look, at_ms, abs: true)}
-  end
-
-  # What was refused since the last look, by cause. A counter may have been zeroed meanwhile.
-  defp refused(:not_running, _stats), do: []
-
-  defp refused(seen, stats) do
-    for {cause, count} <- Enum.sort(stats.refused_total),
-        before = Map.get(seen.refused_total, cause, 0),
-        more = if(count >= before, do: count - before, else: count),
-        more > 0,
-        do: {cause, more}
-  end
-
-  defp emit_refused(shard, refused) do
-    for {cause, count} <- refused,
-        do: Telemetry.Emit.tell(:refused, %{count: count}, %{shard_index: shard, cause: cause})
   end
 
   # --- A commit that hangs

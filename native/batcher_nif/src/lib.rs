@@ -351,6 +351,11 @@ fn shards() -> Vec<u64> {
 }
 
 #[rustler::nif]
+fn take_refused(env: Env<'_>, shard: Found) -> NifResult<Vec<(Atom, u64)>> {
+    shard.0.map_or(Ok(vec![]), |shard| stats::take_refused(env, shard))
+}
+
+#[rustler::nif]
 fn refused(shard: Found, cause: Atom) -> NifResult<Atom> {
     let cause = stats::cause(cause)?;
     if let Some(shard) = shard.0 {

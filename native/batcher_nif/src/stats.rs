@@ -90,6 +90,12 @@ fn value_term<'a>(env: Env<'a>, value: &Value) -> NifResult<Term<'a>> {
     Term::map_from_pairs(env, &pairs)
 }
 
+/// `[{cause, count}]` of writes that were refused and not told of yet, without those that there are none of.
+pub(crate) fn take_refused(env: Env<'_>, shard: &'static Shard) -> NifResult<Vec<(Atom, u64)>> {
+    let refused = shard.take_refused().filter(|&(_, count)| count > 0);
+    refused.map(|(cause, count)| Ok((atom(env, cause)?, count))).collect()
+}
+
 /// `[{lane, {writes, items, bytes}, {queued writes, items, bytes}, age_us | nil, in_flight_us | nil}]`, the busiest
 /// first; `:not_running` for a closed shard. Lanes of one commit have the same `in_flight_us`.
 pub(crate) fn busiest<'a>(env: Env<'a>, shard: &'static Shard, count: usize) -> Term<'a> {

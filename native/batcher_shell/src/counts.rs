@@ -86,6 +86,8 @@ const VERDICTS: [&str; 4] = ["ok", "error", "mismatch", "exit"];
 pub struct Counts {
     left: [Tally; LANES.len()],
     refused: [u64; CAUSES.len()],
+    /// The same counts when they were told of last. Those that are forgotten meanwhile are below these, and wrap.
+    told: [u64; CAUSES.len()],
     commits: [[u64; VERDICTS.len()]; REASONS.len()],
     pub(crate) late_replies: u64,
     pub(crate) timeouts: u64,
@@ -132,6 +134,22 @@ impl Counts {
     /// Refused writes by cause.
     pub fn by_cause(&self) -> impl Iterator<Item = (&'static str, u64)> {
         CAUSES.into_iter().zip(self.refused)
+    }
+
+    /// Writes by cause that were refused since this was called last.
+    pub(crate) fn take_untold(&mut self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        let told = std::mem::replace(&mut self.told, self.refused);
+        let untold = self.refused.into_iter().zip(told);
+        CAUSES.into_iter().zip(untold.map(|(refused, told)| refused.wrapping_sub(told)))
+    }
+
+    /// All of them are 0 again. What was refused and not told of yet stays to be told of.
+    pub(crate) fn forget(&mut self) {
+        let mut told = self.told;
+        for (told, refused) in told.iter_mut().zip(self.refused) {
+            *told = told.wrapping_sub(refused);
+        }
+        *self = Counts { told, ..Counts::default() };
     }
 
     pub(crate) fn by_commit(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {

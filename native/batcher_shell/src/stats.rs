@@ -1,6 +1,6 @@
 //! What a shard has counted, as it is read and forgotten, and what is counted elsewhere than under its lock.
 //!
-//! Invariant: reading changes nothing, and whatever is read was so at one moment of the lock.
+//! Invariant: reading changes nothing, but for what is taken to be told of, and whatever is read was so at one moment of the lock.
 
 use crate::counts::{Counts, LANES, RefusedBy};
 use crate::distributions::Summary;
@@ -92,11 +92,17 @@ impl<V: Vm> Shard<V> {
         self.direct_commits.store(0, Ordering::Relaxed);
         let distributions = self.locked(|state| {
             state.workers.take_deaths();
-            state.counts = Counts::default();
+            state.counts.forget();
             std::mem::take(&mut state.distributions)
         });
         drop(distributions);
         self.in_steps(sync::nap, |state, places| state.engine.forget_done(places));
+    }
+
+    /// Writes by cause that were refused since this was called last, whether a batcher runs or not: each of them is told
+    /// of once, by whoever asks.
+    pub fn take_refused(&self) -> impl Iterator<Item = (&'static str, u64)> + use<V> {
+        self.locked(|state| state.counts.take_untold())
     }
 
     /// A write was refused before it could be offered.

@@ -58,7 +58,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Telemetry.Events do
      [{:duration_us, :microsecond, "how long it took"}],
      [@shard, @lane, {:result, "as above, and `:exit` if the backend failed"}]},
     {[:ferricstore, :waraft, :batcher, :refused],
-     "Calls were refused since the last look, which is a second or a few ago.",
+     "Calls were refused since the last look, which is a second or a few ago, or before the batcher ended.",
      [{:count, :none, "how many"}],
      [
        @shard,
