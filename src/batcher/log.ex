@@ -1,9 +1,11 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
   @moduledoc false
-  # What a shard says in the log while it runs (contract 21): text, level, and how often.
+  # What a shard says in the log while it runs (contract 21): text, level, and how often; and how far it has told of what
+  # goes on for a while.
   #
   # Invariant: each kind of line is written at most once in 10 s for each shard, the next one says how many were left
-  # out. Nothing that anybody wrote is in a line: of a reason only its atoms, of a lane its kind.
+  # out. Nothing that anybody wrote is in a line: of a reason only its atoms, of a lane its kind. What is kept here of a
+  # shard outlives its owners, their watchers, and its lives.
 
   require Logger
 
@@ -28,11 +30,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
     token_not_released: :error
   ]
   @kinds Keyword.keys(@levels)
+  # What goes on for a while, and how far it has been told of: see `t:told/0`.
+  @ongoing [:stuck, :overload]
+  @stages [:none, :untold, :told, :over]
+  @of_stages length(@stages)
   # In the array of a shard: how many owners it has had, then of each kind when it may be told again, and how many were
-  # left out.
+  # left out, then how far what goes on has been told of.
   @owners 1
   @places @kinds |> Enum.with_index() |> Map.new(fn {kind, i} -> {kind, 2 + 2 * i} end)
-  @size 1 + 2 * length(@kinds)
+  @cells @ongoing |> Enum.with_index(2 + 2 * length(@kinds)) |> Map.new()
+  @size 1 + 2 * length(@kinds) + length(@ongoing)
   # Of a reason so much is shown.
   @deep 4
   @wide 4
@@ -40,6 +47,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
   @type kind :: unquote(Enum.reduce(Enum.reverse(@kinds), &{:|, [], [&1, &2]}))
   @typedoc "Kind of a lane, or `:several` of a commit of several kinds."
   @type lane :: :namespace | :batch | :put_batch | :delete_batch | :several
+  @typedoc "What goes on for a while: a commit hangs, writes are refused by bounds."
+  @type ongoing :: :stuck | :overload
+  @typedoc """
+  `:none`: it does not go on, and its end was told of if its beginning was. `:untold`: it does, and no line has said so
+  yet. `:told`: a line has. `:over`: it has ended, and no line has said that yet. With how old the commit was in us when
+  it was seen last, or how many writes were refused since it began.
+  """
+  @type told :: {:none | :untold | :told | :over, non_neg_integer}
 
   @doc "All kinds of lines."
   @spec kinds() :: [kind]
@@ -57,6 +72,26 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
   @doc "The number of the latest owner of a shard."
   @spec owners(integer) :: non_neg_integer
   def owners(shard), do: if(counts = counts(shard), do: :atomics.get(counts, @owners), else: 0)
+
+  @doc "How far something that goes on has been told of."
+  @spec told(integer, ongoing) :: told
+  def told(shard, ongoing) do
+    value = if counts = counts(shard), do: :atomics.get(counts, @cells[ongoing]), else: 0
+    {Enum.at(@stages, rem(value, @of_stages)), div(value, @of_stages)}
+  end
+
+  @doc "Changes that; `false` if somebody else has changed it before, and is to tell of it."
+  @spec change(integer, ongoing, told, told) :: boolean
+  def change(shard, ongoing, before, now) do
+    counts = counts(shard)
+    now = cell(now)
+
+    counts != nil and
+      :atomics.compare_exchange(counts, @cells[ongoing], cell(before), now) == :ok
+  end
+
+  defp cell({stage, number}),
+    do: @of_stages * number + Enum.find_index(@stages, &(&1 == stage))
 
   @doc "The kind of a lane: what may be shown of it."
   @spec lane(binary | atom) :: lane

@@ -348,7 +348,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
 
     # The committers that are there may all hang, and only a process can answer some of the callers.
     if result != :ok, do: Committer.start(state.shard, state.single_backend)
-    Told.drained(state.shard, result, fn -> Native.close(state.shard) end)
+    {left, refused} = Told.drained(state.shard, result, fn -> Native.close(state.shard) end)
+    Watch.closed(state.watch, left, refused)
     name = Name.of(state.shard)
     if Process.whereis(name) == self(), do: Process.unregister(name)
     flushed = if result == :ok, do: :ok, else: {:error, :shutting_down}

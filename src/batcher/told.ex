@@ -41,15 +41,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Told do
     refused
   end
 
-  @doc "Runs `close`, which ends a shard; it was drained, if `result` is `:ok`."
-  @spec drained(integer, :ok | term, (() -> :ok)) :: :ok
+  @doc """
+  Runs `close`, which ends a shard; it was drained, if `result` is `:ok`. Returns what it held before, and what was
+  refused since that was told last.
+  """
+  @spec drained(integer, :ok | term, (() -> :ok)) :: {numbers, [{cause :: atom, pos_integer}]}
   def drained(shard, result, close) do
     left = Native.numbers(shard)
     close.()
     # No watcher looks at a shard any more that is closed.
-    refused(shard)
-
-    if left == :not_running, do: :ok, else: ended(shard, result, left)
+    refused = refused(shard)
+    if left != :not_running, do: ended(shard, result, left)
+    {left, refused}
   end
 
   defp ended(shard, result, left) do

@@ -9,7 +9,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
   #
   # Invariant: it reads what is counted anyway, so that no write and no refusal pays for it. It ends when the shard has
   # another owner, or runs no more: that of an owner that was killed stays until then. A line that says that something
-  # is over follows one that said that it is so.
+  # is over follows one that said that it is so, whichever watcher wrote that: how far it was told of, `Log` keeps. So
+  # the watcher of a closed shard stays until it has told that an overload, or a commit that hung, is over.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{
     Log,
@@ -38,6 +39,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
   @overload [:items, :bytes, :total_bytes, :overflow]
   # Among so many lanes those are looked for that are stuck.
   @lanes 1_024
+  # Of what goes on: the line that says that it does, the one that says that it is over, and what that has the number as.
+  @lines [
+    stuck: {:commit_stuck, :commit_ended, :age_us},
+    overload: {:overload_began, :overload_ended, :refused}
+  ]
 
   defstruct [
     :shard,
@@ -48,16 +54,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
     :timer,
     # What was seen last: see `kept/1`.
     :seen,
-    # Of a commit that is told to be stuck: `age_us` when it was seen last, whether a line said so (`told?`), and
-    # whether it has ended (`over?`).
-    stuck: nil,
-    # Of an overload: how many writes were `refused` since it began, how many looks have passed since the last of these
-    # (`quiet`), and whether a line said so (`told?`).
-    overload: nil,
+    # How its owner has ended: `nil`, it lives; `:in_order`, the shard is closed; `:dead`, it has left it to another.
+    :ended,
+    # How many looks have passed since the last refusal that is told of.
+    quiet: 0,
     idle: 0,
     filling?: false,
-    # Whether the owner has left the shard to another.
-    orphaned?: false,
     # What `:sys` keeps.
     debug: []
   ]
@@ -67,6 +69,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
   def start(shard, number) do
     {:ok, pid} = :proc_lib.start_link(__MODULE__, :init, [self(), shard, number])
     pid
+  end
+
+  @doc "Its owner has closed the shard, which held that by then, and had refused so much since it was told of last."
+  @spec closed(pid, Told.numbers(), [{cause :: atom, pos_integer}]) :: :ok
+  def closed(pid, left, refused) do
+    send(pid, {:closed, left, refused})
+    :ok
   end
 
   @doc false
@@ -89,7 +98,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
 
       # The owner has ended: is the shard closed, or does it wait for another one?
       {:DOWN, ^monitor, :process, _owner, reason} ->
-        look(%{state | orphaned?: left_behind?(reason)})
+        look(%{state | ended: how_ended(reason)})
+
+      {:closed, left, refused} ->
+        last_look(state, left, refused)
+        __MODULE__.loop(state)
 
       {:system, from, request} ->
         :sys.handle_system_msg(request, from, state.owner, __MODULE__, state.debug, state)
@@ -103,10 +116,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
   end
 
   # An orderly end closes the shard, and so does the library when it has failed.
-  defp left_behind?(reason) when reason in [:normal, :shutdown], do: false
-  defp left_behind?({:shutdown, _}), do: false
-  defp left_behind?({:batcher_crashed, _text}), do: false
-  defp left_behind?(_reason), do: true
+  defp how_ended(reason) when reason in [:normal, :shutdown], do: :in_order
+  defp how_ended({:shutdown, _}), do: :in_order
+  defp how_ended({:batcher_crashed, _text}), do: :in_order
+  defp how_ended(_reason), do: :dead
 
   # --- What `:sys` asks for
 
@@ -128,8 +141,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
 
     cond do
       Log.owners(shard) != number -> :ok
-      stats == :not_running -> ended(state)
-      true -> state |> seen(stats) |> later() |> __MODULE__.loop()
+      stats != :not_running -> state |> seen(stats) |> later() |> __MODULE__.loop()
+      # It is about to end.
+      state.ended == nil -> state |> later() |> __MODULE__.loop()
+      true -> ended(state)
     end
   end
 
@@ -137,24 +152,45 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
 
   # Closed by its owner at an orderly end, or by nobody, since nobody came.
   defp ended(%{shard: shard} = state) do
-    Told.refused(shard)
+    add_refused(shard, Told.refused(shard))
 
-    with %{orphaned?: true, seen: %{} = seen} <- state,
+    with %{ended: :dead, seen: %{} = seen} <- state,
          do: Log.tell(shard, :nobody_adopted, Enum.to_list(seen))
 
-    :ok
+    over(shard, :overload)
+    if over?(shard, :stuck), do: over(shard, :stuck)
+
+    if over?(shard, :overload) or over?(shard, :stuck),
+      do: __MODULE__.loop(later(%{state | ended: :in_order})),
+      else: :ok
+  end
+
+  # A commit that hangs still is told of by the watcher of the next life, if there is one.
+  defp last_look(%{shard: shard, number: number}, left, refused) do
+    if Log.owners(shard) == number do
+      add_refused(shard, refused)
+      hangs? = left == :not_running or hangs?(shard, left)
+      if not hangs?, do: over(shard, :stuck)
+    end
+  end
+
+  defp add_refused(shard, refused) do
+    {stage, before} = told = Log.told(shard, :overload)
+    if stage != :none, do: Log.change(shard, :overload, told, {stage, before + overload(refused)})
   end
 
   defp seen(state, stats) do
     refused = Told.refused(state.shard)
     idle? = stats.lanes == 0 and refused == []
-    state = state |> stuck(stats) |> filling(stats) |> overload(stats, refused)
+    stuck(state.shard, stats)
+    state = state |> filling(stats) |> overload(stats, refused)
     %{state | seen: kept(stats), idle: if(idle?, do: state.idle + 1, else: 0)}
   end
 
   defp later(state) do
     if state.timer, do: Process.cancel_timer(state.timer)
-    idle? = state.idle >= @idle_looks and state.overload == nil and state.stuck == nil
+    going_on? = Enum.any?(Keyword.keys(@lines), &goes_on?(state.shard, &1))
+    idle? = state.idle >= @idle_looks and not going_on?
     at_ms = System.monotonic_time(:millisecond) + if(idle?, do: @idle_ms, else: @look_ms)
     at_ms = at_ms - Integer.mod(at_ms, @tick_ms)
     %{state | timer: Process.send_after(self(), :look, at_ms, abs: true)}
@@ -162,31 +198,37 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
 
   # --- A commit that hangs
 
-  defp stuck(%{shard: shard, stuck: stuck} = state, %{oldest_commit_age_us: age_us} = stats) do
+  defp stuck(shard, stats) do
+    {stage, _} = before = Log.told(shard, :stuck)
+    now = how_far(shard, :stuck, stage)
+
     cond do
-      age_us > 0 and age_us >= stuck_us(shard) ->
-        about = [lane: stuck_lane(shard), pid: stats.oldest_commit_pid]
-        new? = stuck == nil or stuck.over?
-        if new?, do: emit_stuck(shard, age_us, about, stats)
-        told? = stuck != nil and stuck.told?
-        if new? and told?, do: Log.leave_out(shard, :commit_stuck)
-        told? = told? or tell_stuck(shard, age_us, about, stats)
-        %{state | stuck: %{age_us: age_us, told?: told?, over?: false}}
-
-      stuck == nil ->
-        state
-
-      over?(shard, stuck.told?, :commit_stuck, :commit_ended, age_us: stuck.age_us) ->
-        %{state | stuck: nil}
-
-      true ->
-        %{state | stuck: %{stuck | over?: true}}
+      not hangs?(shard, stats) -> over(shard, :stuck)
+      not Log.change(shard, :stuck, before, {now, stats.oldest_commit_age_us}) -> :ok
+      stage == now -> :ok
+      true -> tell_stuck(shard, stage, now, stats)
     end
   end
 
-  defp tell_stuck(shard, age_us, about, stats) do
-    facts = fn -> [age_us: age_us, at: at(about[:pid])] ++ about ++ held(stats) end
-    tell_if_due(shard, :commit_stuck, facts)
+  defp hangs?(shard, %{oldest_commit_age_us: age_us}),
+    do: age_us > 0 and age_us >= stuck_us(shard)
+
+  defp tell_stuck(shard, stage, now, %{oldest_commit_age_us: age_us} = stats) do
+    about = [lane: stuck_lane(shard), pid: stats.oldest_commit_pid]
+    if stage in [:none, :over], do: emit_stuck(shard, age_us, about, stats)
+
+    cond do
+      # One has ended, and another hangs: the log knows of one.
+      stage == :over ->
+        Log.leave_out(shard, :commit_stuck)
+
+      now == :told ->
+        facts = [age_us: age_us, at: at(about[:pid])] ++ about ++ held(stats)
+        Log.tell(shard, :commit_stuck, facts)
+
+      true ->
+        :ok
+    end
   end
 
   defp emit_stuck(shard, age_us, about, stats) do
@@ -254,46 +296,65 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
   # --- An overload
 
   defp overload(%{shard: shard} = state, stats, refused) do
-    refused = Keyword.take(refused, @overload)
-    count = refused |> Keyword.values() |> Enum.sum()
+    {stage, before} = told = Log.told(shard, :overload)
+    count = overload(refused)
 
-    case state.overload do
-      before when count > 0 ->
-        before = before || %{refused: 0, quiet: 0, told?: false}
-        facts = fn -> [refused: refused] ++ held(stats) end
-        told? = before.told? or tell_if_due(shard, :overload_began, facts)
-        overload = %{refused: before.refused + count, quiet: 0, told?: told?}
-        %{state | overload: overload}
+    cond do
+      count > 0 ->
+        now = how_far(shard, :overload, stage)
+        changed? = Log.change(shard, :overload, told, {now, before + count})
 
-      nil ->
+        if changed? and now == :told and stage in [:none, :untold],
+          do: began(shard, refused, stats)
+
+        %{state | quiet: 0}
+
+      state.quiet + 1 < @quiet_looks and stage != :over ->
+        %{state | quiet: state.quiet + 1}
+
+      true ->
+        over(shard, :overload)
         state
-
-      %{quiet: quiet} = before when quiet + 1 < @quiet_looks ->
-        %{state | overload: %{before | quiet: quiet + 1}}
-
-      %{told?: told?, refused: refused} ->
-        over? = over?(shard, told?, :overload_began, :overload_ended, refused: refused)
-        if over?, do: %{state | overload: nil}, else: state
     end
+  end
+
+  # How many of the calls that were refused an overload consists of.
+  defp overload(refused), do: refused |> Keyword.take(@overload) |> Keyword.values() |> Enum.sum()
+
+  defp began(shard, refused, stats) do
+    facts = [refused: Keyword.take(refused, @overload)] ++ held(stats)
+    Log.tell(shard, :overload_began, facts)
   end
 
   # --- Lines in pairs
 
-  # A line that may not be written yet is written at a later look, if what it tells of goes on until then.
-  defp tell_if_due(shard, kind, facts) do
-    due? = Log.due?(shard, kind)
-    if due?, do: Log.tell(shard, kind, facts.())
-    due?
+  defp goes_on?(shard, ongoing), do: not match?({:none, _}, Log.told(shard, ongoing))
+
+  # Whether it has ended, and that is to be told.
+  defp over?(shard, ongoing), do: match?({:over, _}, Log.told(shard, ongoing))
+
+  # How far it is told of from now on: a line that may not be written yet is written at a later look, if what it tells
+  # of goes on until then.
+  defp how_far(shard, ongoing, stage) do
+    {began, _ended, _number} = @lines[ongoing]
+    if stage in [:told, :over] or Log.due?(shard, began), do: :told, else: :untold
   end
 
-  # Whether it is over, in the log too: what nobody was told of is left out as a whole, and what was told of goes on
-  # until the line that ends it may be written.
-  defp over?(shard, false, began, _ended, _facts) do
-    Log.leave_out(shard, began)
-    true
-  end
+  # It is over, in the log too: what nobody was told of is left out as a whole, and what was told of goes on until the
+  # line that ends it may be written.
+  defp over(shard, ongoing) do
+    {began, ended, name} = @lines[ongoing]
+    {stage, number} = told = Log.told(shard, ongoing)
+    now = if stage == :untold or Log.due?(shard, ended), do: {:none, 0}, else: {:over, number}
 
-  defp over?(shard, true, _began, ended, facts), do: tell_if_due(shard, ended, fn -> facts end)
+    if stage != :none and Log.change(shard, ongoing, told, now) do
+      case now do
+        {:none, _} when stage == :untold -> Log.leave_out(shard, began)
+        {:none, _} -> Log.tell(shard, ended, [{name, number}])
+        {:over, _} -> :ok
+      end
+    end
+  end
 
   defp held(stats) do
     keys = ~w(queued_items queued_bytes in_flight_items in_flight_bytes)a
