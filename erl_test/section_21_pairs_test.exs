@@ -1,4 +1,4 @@
-# Lines in pairs over changes of watchers, owners and lives: section 21 of the contract.
+# What goes on for a while, over changes of watchers, owners and lives: section 21 of the contract.
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21PairsTest do
   use Ferricstore.Raft.WARaftBackend.Batcher.Case, async: false
 
@@ -262,5 +262,77 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21PairsTest do
     release_all(shard, commit)
     look(watcher(owner))
     next_line(:commit_ended)
+  end
+
+  # A shard that holds 120 items, of so many that it may hold, and its watcher.
+  defp filled(shard, max_items, start) do
+    owner = start.(shard, max_queue_items: max_items)
+    entries = for n <- 1..120, do: {"k#{n}", "v", 0}
+    tag = raw(shard, :put_batch, entries, long_ms())
+    wait_queued(shard, :put_batch, 1)
+    {watcher(owner), tag}
+  end
+
+  defp look_with(shard, watcher, max_items) do
+    :ok = Batcher.configure(shard, max_queue_items: max_items)
+    look(watcher)
+  end
+
+  test "21.3 a queue that fills for long is told of as soon as it may be", %{shard: shard} do
+    {watcher, _tag} = filled(shard, 150, &start_batcher/2)
+    look(watcher)
+    assert {_, %{left_out: 0}, _} = next_line(:queue_filling)
+    look_with(shard, watcher, 201)
+
+    # Too early for another line.
+    look_with(shard, watcher, 150)
+    refute_written(:queue_filling)
+    look_with(shard, watcher, 151)
+    pass_limit(shard)
+    look(watcher)
+    refute_written(:queue_filling)
+    look_with(shard, watcher, 150)
+    assert {_, %{left_out: 0, queued_items: 120}, _} = next_line(:queue_filling)
+    pass_limit(shard)
+    look(watcher)
+    refute_written(:queue_filling)
+  end
+
+  test "21.3 one that has filled for less than that is left out, once", %{shard: shard} do
+    {watcher, _tag} = filled(shard, 150, &start_batcher/2)
+    look(watcher)
+    next_line(:queue_filling)
+
+    for max_items <- [201, 150, 151, 150, 200, 201, 201],
+        do: look_with(shard, watcher, max_items)
+
+    refute_written(:queue_filling)
+    pass_limit(shard)
+    look_with(shard, watcher, 150)
+    assert {_, %{left_out: 1}, _} = next_line(:queue_filling)
+  end
+
+  for who <- [:owner, :watcher] do
+    test "21.3 a queue that fills is not told of again by another #{who}", %{shard: shard} do
+      {watcher, _tag} = filled(shard, 150, &start_batcher/2)
+      look(watcher)
+      next_line(:queue_filling)
+      pass_limit(shard)
+      look(successor(shard, unquote(who)))
+      refute_written(:queue_filling)
+    end
+  end
+
+  test "21.3 it is in the next life of its shard", %{shard: shard} do
+    {watcher, tag} = filled(shard, 150, &start_alone/2)
+    look(watcher)
+    next_line(:queue_filling)
+    Batcher.stop(shard)
+    await_reply(tag)
+    await_death(watcher)
+    pass_limit(shard)
+    {watcher, _tag} = filled(shard, 150, &start_alone/2)
+    look(watcher)
+    next_line(:queue_filling)
   end
 end

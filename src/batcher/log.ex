@@ -31,7 +31,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
   ]
   @kinds Keyword.keys(@levels)
   # What goes on for a while, and how far it has been told of: see `t:told/0`.
-  @ongoing [:stuck, :overload]
+  @ongoing [:stuck, :overload, :filling]
   @stages [:none, :untold, :told, :over]
   @of_stages length(@stages)
   # In the array of a shard: how many owners it has had, then of each kind when it may be told again, and how many were
@@ -47,12 +47,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
   @type kind :: unquote(Enum.reduce(Enum.reverse(@kinds), &{:|, [], [&1, &2]}))
   @typedoc "Kind of a lane, or `:several` of a commit of several kinds."
   @type lane :: :namespace | :batch | :put_batch | :delete_batch | :several
-  @typedoc "What goes on for a while: a commit hangs, writes are refused by bounds."
-  @type ongoing :: :stuck | :overload
+  @typedoc "What goes on for a while: a commit hangs, writes are refused by bounds, a queue fills."
+  @type ongoing :: :stuck | :overload | :filling
   @typedoc """
   `:none`: it does not go on, and its end was told of if its beginning was. `:untold`: it does, and no line has said so
   yet. `:told`: a line has. `:over`: it has ended, and no line has said that yet. With how old the commit was in us when
-  it was seen last, or how many writes were refused since it began.
+  it was seen last, or how many writes were refused since it began; of a queue 0.
   """
   @type told :: {:none | :untold | :told | :over, non_neg_integer}
 

@@ -39,10 +39,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
   @overload [:items, :bytes, :total_bytes, :overflow]
   # Among so many lanes those are looked for that are stuck.
   @lanes 1_024
-  # Of what goes on: the line that says that it does, the one that says that it is over, and what that has the number as.
+  # Of what goes on: the line that says that it does, the one that says that it is over, if there is one, and what that
+  # has the number as.
   @lines [
     stuck: {:commit_stuck, :commit_ended, :age_us},
-    overload: {:overload_began, :overload_ended, :refused}
+    overload: {:overload_began, :overload_ended, :refused},
+    filling: {:queue_filling, nil, nil}
   ]
 
   defstruct [
@@ -59,7 +61,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
     # How many looks have passed since the last refusal that is told of.
     quiet: 0,
     idle: 0,
-    filling?: false,
     # What `:sys` keeps.
     debug: []
   ]
@@ -157,7 +158,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
     with %{ended: :dead, seen: %{} = seen} <- state,
          do: Log.tell(shard, :nobody_adopted, Enum.to_list(seen))
 
-    over(shard, :overload)
+    Enum.each([:overload, :filling], &over(shard, &1))
     if over?(shard, :stuck), do: over(shard, :stuck)
 
     if over?(shard, :overload) or over?(shard, :stuck),
@@ -169,6 +170,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
   defp last_look(%{shard: shard, number: number}, left, refused) do
     if Log.owners(shard) == number do
       add_refused(shard, refused)
+      over(shard, :filling)
       hangs? = left == :not_running or hangs?(shard, left)
       if not hangs?, do: over(shard, :stuck)
     end
@@ -183,13 +185,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
     refused = Told.refused(state.shard)
     idle? = stats.lanes == 0 and refused == []
     stuck(state.shard, stats)
-    state = state |> filling(stats) |> overload(stats, refused)
+    filling(state.shard, stats)
+    state = overload(state, stats, refused)
     %{state | seen: kept(stats), idle: if(idle?, do: state.idle + 1, else: 0)}
   end
 
   defp later(state) do
     if state.timer, do: Process.cancel_timer(state.timer)
-    going_on? = Enum.any?(Keyword.keys(@lines), &goes_on?(state.shard, &1))
+    going_on? = Enum.any?([:stuck, :overload], &goes_on?(state.shard, &1))
     idle? = state.idle >= @idle_looks and not going_on?
     at_ms = System.monotonic_time(:millisecond) + if(idle?, do: @idle_ms, else: @look_ms)
     at_ms = at_ms - Integer.mod(at_ms, @tick_ms)
@@ -268,7 +271,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
 
   # --- A queue that fills
 
-  defp filling(state, stats) do
+  defp filling(shard, stats) do
     part =
       Enum.max([
         percent(stats.queued_items + stats.in_flight_items, stats.max_queue_items),
@@ -276,16 +279,19 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
         percent(stats.total_queue_bytes, stats.max_total_queue_bytes)
       ])
 
-    cond do
-      not state.filling? and part >= @filling ->
-        Log.tell(state.shard, :queue_filling, held(stats))
-        %{state | filling?: true}
+    {stage, 0} = before = Log.told(shard, :filling)
 
-      state.filling? and part < @filling_no_more ->
-        %{state | filling?: false}
+    cond do
+      part < @filling_no_more ->
+        over(shard, :filling)
+
+      part >= @filling and stage != :told ->
+        now = how_far(shard, :filling, stage)
+        changed? = Log.change(shard, :filling, before, {now, 0})
+        if changed? and now == :told, do: Log.tell(shard, :queue_filling, held(stats))
 
       true ->
-        state
+        :ok
     end
   end
 
@@ -345,13 +351,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Watch do
   defp over(shard, ongoing) do
     {began, ended, name} = @lines[ongoing]
     {stage, number} = told = Log.told(shard, ongoing)
-    now = if stage == :untold or Log.due?(shard, ended), do: {:none, 0}, else: {:over, number}
+    ends? = stage == :untold or ended == nil or Log.due?(shard, ended)
+    now = if ends?, do: {:none, 0}, else: {:over, number}
 
     if stage != :none and Log.change(shard, ongoing, told, now) do
-      case now do
-        {:none, _} when stage == :untold -> Log.leave_out(shard, began)
-        {:none, _} -> Log.tell(shard, ended, [{name, number}])
-        {:over, _} -> :ok
+      cond do
+        stage == :untold -> Log.leave_out(shard, began)
+        ends? and ended != nil -> Log.tell(shard, ended, [{name, number}])
+        true -> :ok
       end
     end
   end
