@@ -62,6 +62,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21LinesTest do
     end
   end
 
+  test "21.4 nobody took over a shard that had nothing queued", %{shard: shard} do
+    Log.tell(shard, :nobody_adopted, queued_items: 0, queued_bytes: 0)
+    assert {:error, %{queued_items: 0}, text} = next_line(:nobody_adopted)
+
+    assert text =~
+             "no other came in time: nothing was queued when it was last looked at. Look for"
+
+    refute text =~ ":batcher_down"
+  end
+
   test "21.4 a committer died of a shard that is closed", %{shard: shard} do
     Told.committer_down(shard, :killed)
     assert {:error, _meta, text} = next_line(:committer_down)

@@ -234,6 +234,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
       "#{facts.in_flight_items} in flight: the one before it had died"
   end
 
+  # Whatever is queued has items (6.5).
+  defp text(:nobody_adopted, %{queued_items: 0}),
+    do: "its owner died and no other came in time: nothing was queued when it was last looked at"
+
   defp text(:nobody_adopted, facts) do
     "its owner died and no other came in time: what was queued when it was last looked at, " <>
       "#{count(facts.queued_items, "item")}, #{facts.queued_bytes} bytes, was not committed, and its callers got " <>
