@@ -2,7 +2,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Start do
   @moduledoc false
   # What is looked at before a batcher starts, and how a supervisor starts and ends it (contract 1).
   #
-  # Invariant: an error leaves nothing behind.
+  # Invariant: an error leaves nothing behind, but for the settings of a shard whose timer has no thread: the first write
+  # has to meet them, so that they are put before the shard is opened.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
   alias Ferricstore.Raft.WARaftBackend.Batcher.{Native, Options, Owner, Settings}
@@ -11,16 +12,18 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Start do
   # Beyond the time that it has to drain an owner needs some to answer what it could not drain.
   @answering_ms 500
 
-  @doc "Starts the batcher of a shard: see `Batcher.start_link/2`."
+  @doc "Starts the batcher of a shard: see `Batcher.start_link/2`. The bound on all shards is that of the last start."
   @spec link(non_neg_integer, list) :: GenServer.on_start()
   def link(shard, opts) do
     with :ok <- loaded(),
          :ok <- addressable(shard),
          {:ok, options} <- Options.check(opts),
-         {:ok, total_bytes} <- Settings.max_total_queue_bytes() do
+         {:ok, total_bytes} <- Settings.max_total_queue_bytes(),
+         :ok = Options.warn_of_slips(opts),
+         {:ok, owner} <- Owner.start_link(shard, options) do
+      # It concerns the shards that run already, too.
       Native.bound_total(total_bytes)
-      Options.warn_of_slips(opts)
-      Owner.start_link(shard, options)
+      {:ok, owner}
     end
   end
 
