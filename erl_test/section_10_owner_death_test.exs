@@ -158,6 +158,21 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section10OwnerDeathTest do
     assert await(next) == {:done, {"k3", "v", 0}}
   end
 
+  test "10.5 a panic while a stop waits for a commit: the owner exits with it", c do
+    owner = start_alone(c.shard)
+    backend(c.shard, [:block])
+    flying = call_async(fn -> Batcher.write(c.shard, "a", {:x, 0}, 1) end)
+    commit = next_commit(c.shard)
+    stopping = call_async(fn -> Batcher.stop(c.shard) end)
+    wait_until(fn -> Batcher.write(c.shard, "a", {:x, 1}, 1) == {:error, :shutting_down} end)
+    monitor = Process.monitor(owner)
+    Native.panic_thread(c.shard)
+    assert_receive {:DOWN, ^monitor, :process, _pid, {:batcher_crashed, _text}}, 5_000
+    await(stopping)
+    release(commit)
+    assert {:error, {:batcher_crashed, _text}} = await(flying)
+  end
+
   test "10.5 who is only queued is told as well, behind a commit that goes on", c do
     start_alone(c.shard)
     backend(c.shard, :block)

@@ -100,6 +100,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Error do
   def format({:backend_not_available, _module, [_ | _]} = reason),
     do: Backend.Check.message(reason)
 
+  def format({:thread_not_started, text}),
+    do: "the thread that keeps the time of the shard could not be started: #{text}"
+
   def format({:nif_not_loaded, reason}),
     do: "the shared library of the batcher could not be loaded: #{inspect(reason)}"
 

@@ -205,6 +205,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Owner do
     state
   end
 
+  # The library has failed: that is what this owner ends with, as soon as it is told (10.5).
+  defp handle({tag, {:error, {:batcher_crashed, _text}}}, %{ending: {tag, _, _}} = state),
+    do: state
+
   defp handle({tag, result}, %{ending: {tag, timer, reason}} = state),
     do: finish(state, result, timer, reason)
 

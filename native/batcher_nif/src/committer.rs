@@ -2,7 +2,7 @@
 //!
 //! Invariant: a committer that has died is told of, whatever it was doing: its monitor is set before it can be woken.
 
-use crate::answers::Progress;
+use crate::answers::{CHUNK_PERCENT, Progress};
 use crate::arena::list_of;
 use crate::beam::{Beam, Shard, Terms};
 use crate::responder::Answerer;
@@ -188,6 +188,15 @@ pub(crate) fn take<'a>(env: Env<'a>, committer: &ResourceArc<Committer>) -> Term
 pub(crate) fn leave(env: Env<'_>, committer: &Committer) {
     let mut task = committer.task.lock();
     committer.give_back(&mut task, |ended| committer.shard.leave(env, committer.id, ended));
+}
+
+/// What a process is told that has asked for replies to be sent: `:done`, `:more`, or `{:own, proxied}`.
+pub(crate) fn sent<'a>(env: Env<'a>, more: bool, proxied: Vec<Term<'a>>) -> Term<'a> {
+    if !proxied.is_empty() {
+        return (atoms::own(), proxied).encode(env);
+    }
+    measure::consume(env, CHUNK_PERCENT);
+    if more { atoms::more() } else { atoms::done() }.encode(env)
 }
 
 /// Whether it takes too long for a scheduler.

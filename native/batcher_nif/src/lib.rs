@@ -250,16 +250,7 @@ fn pass(committer: ResourceArc<Committer>) -> bool {
 #[rustler::nif]
 fn finish(env: Env<'_>, committer: ResourceArc<Committer>) -> Term<'_> {
     let (finished, proxied) = committer.task.lock().finish(env);
-    sent(env, !finished, proxied)
-}
-
-/// `:done`, `:more`, or `{:own, proxied}`.
-fn sent<'a>(env: Env<'a>, more: bool, proxied: Vec<Term<'a>>) -> Term<'a> {
-    if !proxied.is_empty() {
-        return (atoms::own(), proxied).encode(env);
-    }
-    measure::consume(env, answers::CHUNK_PERCENT);
-    if more { atoms::more() } else { atoms::done() }.encode(env)
+    committer::sent(env, !finished, proxied)
 }
 
 #[rustler::nif]
@@ -276,7 +267,7 @@ fn join_responder(env: Env<'_>, shard: Found) -> NifResult<Term<'_>> {
 #[rustler::nif]
 fn respond(env: Env<'_>, responder: ResourceArc<Responder>) -> Term<'_> {
     let (more, proxied) = responder.send_first(env);
-    sent(env, more, proxied)
+    committer::sent(env, more, proxied)
 }
 
 #[rustler::nif]
