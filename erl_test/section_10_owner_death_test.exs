@@ -163,12 +163,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section10OwnerDeathTest do
     backend(c.shard, [:block])
     flying = call_async(fn -> Batcher.write(c.shard, "a", {:x, 0}, 1) end)
     commit = next_commit(c.shard)
-    stopping = call_async(fn -> Batcher.stop(c.shard) end)
-    wait_until(fn -> Batcher.write(c.shard, "a", {:x, 1}, 1) == {:error, :shutting_down} end)
     monitor = Process.monitor(owner)
+    GenServer.cast(owner, :stop)
+    # It stops by now.
+    :sys.get_state(owner)
     Native.panic_thread(c.shard)
     assert_receive {:DOWN, ^monitor, :process, _pid, {:batcher_crashed, _text}}, 5_000
-    await(stopping)
     release(commit)
     assert {:error, {:batcher_crashed, _text}} = await(flying)
   end
