@@ -210,7 +210,7 @@ impl<V: Vm> State<V> {
                 return Taken::Answer(flights, reply);
             }
         }
-        if self.dismisses {
+        if self.is_over() {
             self.workers.leave(id);
             return Taken::Leave;
         }
@@ -384,6 +384,11 @@ impl<V: Vm> State<V> {
     fn wanted(&self) -> usize {
         let work = self.engine.wanted() + self.workers.wanted();
         let missing = work.saturating_sub(self.workers.awake());
-        if self.dismisses { missing.max(self.workers.idle()) } else { missing }
+        if self.is_over() { missing.max(self.workers.idle()) } else { missing }
+    }
+
+    /// Whether no work is to come. The one that sends replies may die, and leave them to others.
+    fn is_over(&self) -> bool {
+        self.dismisses && !self.workers.have_replies()
     }
 }

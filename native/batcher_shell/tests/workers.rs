@@ -100,6 +100,20 @@ fn a_committer_that_comes_when_all_is_over_is_told_to_leave() {
 }
 
 #[test]
+fn nobody_leaves_while_another_one_may_leave_replies_behind() {
+    let (timer, shard) = closed_with_replies();
+    let (sending, other) = (join(shard, 1), join(shard, 2));
+    assert!(matches!(shard.take((), sending, Ended::default()), Taken::Send(_)));
+    assert!(matches!(shard.take((), other, Ended::default()), Taken::Rest));
+    WOKEN.take();
+    shard.notify(Event::WorkerDown(sending));
+    hear(timer);
+    assert_eq!(WOKEN.take(), [2]);
+    assert!(matches!(shard.take((), other, Ended::default()), Taken::Send(_)));
+    assert!(matches!(shard.take((), other, Ended::default()), Taken::Leave));
+}
+
+#[test]
 fn a_committer_that_comes_when_replies_are_left_sends_them_first() {
     let (timer, shard) = closed_with_replies();
     WOKEN.take();
