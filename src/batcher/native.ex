@@ -356,15 +356,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   def directly(_shard), do: without_library(:ok)
 
   @doc """
-  Locks a file, which is made where there is none, until `unlock_file/1`, the end of the VM, or nothing holds the
-  reference any more. `:in_use`: another VM has locked it, or this one.
+  Locks a file, which is made where there is none, until `unlock_file/1` or the end of the VM. `:in_use`: another VM has
+  locked it.
   """
-  @spec lock_file(binary) :: {:ok, reference} | :in_use | {:error, :file.posix()}
+  @spec lock_file(binary) :: :ok | {:error, :in_use | :file.posix()}
   def lock_file(_path), do: without_library({:error, :enotsup})
 
   @doc "Gives back the lock of a file, which stays."
-  @spec unlock_file(reference) :: :ok
-  def unlock_file(_lock), do: without_library(:ok)
+  @spec unlock_file(binary) :: :ok
+  def unlock_file(_path), do: without_library(:ok)
 
   # What there is to say while no library is loaded. Looked up, so that no type checker takes the
   # body of a function for all that it can answer.

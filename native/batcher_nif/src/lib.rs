@@ -35,7 +35,6 @@ use batcher_core::{BarrierId, CommitScope, Config, Overflow, Pacing};
 use batcher_shell::{Alone, Read};
 use beam::{Found, Shard, Terms};
 use committer::Committer;
-use lock::{Lock, Refusal};
 use offer::{Numbers, Offer, usage};
 use responder::Responder;
 use rustler::{Atom, Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
@@ -364,17 +363,16 @@ fn directly(shard: Found) -> Atom {
 }
 
 #[rustler::nif(schedule = "DirtyIo")]
-fn lock_file<'a>(env: Env<'a>, path: &str) -> Term<'a> {
-    match Lock::take(path) {
-        Ok(lock) => (atoms::ok(), ResourceArc::new(lock)).encode(env),
-        Err(Refusal::InUse) => atoms::in_use().encode(env),
-        Err(Refusal::Failed(posix)) => (atoms::error(), posix).encode(env),
+fn lock_file(env: Env<'_>, path: String) -> Term<'_> {
+    match lock::take(path) {
+        Ok(()) => atoms::ok().encode(env),
+        Err(why) => (atoms::error(), why).encode(env),
     }
 }
 
 #[rustler::nif(schedule = "DirtyIo")]
-fn unlock_file(lock: ResourceArc<Lock>) -> Atom {
-    lock.give_back();
+fn unlock_file(path: &str) -> Atom {
+    lock::give_back(path);
     atoms::ok()
 }
 

@@ -1,41 +1,39 @@
-//! Locks on files, which keep other programs away from what lies beside them.
+//! Locks on files, which keep other VMs away from what lies beside them.
 //!
-//! A lock is the operating system's: it ends with the VM, however that ends, or before when it is given back.
+//! Invariant: a file is locked as long as it is among those that are held here. A lock is the operating system's: it ends
+//! with the VM, however that ends. If the library is loaded anew, it forgets the locks, which the VM keeps.
 
 use crate::atoms;
+use once_cell::sync::Lazy;
 use parking_lot::Mutex;
-use rustler::{Atom, Resource};
+use rustler::Atom;
+use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::io::{Error, ErrorKind};
 
-/// A file that is locked for as long as it is open. `None`: it was given back.
-pub(crate) struct Lock(Mutex<Option<File>>);
+/// By their paths, the files that are locked.
+static HELD: Lazy<Mutex<HashMap<String, File>>> = Lazy::new(Default::default);
 
-#[rustler::resource_impl(name = "batcher_lock")]
-impl Resource for Lock {}
-
-/// Why a file could not be locked.
-pub(crate) enum Refusal {
-    InUse,
-    Failed(Atom),
+/// Locks a file, which is made where there is none: `:ok`, also if it is held here already, or why not.
+pub(crate) fn take(path: String) -> Result<(), Atom> {
+    let mut held = HELD.lock();
+    if held.contains_key(&path) {
+        return Ok(());
+    }
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|error| posix(&error))?;
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => atoms::in_use(),
+        TryLockError::Error(error) => posix(&error),
+    })?;
+    held.insert(path, file);
+    Ok(())
 }
 
-impl Lock {
-    /// Locks a file, which is made where there is none.
-    pub(crate) fn take(path: &str) -> Result<Self, Refusal> {
-        let file = File::options().create(true).truncate(false).write(true).open(path);
-        let file = file.map_err(|error| Refusal::Failed(posix(&error)))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Lock(Mutex::new(Some(file)))),
-            Err(TryLockError::WouldBlock) => Err(Refusal::InUse),
-            Err(TryLockError::Error(error)) => Err(Refusal::Failed(posix(&error))),
-        }
-    }
-
-    /// The file stays: were it deleted, another one could be locked beside it.
-    pub(crate) fn give_back(&self) {
-        drop(self.0.lock().take());
-    }
+/// Gives back the lock of a file, if it is held here. The file stays: were it deleted, another one could be locked
+/// beside it.
+pub(crate) fn give_back(path: &str) {
+    drop(HELD.lock().remove(path));
 }
 
 /// What Erlang's `file` calls an error.
