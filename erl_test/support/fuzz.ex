@@ -161,6 +161,24 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Fuzz do
   defp argument(Batcher, :start_link, 1, _known),
     do: Enum.random(@shards ++ [-1, :a, "x", 1.0, [], 1 <<< 70])
 
+  # It makes the file that it locks.
+  defp argument(Native, :lock_file, 1, _known) do
+    file = Path.join(System.tmp_dir!(), "batcher_fuzz_lock")
+
+    Enum.random([
+      file,
+      "",
+      "/",
+      "/no/such/file",
+      "a\0b",
+      <<255>>,
+      :a,
+      1,
+      [],
+      String.duplicate("x", 10_000)
+    ])
+  end
+
   # Of a known kind, or nothing would ever come of it (3.8).
   defp argument(__MODULE__, _call_or_cast, 1, known), do: request(:rand.uniform(5), known)
   defp argument(_module, _function, _position, known), do: FuzzTerms.term(known)

@@ -1,6 +1,7 @@
 //! What a shard has counted, as it is read and forgotten, and what is counted elsewhere than under its lock.
 //!
-//! Invariant: reading changes nothing, but for what is taken to be told of, and whatever is read was so at one moment of the lock.
+//! Invariant: reading changes nothing, but for what is taken to be told of, and whatever is read was so at one moment of
+//! the lock.
 
 use crate::counts::{Counts, LANES, RefusedBy};
 use crate::distributions::Summary;
