@@ -41,19 +41,26 @@ defmodule Mix.Tasks.Batcher.Top do
 
   @impl Mix.Task
   def run(argv) do
-    with {:ok, node, options} <- parse(argv),
-         :ok <- connect(node, options[:cookie]),
+    case parse(argv) do
+      {:ok, node, options} -> run(node, options)
+      {:error, message} -> fail(message)
+      :help -> IO.puts("Usage: mix batcher.top NODE [options]\n\n" <> @options)
+    end
+  end
+
+  defp run(node, options) do
+    with :ok <- connect(node, options[:cookie]),
          :ok <- batchers(node),
          :ok <- show(node, options) do
       :ok
     else
-      :help ->
-        IO.puts("Usage: mix batcher.top NODE [options]\n\n" <> @options)
-
-      {:error, message} ->
-        IO.puts(:stderr, "batcher.top: " <> message)
-        exit({:shutdown, 1})
+      {:error, message} -> fail(message)
     end
+  end
+
+  defp fail(message) do
+    IO.puts(:stderr, "batcher.top: " <> message)
+    exit({:shutdown, 1})
   end
 
   defp parse(argv) do
