@@ -1,20 +1,14 @@
 # The backend on Ra, on one node: its calls, its errors, its data on disk.
-# Invariant: each test has a directory of its own, and nothing of Ra runs or lies about after it.
 
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.RaTest do
-  use ExUnit.Case, async: false
+  use Ferricstore.Raft.WARaftBackend.Batcher.RaCase, async: false
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
   alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra
 
-  @moduletag :ra
-  @moduletag :capture_log
-
   @compile {:no_warn_undefined, [:ra, :ra_system]}
 
   unless Code.ensure_loaded?(:ra) do
-    @moduletag skip:
-                 "Ra is not on the code path: run `make setup`, or add {:ra, \"~> 2.0 or ~> 3.0\"}"
     IO.puts(
       :stderr,
       "The tests of the Ra backend are skipped: Ra is not on the code path. Run `make setup`."
@@ -23,12 +17,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.RaTest do
 
   # What may come back when a server ends during a commit: see "outcome unknown" in the docs of the backend.
   defguardp is_unknown(tag) when tag in [:timeout, :server_down, :nodedown, :noproc]
-
-  setup :directory
-
-  setup do
-    on_exit(&Ra.stop/0)
-  end
 
   test "19.1, 19.3: the application of README starts Ra and the shards, and stops both", %{
     dir: dir
@@ -325,13 +313,5 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.RaTest do
       {:ok, _} = Ra.commits(0)
       await_snapshot(dir)
     end
-  end
-
-  defp directory(_context) do
-    dir = Path.join(System.tmp_dir!(), "ra_backend_test_#{System.unique_integer([:positive])}")
-    File.rm_rf!(dir)
-    File.mkdir_p!(dir)
-    on_exit(fn -> File.rm_rf!(dir) end)
-    %{dir: dir}
   end
 end

@@ -3,19 +3,12 @@
 # a command which is sent twice is seen and answered.
 
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.ClientTest do
-  use ExUnit.Case, async: false
+  use Ferricstore.Raft.WARaftBackend.Batcher.RaCase, async: false
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra
   alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Machine
 
-  @moduletag :ra
-  @moduletag :capture_log
-
   @compile {:no_warn_undefined, [:ra]}
-
-  unless Code.ensure_loaded?(:ra) do
-    @moduletag skip: "Ra is not on the code path: run `make setup`"
-  end
 
   # How a server ends, and what the caller is told of it.
   @ends [
@@ -28,11 +21,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.ClientTest do
 
   @secret "known to the caller alone"
 
-  setup do
-    dir = Path.join(System.tmp_dir!(), "ra_client_test_#{System.unique_integer([:positive])}")
-    File.mkdir_p!(dir)
-    on_exit(fn -> File.rm_rf!(dir) end)
-    on_exit(&Ra.stop/0)
+  setup %{dir: dir} do
     assert :ok = Ra.start(data_dir: dir, command_timeout: 10_000)
     assert {:ok, server} = Ra.leader(0)
     %{server: server}

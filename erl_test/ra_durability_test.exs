@@ -2,27 +2,16 @@
 # Invariant: no test waits or measures; what came first is told by one process's order, or by the traces' timestamps.
 
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.DurabilityTest do
-  use ExUnit.Case, async: false
+  use Ferricstore.Raft.WARaftBackend.Batcher.RaCase, async: false
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra
 
-  @moduletag :ra
-  @moduletag :capture_log
-
   @compile {:no_warn_undefined, [:ra_system]}
-
-  unless Code.ensure_loaded?(:ra) do
-    @moduletag skip: "Ra is not on the code path: run `make setup`"
-  end
 
   @returns [{:_, [], [{:return_trace}]}]
 
   setup do
-    dir = Path.join(System.tmp_dir!(), "ra_durability_test_#{System.unique_integer([:positive])}")
-    File.mkdir_p!(dir)
-    on_exit(fn -> File.rm_rf!(dir) end)
-    on_exit(&Ra.stop/0)
-    %{dir: dir, names: :ra_system.derive_names(:ferricstore_batcher)}
+    %{names: :ra_system.derive_names(:ferricstore_batcher)}
   end
 
   # Ra's defaults come from its application environment: a host may set these for what it can lose.

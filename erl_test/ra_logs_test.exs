@@ -1,26 +1,10 @@
 # The logs of the Ra backend on one node: how many there are, and that what is in them is found again.
-# Invariant: each test has a directory of its own, and nothing of Ra runs or lies about after it.
 
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.LogsTest do
-  use ExUnit.Case, async: false
+  use Ferricstore.Raft.WARaftBackend.Batcher.RaCase, async: false
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
   alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra
-
-  @moduletag :ra
-  @moduletag :capture_log
-
-  unless Code.ensure_loaded?(:ra) do
-    @moduletag skip: "Ra is not on the code path: run `make setup`"
-  end
-
-  setup do
-    dir = Path.join(System.tmp_dir!(), "ra_logs_test_#{System.unique_integer([:positive])}")
-    File.mkdir_p!(dir)
-    on_exit(fn -> File.rm_rf!(dir) end)
-    on_exit(&Ra.stop/0)
-    %{dir: dir}
-  end
 
   test "each of the first shards has a log, of eight at most, and is found there again", %{
     dir: dir

@@ -1,28 +1,12 @@
 # The backend on Ra under a supervisor of batchers: what becomes of both when Ra ends.
-# Invariant: each test has a directory of its own, and nothing of Ra runs or lies about after it.
 
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.SupervisorTest do
-  use ExUnit.Case, async: false
+  use Ferricstore.Raft.WARaftBackend.Batcher.RaCase, async: false
 
   alias Ferricstore.Raft.WARaftBackend.Batcher
   alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra
 
-  @moduletag :ra
-  @moduletag :capture_log
-
   @compile {:no_warn_undefined, [:ra]}
-
-  unless Code.ensure_loaded?(:ra) do
-    @moduletag skip: "Ra is not on the code path: run `make setup`"
-  end
-
-  setup do
-    dir = Path.join(System.tmp_dir!(), "ra_supervisor_test_#{System.unique_integer([:positive])}")
-    File.mkdir_p!(dir)
-    on_exit(fn -> File.rm_rf!(dir) end)
-    on_exit(&Ra.stop/0)
-    %{dir: dir}
-  end
 
   test "19.1: Ra has the shards of the supervisor, and is the backend of all of them", %{dir: dir} do
     shards = [0, {1, backend: NoBackend}]
