@@ -190,12 +190,21 @@ pub(crate) fn leave(env: Env<'_>, committer: &Committer) {
     committer.give_back(&mut task, |ended| committer.shard.leave(env, committer.id, ended));
 }
 
+/// The calling committer sends replies that were handed over.
+pub(crate) fn finish<'a>(env: Env<'a>, committer: &Committer) -> Term<'a> {
+    let (finished, proxied) = committer.task.lock().finish(env);
+    // A call that finds nothing left has sent nothing.
+    if !finished && proxied.is_empty() {
+        measure::consume(env, CHUNK_PERCENT);
+    }
+    sent(env, !finished, proxied)
+}
+
 /// What a process is told that has asked for replies to be sent: `:done`, `:more`, or `{:own, proxied}`.
 pub(crate) fn sent<'a>(env: Env<'a>, more: bool, proxied: Vec<Term<'a>>) -> Term<'a> {
     if !proxied.is_empty() {
         return (atoms::own(), proxied).encode(env);
     }
-    measure::consume(env, CHUNK_PERCENT);
     if more { atoms::more() } else { atoms::done() }.encode(env)
 }
 

@@ -248,8 +248,7 @@ fn pass(committer: ResourceArc<Committer>) -> bool {
 
 #[rustler::nif]
 fn finish(env: Env<'_>, committer: ResourceArc<Committer>) -> Term<'_> {
-    let (finished, proxied) = committer.task.lock().finish(env);
-    committer::sent(env, !finished, proxied)
+    committer::finish(env, &committer)
 }
 
 #[rustler::nif]
@@ -266,6 +265,9 @@ fn join_responder(env: Env<'_>, shard: Found) -> NifResult<Term<'_>> {
 #[rustler::nif]
 fn respond(env: Env<'_>, responder: ResourceArc<Responder>) -> Term<'_> {
     let (more, proxied) = responder.send_first(env);
+    if proxied.is_empty() {
+        measure::consume(env, answers::CHUNK_PERCENT);
+    }
     committer::sent(env, more, proxied)
 }
 
