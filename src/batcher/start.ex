@@ -27,7 +27,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Start do
     end
   end
 
-  defp loaded do
+  @doc "Whether the library is there."
+  @spec loaded() :: :ok | {:error, {:nif_not_loaded, term}}
+  def loaded do
     with {:error, reason} <- Native.loaded(), do: {:error, {:nif_not_loaded, reason}}
   end
 

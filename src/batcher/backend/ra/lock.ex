@@ -6,7 +6,7 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Lock do
   @moduledoc false
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Native
+  alias Ferricstore.Raft.WARaftBackend.Batcher.{Native, Start}
 
   # No server has its data under this name, and Ra looks at no such file.
   @file_name "lock"
@@ -14,17 +14,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Lock do
   @doc "Locks the directory. It may be locked by this VM already: whoever starts more shards has no lock of its own."
   @spec take(Path.t()) :: :ok | {:error, term()}
   def take(dir) do
-    with :ok <- loaded(),
+    with :ok <- Start.loaded(),
          {:error, reason} <- Native.lock_file(Path.join(dir, @file_name)),
          do: {:error, {:data_dir, dir, reason, text(dir, reason)}}
   end
 
   defp text(dir, :in_use), do: "#{dir} is in use by another VM"
   defp text(dir, posix), do: "#{dir} can't be locked: #{:file.format_error(posix)}"
-
-  defp loaded do
-    with {:error, reason} <- Native.loaded(), do: {:error, {:nif_not_loaded, reason}}
-  end
 
   @doc "Gives back the lock on the directory, if this VM has it."
   @spec give_back(Path.t()) :: :ok
