@@ -41,8 +41,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules do
 
   defp round(scenario, items) do
     Backend.answer_with(answers(scenario))
-    {callers, each, weight} = size(scenario, items)
-    start_batcher(weight)
+    {callers, each, cost} = size(scenario, items)
+    start_batcher(cost)
     callers = for n <- 1..callers, do: start_caller(named(scenario, items), n, each)
     monitor = start_monitor()
     for {pid, _monitor} <- callers, do: send(pid, :go)
@@ -155,10 +155,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Schedules do
   defp check(:long_tag, reply, count), do: {:tag, ^count} = reply
   defp check(_scenario, _reply, _count), do: :ok
 
-  defp start_batcher(weight) do
+  defp start_batcher(cost) do
     limits = [
-      namespace_batch_max: weight,
-      hot_batch_max: weight,
+      namespace_batch_max: cost,
+      hot_batch_max: cost,
       max_queue_items: 100_000_000,
       max_queue_bytes: 100_000_000_000
     ]

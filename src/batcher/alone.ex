@@ -35,8 +35,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
   def commit(shard, lane, item, count, window_ms, settings, alone) do
     {:alone, permit, bytes, function} = alone
     backend = Settings.backend(settings)
-    weight = if is_binary(lane), do: 1, else: count
-    info = {{count, weight, 1, bytes}, window_ms, 0, :alone}
+    cost = if is_binary(lane), do: 1, else: count
+    info = {{count, cost, 1, bytes}, window_ms, 0, :alone}
     telemetry? = Telemetry.Emit.loaded?()
     if telemetry?, do: Telemetry.Emit.start(shard, lane, info, %{})
     started = System.monotonic_time(:microsecond)
@@ -47,7 +47,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
     commit_us = System.monotonic_time(:microsecond) - started
     if telemetry?, do: Telemetry.Emit.commit(shard, lane, info, commit_us, outcome, %{})
     slow_us = Settings.slow_commit_us(settings)
-    Log.commit(shard, how, outcome, commit_us, slow_us, fn -> {[lane], 1, weight, bytes} end)
+    Log.commit(shard, how, outcome, commit_us, slow_us, fn -> {[lane], 1, cost, bytes} end)
     answer(how, lane, count, reply)
   end
 

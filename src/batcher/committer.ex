@@ -305,10 +305,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
   # Replies, items, calls and bytes.
   defp counts(batches) do
-    for {_lane, _part, {{replies, weight, groups, bytes}, _, _, _}} <- batches,
+    for {_lane, _part, {{replies, cost, groups, bytes}, _, _, _}} <- batches,
         reduce: {0, 0, 0, 0} do
       {all_replies, items, calls, size} ->
-        {all_replies + replies, items + max(weight, groups), calls + groups, size + bytes}
+        {all_replies + replies, items + max(cost, groups), calls + groups, size + bytes}
     end
   end
 

@@ -51,7 +51,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
   @type how :: :slices | :error | :mismatch | :exit
   @typedoc "What one lane brings to a commit; `info`: see `Telemetry.Emit`."
   @type small_batch :: {lane, function :: atom, entries :: list, info :: tuple}
-  @typedoc "A slot, seen from outside: items, froms, weight, window in ms, age in us, usage."
+  @typedoc "A slot, seen from outside: items, froms, cost, window in ms, age in us, usage."
   @type slot ::
           {[term], [GenServer.from()], non_neg_integer, non_neg_integer, non_neg_integer,
            Budgets.usage()}

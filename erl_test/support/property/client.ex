@@ -67,7 +67,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Client do
     after_call(call, tag, waiting)
   end
 
-  # The writes of a call: lane, item, how many marks, what it weighs in its lane (6.1).
+  # The writes of a call: lane, item, how many marks, what it costs in its lane (6.1).
   defp plan({:write, _, prefix, shape, window_ms}, mark) do
     {command, count} = Backend.command(shape, mark, 0)
     %{lane: prefix, item: command, count: count, window: window_ms, improper: improper?(shape)}

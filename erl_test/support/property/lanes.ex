@@ -142,7 +142,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Lanes do
       parts =
         commit.groups
         |> Enum.group_by(&calls[elem(&1, 0)][:lane])
-        |> Enum.map(fn {lane, groups} -> {lane, weight(lane, groups), length(groups)} end)
+        |> Enum.map(fn {lane, groups} -> {lane, cost(lane, groups), length(groups)} end)
 
       total = parts |> Enum.map(&elem(&1, 1)) |> Enum.sum()
       most = most(options, :hot_batch_max)
@@ -155,14 +155,14 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Property.Lanes do
     end
   end
 
-  defp weight(lane, groups) when lane in @hot,
+  defp cost(lane, groups) when lane in @hot,
     do: groups |> Enum.map(&length(elem(&1, 1))) |> Enum.sum()
 
-  defp weight(_prefix, groups), do: length(groups)
+  defp cost(_prefix, groups), do: length(groups)
 
-  defp too_large?({lane, weight, groups}, options) do
+  defp too_large?({lane, cost, groups}, options) do
     max = most(options, if(lane in @hot, do: :hot_batch_max, else: :namespace_batch_max))
-    is_integer(max) and weight > max and groups > 1
+    is_integer(max) and cost > max and groups > 1
   end
 
   # The largest that it ever was; an atom, which is no limit, is larger than any number.

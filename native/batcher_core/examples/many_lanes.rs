@@ -7,8 +7,7 @@ use batcher_core::{Config, Engine, Group, LaneRef, Usage};
 use std::time::{Duration, Instant};
 
 const WORK: Usage = Usage { command_items: 0, compound_members: 0, visits: 0 };
-const ONE: Group =
-    Group { weight: 1, bytes: 64, writer: 0, usage: WORK, waits: true, apart: false };
+const ONE: Group = Group { cost: 1, bytes: 64, writer: 0, usage: WORK, waits: true, apart: false };
 const WINDOW: Duration = Duration::from_millis(5);
 const ROUNDS: usize = 5;
 

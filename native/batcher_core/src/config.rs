@@ -100,7 +100,7 @@ impl Config {
     pub(crate) fn admit(&self, lane: LaneRef<'_>, group: Group) -> Result<(), Refused> {
         let Some(budgets) = self.budgets else { return Ok(()) };
         let is_hot = !matches!(lane, LaneRef::Prefix(_) | LaneRef::Long(_));
-        if is_hot && self.hot_max.is_some_and(|max| group.weight > max) {
+        if is_hot && self.hot_max.is_some_and(|max| group.cost > max) {
             return Err(Refused::Overloaded(Bound::Slot));
         }
         group.usage.above(budgets).map_or(Ok(()), Err)

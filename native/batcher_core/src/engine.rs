@@ -12,7 +12,7 @@ use crate::offer::{Accepted, Bound, Group, Refused};
 use crate::pace::{Arrival, Leave, Pace};
 use crate::phase::Phase;
 use crate::schedule::Schedule;
-use crate::slot::{Reason, Slot};
+use crate::slot::{Commit, Reason, Slot};
 use crate::slots::Slots;
 use crate::spares::Spares;
 use std::collections::VecDeque;
@@ -148,14 +148,14 @@ impl<B: Default> Engine<B> {
             && (!together || self.queued + self.flights.of_life as u64 == 0);
         if opens {
             // As many as left the lane last.
-            let contents = self.spares.take(lane.left).unwrap_or_default();
+            let contents = self.spares.take(lane.last_groups).unwrap_or_default();
             let slot = Slot::open(now, window, ticket, self.epochs.now, contents);
             lane.queue.push_back(slot);
             self.barriers.opened();
         }
         let slot = lane.queue.back_mut().expect("just opened or found to fit");
         slot.count(group);
-        slot.sealed = max.is_some_and(|max| slot.weight >= max);
+        slot.sealed = max.is_some_and(|max| slot.cost >= max);
         self.queued += 1;
 
         let waiting = match together {
@@ -182,7 +182,8 @@ impl<B: Default> Engine<B> {
         };
         let goes_now = ready.is_some() || slot.sealed;
         let can_be_alone = is_first && group.waits && pacing == Pacing::Auto;
-        let is_alone = can_be_alone && goes_now && self.phase == Phase::Running && !self.is_busy();
+        let is_alone =
+            can_be_alone && goes_now && self.phase == Phase::Running && !self.is_at_limit();
         if is_alone {
             self.depart(now, id, Reason::Alone, id);
         } else if opens || goes_now || leave != Leave::Window {
@@ -216,12 +217,60 @@ impl<B: Default> Engine<B> {
 
     /// Decides what a lane waits for.
     pub(crate) fn place(&mut self, id: LaneId, cause: Cause) {
-        let is_busy = self.is_busy();
+        let is_at_limit = self.is_at_limit();
         let lane = self.lanes.lane(id).expect("it was just written to or answered");
         match self.config.commit_scope {
             CommitScope::Lane => self.schedule.place(id, lane, cause),
-            CommitScope::Shard => self.schedule.place_in_shard(id, lane, cause, is_busy),
+            CommitScope::Shard => self.schedule.place_in_shard(id, lane, cause, is_at_limit),
         }
+    }
+
+    /// The first slot of a lane leaves, in the commit that the slot of `head` leads: its own, if that is this lane.
+    pub(crate) fn depart(
+        &mut self,
+        now: Instant,
+        id: LaneId,
+        reason: Reason,
+        head: LaneId,
+    ) -> Commit<'_, B> {
+        let leads = head == id;
+        let lane = self.lanes.lane(id).expect("a due lane holds a slot");
+        (lane.state, lane.head, lane.place_in_flight) =
+            (State::Busy, head, self.flights.lanes.len());
+        lane.in_flight = lane.queue.pop_front();
+        let slot = lane.in_flight.as_mut().expect("a due lane holds a slot");
+        let together = self.config.commit_scope == CommitScope::Shard;
+        let pace = if together { &mut self.pace } else { &mut lane.pace };
+        let freed = if together { self.flights.freed } else { lane.freed };
+        slot.left = Some(now);
+        slot.ready = Some(freed.map_or(slot.opened, |freed| freed.max(slot.opened)));
+        if together {
+            slot.held_until = self.schedule.gate.held_until;
+        }
+        (lane.last_groups, lane.done) = (slot.groups, lane.done.and(slot));
+        if leads {
+            slot.paced = reason == Reason::Commit;
+            pace.begin(self.config.pacing, slot.callers);
+        } else {
+            pace.join(self.config.pacing, slot.callers);
+        }
+        if together && leads {
+            self.schedule.gate.begin(id, slot, reason);
+        }
+        if together && self.schedule.count() == 0 {
+            self.schedule.gate.shut();
+        }
+        self.queued -= slot.groups;
+        self.flights.lanes.push(id);
+        self.flights.of_life += usize::from(leads);
+        self.flights.items += slot.items;
+        self.flights.bytes += slot.bytes;
+        Commit { lane: id, key: &lane.key, slot, reason }
+    }
+
+    /// Whether so many commits are in flight as may be.
+    pub(crate) fn is_at_limit(&self) -> bool {
+        self.flights.of_life >= self.config.max_in_flight
     }
 
     /// What the driver kept in a slot, emptied: a slot to come gets it, and its memory with it. So many groups are the
@@ -265,7 +314,7 @@ impl<B: Default> Engine<B> {
 
     /// When the gate opens, if what waits there could leave then.
     fn gate_deadline(&self) -> Option<Instant> {
-        self.schedule.gate.next_deadline().filter(|_| !self.is_busy())
+        self.schedule.gate.next_deadline().filter(|_| !self.is_at_limit())
     }
 
     /// The next barrier that is done.

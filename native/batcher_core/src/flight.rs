@@ -8,7 +8,7 @@ use crate::config::{CommitScope, Pacing};
 use crate::engine::Engine;
 use crate::lane::State;
 use crate::name::LaneId;
-use crate::pace::{Ended, Leave, Queued};
+use crate::pace::{Leave, PacedCommit, Queued};
 use crate::phase::Phase;
 use crate::slot::{Commit, Reason};
 use std::time::{Duration, Instant};
@@ -51,49 +51,6 @@ impl<B: Default> Engine<B> {
         Some(self.depart(now, id, reason, head))
     }
 
-    /// The first slot of a lane leaves, in the commit that the slot of `head` leads: its own, if that is this lane.
-    pub(crate) fn depart(
-        &mut self,
-        now: Instant,
-        id: LaneId,
-        reason: Reason,
-        head: LaneId,
-    ) -> Commit<'_, B> {
-        let leads = head == id;
-        let lane = self.lanes.lane(id).expect("a due lane holds a slot");
-        (lane.state, lane.head, lane.place_in_flight) =
-            (State::Busy, head, self.flights.lanes.len());
-        lane.in_flight = lane.queue.pop_front();
-        let slot = lane.in_flight.as_mut().expect("a due lane holds a slot");
-        let together = self.config.commit_scope == CommitScope::Shard;
-        let pace = if together { &mut self.pace } else { &mut lane.pace };
-        let freed = if together { self.flights.freed } else { lane.freed };
-        slot.left = Some(now);
-        slot.ready = Some(freed.map_or(slot.opened, |freed| freed.max(slot.opened)));
-        if together {
-            slot.held_until = self.schedule.gate.held_until;
-        }
-        (lane.left, lane.done) = (slot.groups, lane.done.and(slot));
-        if leads {
-            slot.paced = reason == Reason::Commit;
-            pace.begin(self.config.pacing, slot.callers);
-        } else {
-            pace.join(self.config.pacing, slot.callers);
-        }
-        if together && leads {
-            self.schedule.gate.begin(id, slot, reason);
-        }
-        if together && self.schedule.count() == 0 {
-            self.schedule.gate.shut();
-        }
-        self.queued -= slot.groups;
-        self.flights.lanes.push(id);
-        self.flights.of_life += usize::from(leads);
-        self.flights.items += slot.items;
-        self.flights.bytes += slot.bytes;
-        Commit { lane: id, key: &lane.key, slot, reason }
-    }
-
     /// How many commits [`poll_commit`](Self::poll_commit) would yield now; one, if there may be more, where each takes
     /// what is due of all lanes.
     pub fn wanted(&self) -> usize {
@@ -112,12 +69,7 @@ impl<B: Default> Engine<B> {
 
     /// Whether something is due that can't leave because so many commits are in flight as may be.
     pub fn is_held_up(&self) -> bool {
-        self.is_busy() && self.schedule.due.len() > 0
-    }
-
-    /// Whether so many commits are in flight as may be.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.flights.of_life >= self.config.max_in_flight
+        self.is_at_limit() && self.schedule.due.len() > 0
     }
 
     /// How many calls wait to leave together when the commit of this lane is done; `None` if no more can join them, or
@@ -183,7 +135,7 @@ impl<B: Default> Engine<B> {
         self.barriers.answered(slot.epoch);
         let together = self.config.commit_scope == CommitScope::Shard;
         let left = slot.left.filter(|_| of_life);
-        let commit = Ended { head: id, paced: slot.paced, left };
+        let commit = PacedCommit { head: id, paced: slot.paced, left };
         let leave = if together && of_life {
             self.part_ended(now, id, commit)
         } else {
@@ -199,7 +151,12 @@ impl<B: Default> Engine<B> {
     }
 
     /// What becomes of what waits in the same lane, if something does.
-    fn lane_commit_ended(&mut self, now: Instant, id: LaneId, commit: Ended) -> Option<Leave> {
+    fn lane_commit_ended(
+        &mut self,
+        now: Instant,
+        id: LaneId,
+        commit: PacedCommit,
+    ) -> Option<Leave> {
         let lane = self.lanes.lane(id).expect("it had a commit in flight");
         let first = lane.queue.front();
         let (groups, window) =
@@ -215,7 +172,7 @@ impl<B: Default> Engine<B> {
     }
 
     /// What becomes of what waits in all lanes that are not in flight, if the commit has ended: its first part has.
-    fn part_ended(&mut self, now: Instant, id: LaneId, commit: Ended) -> Option<Leave> {
+    fn part_ended(&mut self, now: Instant, id: LaneId, commit: PacedCommit) -> Option<Leave> {
         let lane = self.lanes.lane(id).expect("it had a commit in flight");
         lane.pace.forget(id);
         self.schedule.join(id, lane, self.epochs.now);

@@ -40,7 +40,7 @@ struct Load {
     head: LaneId,
     reason: Reason,
     lanes: usize,
-    weight: u64,
+    cost: u64,
     usage: Usage,
     apart: bool,
 }
@@ -81,8 +81,8 @@ impl Gate {
 
     /// A slot leaves as the first part of a commit.
     pub(crate) fn begin<B>(&mut self, head: LaneId, slot: &Slot<B>, reason: Reason) {
-        let Slot { weight, usage, apart, .. } = *slot;
-        self.load = Some(Load { head, reason, lanes: 1, weight, usage, apart });
+        let Slot { cost, usage, apart, .. } = *slot;
+        self.load = Some(Load { head, reason, lanes: 1, cost, usage, apart });
     }
 
     /// Whether a slot may leave in the same commit: the lane of its first part and the reason, if so.
@@ -93,22 +93,22 @@ impl Gate {
         budgets: Option<Usage>,
     ) -> Option<(LaneId, Reason)> {
         let load = self.load.as_mut()?;
-        let (weight, usage) = (load.weight.saturating_add(slot.weight), load.usage.and(slot.usage));
+        let (cost, usage) = (load.cost.saturating_add(slot.cost), load.usage.and(slot.usage));
         // A maximum of 0 commits each write.
         let fits = load.lanes < MOST_LANES
-            && max.is_none_or(|max| max > 0 && weight <= max)
+            && max.is_none_or(|max| max > 0 && cost <= max)
             && budgets.is_none_or(|budgets| usage.above(budgets).is_none());
         if load.apart || slot.apart || !fits {
             return None;
         }
-        (load.weight, load.usage, load.lanes) = (weight, usage, load.lanes + 1);
+        (load.cost, load.usage, load.lanes) = (cost, usage, load.lanes + 1);
         Some((load.head, load.reason))
     }
 
     /// All of it leaves.
-    pub(crate) fn flush(&mut self, reason: Reason, is_busy: bool) {
+    pub(crate) fn flush(&mut self, reason: Reason, is_at_limit: bool) {
         self.flushed = true;
-        if !is_busy {
+        if !is_at_limit {
             self.open.get_or_insert(reason);
         }
     }

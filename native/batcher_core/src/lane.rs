@@ -76,7 +76,7 @@ pub(crate) struct Lane<B> {
     /// When its last commit ended.
     pub(crate) freed: Option<Instant>,
     /// How many groups left together last.
-    pub(crate) left: u64,
+    pub(crate) last_groups: u64,
     /// What has left since it was opened, or since that was forgotten.
     pub(crate) done: Tally,
     /// When what gathers here leaves, if each lane has commits of its own.
@@ -95,7 +95,7 @@ impl<B> Lane<B> {
             in_flight: None,
             head: id,
             freed: None,
-            left: 0,
+            last_groups: 0,
             done: Tally::default(),
             pace: Pace::default(),
         }

@@ -38,12 +38,12 @@ impl<B: Default> Engine<B> {
             self.barriers.end_epoch();
             self.epochs.now = self.barriers.epoch();
         }
-        let is_busy = self.is_busy();
+        let is_at_limit = self.is_at_limit();
         if other_scope {
-            self.schedule.change_scope(self.config.commit_scope, is_busy);
+            self.schedule.change_scope(self.config.commit_scope, is_at_limit);
         } else if self.config.commit_scope == CommitScope::Shard {
             // More may be in flight than before.
-            self.schedule.look(self.cause(now, None, Leave::Window), is_busy);
+            self.schedule.look(self.cause(now, None, Leave::Window), is_at_limit);
         }
     }
 
@@ -56,8 +56,8 @@ impl<B: Default> Engine<B> {
         let reason = if stopping { Reason::Stop } else { Reason::Flush };
         self.schedule.due.push_all(std::mem::take(&mut self.schedule.timers), reason);
         if self.config.commit_scope == CommitScope::Shard {
-            let is_busy = self.is_busy();
-            self.schedule.flush_together(reason, is_busy);
+            let is_at_limit = self.is_at_limit();
+            self.schedule.flush_together(reason, is_at_limit);
         }
         barrier
     }
@@ -90,11 +90,11 @@ impl<B: Default> Engine<B> {
         self.queued = 0;
         self.pace = Pace::default();
         // Lanes with something queued are here, or have a commit in flight.
-        let mut left = self.schedule.take_all();
+        let mut queued = self.schedule.take_all();
         let in_flight = self.flights.lanes.iter().rev();
-        in_flight.for_each(|&id| left.push(id, Reason::Stop));
-        if left.len() > 0 {
-            self.closed.push_back(left);
+        in_flight.for_each(|&id| queued.push(id, Reason::Stop));
+        if queued.len() > 0 {
+            self.closed.push_back(queued);
         }
     }
 

@@ -6,7 +6,7 @@ use crate::name::LaneId;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Group {
     /// What it counts against the maximum of its lane (6.1).
-    pub weight: u64,
+    pub cost: u64,
     /// Its size in memory (6.5).
     pub bytes: u64,
     /// The process that writes, as a number of the driver's choice: the one that
@@ -24,7 +24,7 @@ pub struct Group {
 impl Group {
     /// What it counts against the most items of a shard: an empty one takes room too (6.5).
     pub fn items(&self) -> u64 {
-        self.weight.max(1)
+        self.cost.max(1)
     }
 }
 

@@ -56,13 +56,13 @@ impl Schedule {
         id: LaneId,
         lane: &mut Lane<B>,
         cause: Cause,
-        is_busy: bool,
+        is_at_limit: bool,
     ) {
         if lane.state == State::Busy {
             return;
         }
         self.join(id, lane, cause.epoch);
-        self.look(cause, is_busy);
+        self.look(cause, is_at_limit);
     }
 
     /// What a lane that is not in flight holds waits for the gate.
@@ -76,28 +76,28 @@ impl Schedule {
     }
 
     /// Looks whether the gate opens, if something could leave then.
-    pub(crate) fn look(&mut self, cause: Cause, is_busy: bool) {
-        if !is_busy && self.count() > 0 {
+    pub(crate) fn look(&mut self, cause: Cause, is_at_limit: bool) {
+        if !is_at_limit && self.count() > 0 {
             self.gate.look(cause);
         }
     }
 
     /// What waits for the gate leaves now, or when the commit in flight ends.
-    pub(crate) fn flush_together(&mut self, reason: Reason, is_busy: bool) {
+    pub(crate) fn flush_together(&mut self, reason: Reason, is_at_limit: bool) {
         if self.count() > 0 {
-            self.gate.flush(reason, is_busy);
+            self.gate.flush(reason, is_at_limit);
         }
     }
 
     /// Lanes that waited with others are due one by one, or the other way round: another owner has another scope of
     /// commits. What they hold has been flushed.
-    pub(crate) fn change_scope(&mut self, scope: CommitScope, is_busy: bool) {
+    pub(crate) fn change_scope(&mut self, scope: CommitScope, is_at_limit: bool) {
         let reason = Reason::Flush;
         self.due.push_all(std::mem::take(&mut self.timers), reason);
         self.due.push_oldest(std::mem::take(&mut self.waiting), reason);
         self.gate = Gate::default();
         if scope == CommitScope::Shard {
-            self.flush_together(reason, is_busy);
+            self.flush_together(reason, is_at_limit);
         }
     }
 

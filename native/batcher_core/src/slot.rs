@@ -1,6 +1,6 @@
 //! A slot: groups of a lane that leave together, as one commit or as a part of one.
 //!
-//! Invariant: `weight` and `usage` are the sums over the groups, and never above the maximum of
+//! Invariant: `cost` and `usage` are the sums over the groups, and never above the maximum of
 //! the lane or the budgets unless the slot holds a single group.
 
 use crate::name::{LaneId, LaneKey};
@@ -32,7 +32,7 @@ pub enum Reason {
 #[repr(C, align(64))]
 pub struct Slot<B> {
     /// What the slot counts against its maximum (6.1).
-    pub weight: u64,
+    pub cost: u64,
     /// How many groups (calls) it holds.
     pub groups: u64,
     /// How many of them wait for their replies.
@@ -95,7 +95,7 @@ impl<B> Slot<B> {
         Slot {
             contents,
             epoch,
-            weight: 0,
+            cost: 0,
             groups: 0,
             callers: 0,
             left: None,
@@ -121,8 +121,8 @@ impl<B> Slot<B> {
         max: Option<u64>,
         budgets: Option<Usage>,
     ) -> Option<Refused> {
-        let weight = held.map_or(0, |slot| slot.weight);
-        if max.is_some_and(|max| weight.saturating_add(group.weight) > max) {
+        let cost = held.map_or(0, |slot| slot.cost);
+        if max.is_some_and(|max| cost.saturating_add(group.cost) > max) {
             return Some(Refused::Overloaded(Bound::Slot));
         }
         let budgets = budgets?;
@@ -131,7 +131,7 @@ impl<B> Slot<B> {
 
     /// One more group.
     pub(crate) fn count(&mut self, group: Group) {
-        self.weight += group.weight;
+        self.cost += group.cost;
         self.groups += 1;
         self.callers += u64::from(group.waits);
         self.apart |= group.apart;

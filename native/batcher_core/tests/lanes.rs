@@ -14,7 +14,7 @@ use std::time::Duration;
 const KEPT: usize = 1024;
 const NOT_MEASURED: Usage = Usage { command_items: 0, compound_members: 0, visits: 0 };
 const ONE: Group =
-    Group { weight: 1, bytes: 1, writer: 0, usage: NOT_MEASURED, waits: true, apart: false };
+    Group { cost: 1, bytes: 1, writer: 0, usage: NOT_MEASURED, waits: true, apart: false };
 
 fn all_at_once() -> Config {
     Config { max_in_flight: usize::MAX, ..Config::default() }

@@ -88,8 +88,7 @@ impl Host {
             CommitScope::Shard => namespace(&format!("of {writer}")),
         };
         let (usage, waits) = (Usage::default(), self.waits);
-        let group =
-            Group { weight: 1, bytes: 1, writer: writer as u64, usage, waits, apart: false };
+        let group = Group { cost: 1, bytes: 1, writer: writer as u64, usage, waits, apart: false };
         self.driver.offer(lane.borrow(), group, self.window).expect("there is room");
         self.writers.push(writer);
     }
@@ -257,7 +256,7 @@ fn a_hold_outlives_what_else_comes_back() {
 fn a_commit_of_a_closed_life_ends_no_hold() {
     let [config, _] = scopes();
     let mut host = Host::new(config, &four(), LONG);
-    let group = Group { weight: 1, bytes: 1, ..Group::default() };
+    let group = Group { cost: 1, bytes: 1, ..Group::default() };
     host.driver.offer(LaneKey::Put.borrow(), group, Duration::ZERO).expect("there is room");
     host.driver.take_happened();
     host.writers.push(0);

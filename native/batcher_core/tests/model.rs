@@ -58,8 +58,8 @@ impl Pair {
     fn apply(&mut self, op: &Op) -> Checked {
         let now = self.engine.now();
         match *op {
-            Op::Offer { lane, weight, bytes, window_ms, writer, usage, waits, apart } => {
-                let group = Group { weight, bytes, writer, usage, waits, apart };
+            Op::Offer { lane, cost, bytes, window_ms, writer, usage, waits, apart } => {
+                let group = Group { cost, bytes, writer, usage, waits, apart };
                 let window = ms(window_ms);
                 let engine = self.engine.offer(self.lanes[lane].borrow(), group, window);
                 let model = self.model.offer(now, lane, self.is_hot(lane), group, window);
@@ -138,9 +138,9 @@ impl Pair {
         // Nothing is counted any more: an empty shard takes any one group, and only one.
         let most = self.configs.iter().map(|config| config.max_items.max(config.max_bytes)).max();
         let huge = most.unwrap_or_default() + 1;
-        let (lane, usage, weight, bytes) = (LONG_NAMES - 1, Usage::default(), huge, huge);
+        let (lane, usage, cost, bytes) = (LONG_NAMES - 1, Usage::default(), huge, huge);
         let (window_ms, writer, waits, apart) = (0, 0, true, false);
-        let huge = Op::Offer { lane, weight, bytes, window_ms, writer, usage, waits, apart };
+        let huge = Op::Offer { lane, cost, bytes, window_ms, writer, usage, waits, apart };
         for op in [Op::Close, Op::Open(0), huge.clone(), huge, Op::CommitDone(0)] {
             self.apply(&op)?;
         }
@@ -206,7 +206,7 @@ impl Pair {
             return Err(TestCaseError::fail(format!("{departed:?} left instead of {next:?}")));
         };
         let max = self.max(lane);
-        let within = max.is_none_or(|max| departed.weight <= max || departed.tickets.len() == 1);
+        let within = max.is_none_or(|max| departed.cost <= max || departed.tickets.len() == 1);
         prop_assert!(within, "{departed:?} is above {max:?}");
         let reasons: Vec<Reason> = if departed.is_part {
             prop_assert!(self.model.fits(slot), "{departed:?} does not fit");
@@ -220,7 +220,7 @@ impl Pair {
         self.count(&departed.tickets);
         let slot = &self.model.slots[slot];
         prop_assert_eq!(departed.tickets, slot.tickets());
-        prop_assert_eq!(departed.weight, slot.weight());
+        prop_assert_eq!(departed.cost, slot.cost());
         prop_assert_eq!((departed.opened, departed.window), (slot.opened, slot.window));
         Ok(())
     }

@@ -140,10 +140,10 @@ impl Run {
     }
 
     fn offer(&mut self, op: &Op) -> Checked {
-        let Op::Offer { lane, weight, bytes, window_ms, writer, usage, waits, apart } = *op else {
+        let Op::Offer { lane, cost, bytes, window_ms, writer, usage, waits, apart } = *op else {
             unreachable!("only called for offers");
         };
-        let group = Group { weight, bytes, writer, usage, waits, apart };
+        let group = Group { cost, bytes, writer, usage, waits, apart };
         let is_empty = self.is_empty(lane);
         let may_be_alone = is_empty && waits && self.room() > 0 && self.is_auto();
         let runs = self.engine.shard.phase() == Phase::Running;
@@ -235,7 +235,7 @@ impl Run {
             prop_assert!(first >= self.flushed, "{slot:?} was flushed");
             prop_assert!(view.queue().count() == 1, "{slot:?} is followed by another");
             // One that was filled under another maximum may be above this one.
-            let is_full = first >= self.set_from && max.is_some_and(|max| slot.weight >= max);
+            let is_full = first >= self.set_from && max.is_some_and(|max| slot.cost >= max);
             prop_assert!(!is_full, "{slot:?} is full");
             // Behind a commit the window counts from the end of that.
             let since = self.engine.since_start(slot.opened).max(self.last_done);
@@ -280,9 +280,9 @@ impl Run {
     /// Several parts are no more than a commit may be, and none of them goes by itself.
     fn check_parts(&self) -> Checked {
         let parts = &self.commits.last().expect("there is one").parts;
-        let weight: u64 = parts.iter().map(|part| part.weight).sum();
+        let cost: u64 = parts.iter().map(|part| part.cost).sum();
         prop_assert_eq!(self.config.commit_scope, CommitScope::Shard);
-        prop_assert!(self.config.hot_max.is_none_or(|max| weight <= max), "{parts:?}");
+        prop_assert!(self.config.hot_max.is_none_or(|max| cost <= max), "{parts:?}");
         let mut all = parts.iter().flat_map(|part| &part.tickets);
         prop_assert!(!all.any(|&ticket| self.group(ticket).0.apart), "{parts:?}");
         prop_assert!(parts.iter().all(|part| part.reason == parts[0].reason), "{parts:?}");

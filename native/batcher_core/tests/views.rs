@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 const NOT_MEASURED: Usage = Usage { command_items: 0, compound_members: 0, visits: 0 };
 const ONE: Group =
-    Group { weight: 1, bytes: 1, writer: 0, usage: NOT_MEASURED, waits: true, apart: false };
+    Group { cost: 1, bytes: 1, writer: 0, usage: NOT_MEASURED, waits: true, apart: false };
 const WINDOW: Duration = Duration::from_millis(5);
 
 fn running(config: Config) -> (Engine<Vec<u32>>, Instant) {

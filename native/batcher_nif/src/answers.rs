@@ -162,7 +162,7 @@ impl Answers {
         let each = if sliced { Some(0) } else { measure::words_within(replies, SHORT) };
         self.begin(answerer);
         loop {
-            let next = self.callers.left().next().copied();
+            let next = self.callers.remaining().next().copied();
             let Some(caller) = next else { break };
             let slice = match each {
                 _ if chunk.callers == CHUNK => None,
@@ -170,8 +170,8 @@ impl Answers {
                     let fits = |item| measure::item_within(item, &mut chunk.words).is_some();
                     caller.slice(answerer.env, replies, fits)?
                 }
-                Some(each) if !caller.is_large => chunk.words.checked_sub(each).map(|left| {
-                    chunk.words = left;
+                Some(each) if !caller.is_large => chunk.words.checked_sub(each).map(|words| {
+                    chunk.words = words;
                     (replies, replies)
                 }),
                 _ => None,
@@ -181,7 +181,7 @@ impl Answers {
             self.answer_next(answerer, caller, reply);
             replies = rest;
         }
-        Ok(match self.callers.left().len() {
+        Ok(match self.callers.remaining().len() {
             0 => Progress::Done(replies),
             _ if chunk.callers == 0 => Progress::Large(replies),
             _ => Progress::More(replies),
@@ -230,7 +230,7 @@ impl Answers {
     }
 
     /// What the writes of these callers count against the maximum of their lane (6.1).
-    pub(crate) fn weight(&self, lane: &LaneKey) -> u64 {
+    pub(crate) fn cost(&self, lane: &LaneKey) -> u64 {
         match lane {
             LaneKey::Prefix(_) => self.callers.all().len() as u64,
             LaneKey::Generic | LaneKey::Put | LaneKey::Delete => {
@@ -256,10 +256,10 @@ impl Answers {
 
     /// A chunk begins: the engine hears which callers the chunk may answer, before they can.
     fn begin(&mut self, answerer: &mut Answerer<'_, '_>) {
-        if self.others && self.callers.left().len() == self.callers.all().len() {
+        if self.others && self.callers.remaining().len() == self.callers.all().len() {
             self.ordered = !self.are_different();
         }
-        let next = self.callers.left().take(CHUNK);
+        let next = self.callers.remaining().take(CHUNK);
         answerer.begin(next.map(KeptCaller::writer));
     }
 
@@ -332,16 +332,16 @@ pub(crate) fn answer_large<'a>(
     replies: Term<'a>,
     sliced: bool,
 ) -> NifResult<Progress<'a>> {
-    let (next, left) = {
+    let (next, remaining) = {
         let answers = &mut batch.lock().answers;
         if answers.failed {
             return Ok(Progress::Failed);
         }
         answers.begin(answerer);
-        let mut callers = answers.callers.left();
-        let left = callers.len();
+        let mut callers = answers.callers.remaining();
+        let remaining = callers.len();
         let Some(next) = callers.next().copied() else { return Ok(Progress::Done(replies)) };
-        (next, left)
+        (next, remaining)
     };
     let slice = if sliced { next.slice(answerer.env, replies, |_item| true)? } else { None };
     let (reply, rest) = slice.unwrap_or((replies, replies));
@@ -349,7 +349,7 @@ pub(crate) fn answer_large<'a>(
     let copy = matches!(next.route, Route::Direct(_)).then(|| arena.keep(reply));
     let answers = &mut batch.lock().answers;
     // Or this process is being killed, and another has gone on with its batch by now.
-    if answers.failed || answers.callers.left().len() != left {
+    if answers.failed || answers.callers.remaining().len() != remaining {
         return Ok(Progress::Failed);
     }
     let Some(copy) = copy else {
@@ -357,5 +357,9 @@ pub(crate) fn answer_large<'a>(
         return Ok(Progress::Own(message, rest));
     };
     answers.pass_on(answerer.env, arena, copy);
-    Ok(if answers.callers.left().len() == 0 { Progress::Done(rest) } else { Progress::More(rest) })
+    Ok(if answers.callers.remaining().len() == 0 {
+        Progress::Done(rest)
+    } else {
+        Progress::More(rest)
+    })
 }

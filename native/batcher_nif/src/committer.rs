@@ -31,8 +31,8 @@ pub(crate) struct Task {
     pub(crate) flights: Vec<Flight<Beam>>,
     /// Replies that only a process can send, instead of these.
     sending: Option<Proxied<Beam>>,
-    /// The part whose callers are being answered.
-    answering: usize,
+    /// How many parts have been answered, callers of the next one perhaps.
+    answered_parts: usize,
     /// The engine has heard all that it wants to know of the callers that are answered.
     is_known: bool,
     /// What the committer says of the commit.
@@ -45,7 +45,7 @@ pub(crate) struct Task {
 impl Task {
     /// The part whose callers are to be answered, if any are left.
     pub(crate) fn part(&self) -> Option<&Flight<Beam>> {
-        self.flights.get(self.answering)
+        self.flights.get(self.answered_parts)
     }
 
     /// Answers callers, part by part, until `answer` is not done with one. What there is to say to the calling process:
@@ -62,7 +62,7 @@ impl Task {
         self.returned.get_or_insert_with(now);
         let Some(first) = self.flights.first() else { return Ok(atoms::done().encode(env)) };
         let mut answerer = Answerer::new(env, shard, first, &mut self.is_known);
-        while let Some(flight) = self.flights.get(self.answering) {
+        while let Some(flight) = self.flights.get(self.answered_parts) {
             answerer.lane = flight.lane;
             match answer(&flight.slot.contents, &mut answerer, replies)? {
                 Progress::Done(rest) => replies = rest,
@@ -71,7 +71,7 @@ impl Task {
                 Progress::Large(rest) => return Ok((atoms::large(), rest).encode(env)),
                 Progress::Own(own, rest) => return Ok((atoms::own(), own, rest).encode(env)),
             }
-            self.answering += 1;
+            self.answered_parts += 1;
         }
         drop(answerer);
         self.answered = Some(now());
@@ -257,7 +257,7 @@ struct LaneBatch<'a> {
     function: Atom,
 }
 
-/// `{{replies, weight, groups, bytes}, window_ms, waited_us, reason}`.
+/// `{{replies, cost, groups, bytes}, window_ms, waited_us, reason}`.
 type Info = ((u64, u64, u64, u64), u64, u64, Atom);
 
 impl<'f> LaneBatch<'f> {
@@ -269,7 +269,7 @@ impl<'f> LaneBatch<'f> {
 
     fn info(&self) -> Info {
         let slot = &self.flight.slot;
-        let counts = (self.writes.replies, slot.weight, slot.groups, self.writes.bytes);
+        let counts = (self.writes.replies, slot.cost, slot.groups, self.writes.bytes);
         let waited =
             slot.left.map_or_else(Default::default, |left| left.duration_since(slot.opened));
         (counts, millis(slot.window), micros(waited), atoms::reason(self.flight.reason))

@@ -37,13 +37,14 @@ impl<'a> Offer<'a> {
             return Ok(shard.refuses().map_or(atoms::measure(), atoms::refused).encode(env));
         }
         let caller = Caller::of(env, self.from)?;
-        let mut left = measure::SHORT;
+        let mut words_left = measure::SHORT;
         let is_long = Binary::from_term(self.lane).is_ok_and(|name| measure::is_long(name.len()));
-        let (Some(bytes), false) = (measure::bytes_within(self.item, &mut left), is_long) else {
+        let (Some(bytes), false) = (measure::bytes_within(self.item, &mut words_left), is_long)
+        else {
             return Ok(atoms::large().encode(env));
         };
-        let words = measure::SHORT - left;
-        let Some(tag_bytes) = caller.bytes_within(&mut left) else {
+        let words = measure::SHORT - words_left;
+        let Some(tag_bytes) = caller.bytes_within(&mut words_left) else {
             return Ok(atoms::large().encode(env));
         };
         measure::consume(env, measure::percent(words));
@@ -84,7 +85,7 @@ impl<'a> Offer<'a> {
             (None, None) => hot_lane(self.lane)?,
         };
         let namespace = prefix.is_some();
-        let weight = if namespace { 1 } else { self.count };
+        let cost = if namespace { 1 } else { self.count };
         let shape = if namespace { Shape::of(item.term) } else { Shape::Mixed };
         let bare = (namespace || single) && self.count == 1;
         let window = Duration::from_millis(self.window_ms);
@@ -96,7 +97,7 @@ impl<'a> Offer<'a> {
         // Where lanes are committed by themselves nobody looks, and what is queued may meet another scope yet.
         let apart = matches!(lane, LaneRef::Put | LaneRef::Delete)
             && !(shard.commits_together() && is_plain(lane, item.term));
-        let group = Group { weight, bytes, writer: caller.writer(), usage, waits, apart };
+        let group = Group { cost, bytes, writer: caller.writer(), usage, waits, apart };
         let told_bytes = item.bytes;
         let queued = shard.offer(env, lane, group, window, wait, |contents, until| {
             contents.writes.push(item, shape, self.count);

@@ -9,7 +9,7 @@ use batcher_shell::sync::{micros, millis};
 use batcher_shell::{Batch, LaneLook};
 use rustler::{Encoder, Env, Term};
 
-/// `[{lane, [{items, froms, weight, window_ms, age_us, usage}], committer | nil}]`, `usage` as three numbers,
+/// `[{lane, [{items, froms, cost, window_ms, age_us, usage}], committer | nil}]`, `usage` as three numbers,
 /// `:not_running` for a closed shard. A write that is alone has no committer: a new reference stands for one.
 pub(crate) fn lanes<'a>(env: Env<'a>, shard: &'static Shard) -> Term<'a> {
     let Some(lanes) = shard.lanes() else { return atoms::not_running().encode(env) };
@@ -34,7 +34,7 @@ fn slot_term<'a>(env: Env<'a>, lane: &LaneKey, slot: &Slot<Batch<Beam>>) -> Opti
     let queued = || Some(slot.contents.lock()).filter(|contents| !contents.taken);
     let first = queued()?;
     let mut copied = Copied::new(env, first.writes.end());
-    let (callers, weight) = (first.answers.len(), first.answers.weight(lane));
+    let (callers, cost) = (first.answers.len(), first.answers.cost(lane));
     drop(first);
     while copied.go_on(&queued()?.writes) {}
     let items = copied.groups();
@@ -46,5 +46,5 @@ fn slot_term<'a>(env: Env<'a>, lane: &LaneKey, slot: &Slot<Batch<Beam>>) -> Opti
     let Usage { command_items, compound_members, visits } = slot.usage;
     let usage = (command_items, compound_members, visits);
     let (window_ms, age_us) = (millis(slot.window), micros(slot.opened.elapsed()));
-    Some((items, froms, weight, window_ms, age_us, usage).encode(env))
+    Some((items, froms, cost, window_ms, age_us, usage).encode(env))
 }

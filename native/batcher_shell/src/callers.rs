@@ -53,7 +53,7 @@ impl<C> Callers<C> {
     }
 
     /// The callers that have not been passed yet, the next one first.
-    pub fn left(&self) -> impl ExactSizeIterator<Item = &C> {
+    pub fn remaining(&self) -> impl ExactSizeIterator<Item = &C> {
         self.waiting[self.next..].iter().map(|waiting| &waiting.caller)
     }
 

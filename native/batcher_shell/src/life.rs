@@ -25,9 +25,9 @@ impl<V: Vm> Shard<V> {
             start()?;
             state.looks_at = None;
             state.dismisses = false;
-            state.owners += 1;
-            self.owner.store(state.owners, Ordering::Relaxed);
-            state.owner = Some(owner(state.owners));
+            state.owner_number += 1;
+            self.owner_number.store(state.owner_number, Ordering::Relaxed);
+            state.owner = Some(owner(state.owner_number));
             state.counts.adoptions += u64::from(state.engine.phase() != Phase::Closed);
             self.set(&config);
             state.workers.handle_new_owner();

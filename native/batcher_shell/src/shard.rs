@@ -40,7 +40,7 @@ pub struct Shard<V: Vm> {
     /// Whether one commit takes what is due of all lanes (4.4). A setting as well.
     pub(crate) commits_together: AtomicBool,
     /// The number of the owner.
-    pub(crate) owner: AtomicU64,
+    pub(crate) owner_number: AtomicU64,
     /// Its responders.
     pub responders: Responders<V>,
     /// How often callers have committed directly. None of loom's either: nothing depends on it.
@@ -68,7 +68,7 @@ impl<V: Vm> Shard<V> {
             index,
             measures: AtomicBool::new(false),
             commits_together: AtomicBool::new(false),
-            owner: AtomicU64::new(0),
+            owner_number: AtomicU64::new(0),
             responders: Responders::default(),
             direct_commits: CachePadded::default(),
             events,
@@ -180,19 +180,21 @@ impl<V: Vm> Shard<V> {
     /// what held them, and gets what is next.
     pub fn take(&'static self, sender: V::Env<'_>, id: WorkerId, ended: Ended) -> Taken<V> {
         self.end(Some(sender), |state, now| {
-            let Some(left) = state.ask(now, id, ended) else { return (Taken::Leave, Vec::new()) };
-            (state.take(now, id), left)
+            let Some(emptied) = state.ask(now, id, ended) else {
+                return (Taken::Leave, Vec::new());
+            };
+            (state.take(now, id), emptied)
         })
     }
 
     /// The same of a committer that wants nothing more: what is due is another's.
     pub fn leave(&'static self, sender: V::Env<'_>, id: WorkerId, ended: Ended) {
         self.end(Some(sender), |state, now| {
-            let left = state.ask(now, id, ended);
-            if left.is_some() {
+            let emptied = state.ask(now, id, ended);
+            if emptied.is_some() {
                 state.workers.leave(id);
             }
-            ((), left.unwrap_or_default())
+            ((), emptied.unwrap_or_default())
         });
     }
 
@@ -214,15 +216,15 @@ impl<V: Vm> Shard<V> {
         })
     }
 
-    /// Ends commits, and frees what their batches have left, outside the lock.
+    /// Ends commits, and frees what is left of their batches, outside the lock.
     fn end<R>(
         &'static self,
         sender: Option<V::Env<'_>>,
         end: impl FnOnce(&mut State<V>, Instant) -> (R, Vec<Batch<V>>),
     ) -> R {
-        let ((result, left), closed) =
+        let ((result, emptied), closed) =
             self.with(sender, |state, now| (end(state, now), state.is_closed()));
-        drop(left);
+        drop(emptied);
         if closed {
             // The timer forgets the shard with the last commit.
             self.notify(Event::Wake);
@@ -303,7 +305,7 @@ impl<V: Vm> Shard<V> {
         sender: Option<V::Env<'_>>,
         work: impl FnOnce() -> R,
     ) -> std::thread::Result<R> {
-        let owner = self.owner.load(Ordering::Relaxed);
+        let owner = self.owner_number.load(Ordering::Relaxed);
         catch_unwind(AssertUnwindSafe(work)).inspect_err(|panic| {
             if sender.is_some() {
                 self.notify(Event::Crash(owner, panic_text(&**panic)));

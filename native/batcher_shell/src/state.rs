@@ -29,8 +29,8 @@ pub(crate) struct State<V: Vm> {
     pub(crate) counts: Counts,
     pub(crate) share: Share,
     pub(crate) owner: Option<V::Owner>,
-    /// How many owners there were.
-    pub(crate) owners: u64,
+    /// The number of its last owner: the next one has the next number.
+    pub(crate) owner_number: u64,
     pub(crate) workers: Workers<V>,
     pub(crate) alone: AloneWrites<V>,
     pub(crate) waiters: HashMap<BarrierId, V::Waiter>,
@@ -56,7 +56,7 @@ impl<V: Vm> Default for State<V> {
             counts: Counts::default(),
             share: Share::default(),
             owner: None,
-            owners: 0,
+            owner_number: 0,
             workers: Workers::default(),
             alone: AloneWrites::default(),
             waiters: HashMap::new(),
@@ -261,12 +261,12 @@ impl<V: Vm> State<V> {
         reason: Reason,
         ended: Ended,
     ) -> Vec<Batch<V>> {
-        let mut left = Vec::new();
+        let mut emptied = Vec::new();
         self.count(now, lanes, reason, ended);
         // With the first one the commit has ended.
         for &lane in lanes.iter().rev() {
             let batch = self.engine.handle_commit_done(now, lane);
-            left.extend(batch.and_then(|mut batch| {
+            emptied.extend(batch.and_then(|mut batch| {
                 if !batch.reset() {
                     return Some(batch);
                 }
@@ -274,7 +274,7 @@ impl<V: Vm> State<V> {
                 self.engine.recycle(batch, most)
             }));
         }
-        left
+        emptied
     }
 
     /// A commit of these lanes has ended, and is counted, unless the library has failed meanwhile and forgotten it.

@@ -31,7 +31,7 @@ impl<V: Vm> Shard<V> {
             Event::AloneDown(alone) => self.give_back(None, alone, Verdict::Exit),
             Event::Run(effects) => effects.run(None),
             // Not if it comes so late that it was another's.
-            Event::Crash(owner, _) if self.locked(|state| state.owners) != owner => {}
+            Event::Crash(owner, _) if self.locked(|state| state.owner_number) != owner => {}
             Event::Crash(_, text) => self.crash(text),
             #[cfg(feature = "seams")]
             Event::Panic => panic!("provoked"),
@@ -96,7 +96,7 @@ impl<V: Vm> Shard<V> {
                 let writes = abandoned.iter().map(Batch::groups).sum::<u64>();
                 state.counts.abandoned_writes += writes;
                 if state.is_closed() && abandoned.len() < BATCHES_AT_ONCE {
-                    state.swept = state.owners;
+                    state.swept = state.owner_number;
                 }
                 state.abandon_with.clone()
             })
@@ -145,7 +145,7 @@ impl<V: Vm> Shard<V> {
     /// An owner has died. Only the present one matters.
     fn owner_down(&'static self, number: u64) {
         self.locked(|state| {
-            if state.owners == number && state.owner.take().is_some() {
+            if state.owner_number == number && state.owner.take().is_some() {
                 state.engine.handle_owner_down(sync::now());
             }
         });
@@ -181,7 +181,7 @@ impl<V: Vm> Shard<V> {
     pub(crate) fn next_look(&'static self) -> Option<Instant> {
         self.with(None, |state, now| {
             // Not if it was closed since: then an event has come.
-            if state.is_closed() && state.swept == state.owners {
+            if state.is_closed() && state.swept == state.owner_number {
                 state.dismisses = true;
                 if state.engine.in_flight() == 0 && !state.workers.have_replies() {
                     return None;

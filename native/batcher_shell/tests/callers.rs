@@ -41,7 +41,7 @@ fn who_could_not_be_sent_anything_is_next_again() {
     callers.pass();
     callers.pass();
     callers.take_back();
-    assert_eq!(callers.left().count(), 2);
+    assert_eq!(callers.remaining().count(), 2);
     assert_eq!(expire(&mut callers, later, 0), (vec![1, 2], None));
     assert_eq!(callers.pass(), Some((&1, false)));
 }

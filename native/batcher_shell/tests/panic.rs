@@ -117,7 +117,7 @@ fn a_committer_that_its_owner_does_not_speak_of_is_buried() {
             break flights;
         }
     };
-    assert_eq!(taken[0].slot.contents.lock().answers.left().len(), 1);
+    assert_eq!(taken[0].slot.contents.lock().answers.remaining().len(), 1);
     assert_eq!(told([&waiting]), [0]);
 }
 
@@ -125,7 +125,7 @@ fn a_committer_that_its_owner_does_not_speak_of_is_buried() {
 fn a_caller_in_one_of_many_lanes_is_told_that_it_is_late_after_the_end() {
     let (timer, shard) = new();
     let id = join(shard, 1);
-    let group = Group { weight: 1, bytes: 8, ..Group::default() };
+    let group = Group { cost: 1, bytes: 8, ..Group::default() };
     for lane in 0..600_u32 {
         let name = lane.to_string();
         shard.offer((), LaneRef::Prefix(name.as_bytes()), group, LATE, None, |_, _| ()).unwrap();

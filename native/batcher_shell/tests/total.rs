@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 fn offer(shard: &'static Shard<Failing>, bytes: u64) -> Result<(), Refused> {
-    let group = Group { weight: 1, bytes, ..Group::default() };
+    let group = Group { cost: 1, bytes, ..Group::default() };
     let offered = shard.offer((), LaneRef::Put, group, AT_ONCE, None, |contents, _| {
         contents.answers.add(Arc::default(), None);
     });

@@ -17,7 +17,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Telemetry.Emit do
   @spec loaded?() :: boolean
   def loaded?, do: function_exported?(:telemetry, :execute, 3)
 
-  @typedoc "`{{replies, weight, groups, bytes}, window_ms, wait_us, reason}`, from the library."
+  @typedoc "`{{replies, cost, groups, bytes}, window_ms, wait_us, reason}`, from the library."
   @type info ::
           {{non_neg_integer, non_neg_integer, non_neg_integer, non_neg_integer}, non_neg_integer,
            non_neg_integer, atom}
@@ -29,9 +29,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Telemetry.Emit do
 
   @doc "A lane's commit begins. `commit`: see `of_commit/1`."
   @spec start(integer, binary | atom, info, map) :: :ok
-  def start(shard, lane, {{_replies, weight, groups, bytes}, _window, wait_us, reason}, commit) do
+  def start(shard, lane, {{_replies, cost, groups, bytes}, _window, wait_us, reason}, commit) do
     measurements = %{
-      batch_size: weight,
+      batch_size: cost,
       caller_count: groups,
       command_bytes: bytes,
       queue_wait_us: wait_us
@@ -44,10 +44,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Telemetry.Emit do
   @doc "The events of a lane whose commit took `commit_us`."
   @spec commit(integer, binary | atom, info, non_neg_integer, term, map) :: :ok
   def commit(shard, lane, info, commit_us, result, commit) do
-    {{_replies, weight, groups, bytes}, window_ms, wait_us, reason} = info
+    {{_replies, cost, groups, bytes}, window_ms, wait_us, reason} = info
 
     measurements = %{
-      batch_size: weight,
+      batch_size: cost,
       queue_wait_us: wait_us,
       queue_age_us: wait_us,
       flush_duration_us: commit_us,

@@ -16,7 +16,7 @@ const LEAST: usize = 64;
 const WINDOW: Duration = Duration::from_millis(1);
 const NOT_MEASURED: Usage = Usage { command_items: 0, compound_members: 0, visits: 0 };
 const SMALL: Group =
-    Group { weight: 1, bytes: 100, writer: 1, usage: NOT_MEASURED, waits: true, apart: false };
+    Group { cost: 1, bytes: 100, writer: 1, usage: NOT_MEASURED, waits: true, apart: false };
 /// Shares no factor with the numbers of lanes: steps through them in no order that a cache likes.
 const STRIDE: usize = 7_919;
 /// Longer than a window or the time that a lane lingers.

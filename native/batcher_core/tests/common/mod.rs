@@ -27,7 +27,7 @@ pub(crate) fn namespace(prefix: &str) -> LaneKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Write {
     pub(crate) ticket: u64,
-    pub(crate) weight: u64,
+    pub(crate) cost: u64,
     pub(crate) writer: u64,
 }
 
@@ -49,7 +49,7 @@ pub(crate) enum Event {
 pub(crate) struct Departed {
     pub(crate) lane: LaneKey,
     pub(crate) tickets: Vec<u64>,
-    pub(crate) weight: u64,
+    pub(crate) cost: u64,
     pub(crate) reason: Reason,
     pub(crate) opened: Duration,
     pub(crate) window: Duration,
@@ -161,10 +161,10 @@ impl Driver {
         };
         let offered = self.shard.offer(now, lane, group, window);
         let ticket = offered.map(|accepted| {
-            let Group { weight, writer, .. } = group;
+            let Group { cost, writer, .. } = group;
             let Accepted { ticket, contents, lane, is_alone } = accepted;
             let alone = is_alone.then_some(lane);
-            contents.push(Write { ticket, weight, writer });
+            contents.push(Write { ticket, cost, writer });
             (ticket, alone)
         });
         let ticket = ticket.map(|(ticket, alone)| {
@@ -300,8 +300,8 @@ impl Driver {
             writers,
             answering: false,
         });
-        let (reason, weight, opened) = (Reason::Alone, group.weight, self.now);
-        let departed = Departed { lane, tickets, weight, reason, opened, window, is_part: false };
+        let (reason, cost, opened) = (Reason::Alone, group.cost, self.now);
+        let departed = Departed { lane, tickets, cost, reason, opened, window, is_part: false };
         self.happened.push((self.now, Event::Commit(departed)));
     }
 
@@ -338,9 +338,9 @@ impl Driver {
 
 fn left(start: Instant, commit: Commit<'_, Vec<Write>>, head: LaneId) -> (InFlight, Departed) {
     let (id, lane, reason) = (commit.lane, commit.key.clone(), commit.reason);
-    let (weight, window) = (commit.slot.weight, commit.slot.window);
+    let (cost, window) = (commit.slot.cost, commit.slot.window);
     let contents = &commit.slot.contents;
-    assert_eq!(weight, contents.iter().map(|write| write.weight).sum::<u64>());
+    assert_eq!(cost, contents.iter().map(|write| write.cost).sum::<u64>());
     assert_eq!(commit.slot.groups, contents.len() as u64);
     let writers = contents.iter().map(|write| write.writer).collect();
     let tickets = tickets(contents);
@@ -349,5 +349,5 @@ fn left(start: Instant, commit: Commit<'_, Vec<Write>>, head: LaneId) -> (InFlig
     let part =
         InFlight { id, head, lane: key, tickets: tickets.clone(), writers, answering: false };
     let is_part = id != head;
-    (part, Departed { lane, tickets, weight, reason, opened, window, is_part })
+    (part, Departed { lane, tickets, cost, reason, opened, window, is_part })
 }

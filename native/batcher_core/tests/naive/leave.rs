@@ -45,8 +45,8 @@ impl Naive {
         let slots = self.loading.iter().chain([&slot]).map(|&slot| &self.slots[slot]);
         let groups: Vec<Group> =
             slots.clone().flat_map(|slot| &slot.groups).map(|&(_, group)| group).collect();
-        let weight: u64 = groups.iter().map(|group| group.weight).sum();
-        let fits = self.config.hot_max.is_none_or(|max| max > 0 && weight <= max);
+        let cost: u64 = groups.iter().map(|group| group.cost).sum();
+        let fits = self.config.hot_max.is_none_or(|max| max > 0 && cost <= max);
         fits && !slots.clone().any(Slot::is_apart) && self.above_budgets(&groups).is_none()
     }
 

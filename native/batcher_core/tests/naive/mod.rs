@@ -128,8 +128,8 @@ impl Naive {
             Life::Stopping => return Err(Refused::ShuttingDown),
             Life::Running | Life::Orphaned(_) => {}
         }
-        let over = |weight: u64| max.is_some_and(|max| weight > max);
-        if self.config.budgets.is_some() && is_hot && over(group.weight) {
+        let over = |cost: u64| max.is_some_and(|max| cost > max);
+        if self.config.budgets.is_some() && is_hot && over(group.cost) {
             return Err(Refused::Overloaded(Bound::Slot));
         }
         if let Some(refused) = self.above_budgets(&[group]) {
@@ -137,7 +137,7 @@ impl Naive {
         }
         let held = self.slots.iter().filter(|slot| slot.is_held()).flat_map(|slot| &slot.groups);
         let held: Vec<Group> = held.map(|&(_, group)| group).chain([group]).collect();
-        let items: u64 = held.iter().map(|group| group.weight.max(1)).sum();
+        let items: u64 = held.iter().map(|group| group.cost.max(1)).sum();
         let bytes: u64 = held.iter().map(|group| group.bytes).sum();
         if held.len() > 1 && items > self.config.max_items {
             return Err(Refused::Overloaded(Bound::Items));
@@ -150,8 +150,8 @@ impl Naive {
         let apart = |slot: Option<&Slot>| {
             let with = slot.into_iter().flat_map(|slot| &slot.groups).map(|&(_, group)| group);
             let with: Vec<Group> = with.chain([group]).collect();
-            let weight = with.iter().map(|group| group.weight).sum();
-            if over(weight) {
+            let cost = with.iter().map(|group| group.cost).sum();
+            if over(cost) {
                 Some(Refused::Overloaded(Bound::Slot))
             } else {
                 self.above_budgets(&with)
@@ -200,7 +200,7 @@ impl Naive {
         let ticket = self.tickets;
         self.tickets += 1;
         slot.groups.push((ticket, group));
-        if over(slot.weight() + 1) {
+        if over(slot.cost() + 1) {
             slot.shut = true;
             slot.full = true;
         }

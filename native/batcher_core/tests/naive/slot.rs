@@ -79,8 +79,8 @@ impl Slot {
         self.groups.iter().map(|&(ticket, _)| ticket).collect()
     }
 
-    pub(crate) fn weight(&self) -> u64 {
-        self.groups.iter().map(|(_, group)| group.weight).sum()
+    pub(crate) fn cost(&self) -> u64 {
+        self.groups.iter().map(|(_, group)| group.cost).sum()
     }
 
     pub(super) fn deadline(&self) -> Duration {

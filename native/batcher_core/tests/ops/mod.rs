@@ -35,7 +35,7 @@ pub(crate) fn lanes() -> [LaneKey; LANES] {
 pub(crate) enum Op {
     Offer {
         lane: usize,
-        weight: u64,
+        cost: u64,
         bytes: u64,
         window_ms: u64,
         writer: u64,
@@ -67,16 +67,16 @@ pub(crate) enum Op {
 }
 
 pub(crate) fn op() -> impl Strategy<Value = Op> {
-    let weight = prop_oneof![1 => Just(0), 8 => 1..5_u64, 1 => 5..30_u64];
+    let cost = prop_oneof![1 => Just(0), 8 => 1..5_u64, 1 => 5..30_u64];
     let window_ms = prop_oneof![2 => Just(0), 5 => 1..8_u64, 2 => 8..60_u64];
     let usage = (0..3_u64, 0..3_u64, 0..6_u64);
     let flags = (prop::bool::weighted(0.8), prop::bool::weighted(0.1));
-    let offer = (0..LANES, weight, 0..20_u64, window_ms, 0..6_u64, usage, flags);
+    let offer = (0..LANES, cost, 0..20_u64, window_ms, 0..6_u64, usage, flags);
     prop_oneof![
-        40 => offer.prop_map(|(lane, weight, bytes, window_ms, writer, usage, (waits, apart))| {
+        40 => offer.prop_map(|(lane, cost, bytes, window_ms, writer, usage, (waits, apart))| {
             let (command_items, compound_members, visits) = usage;
             let usage = Usage { command_items, compound_members, visits };
-            Op::Offer { lane, weight, bytes, window_ms, writer, usage, waits, apart }
+            Op::Offer { lane, cost, bytes, window_ms, writer, usage, waits, apart }
         }),
         10 => (0..LANES).prop_map(Op::Answering),
         12 => (0..12_u64).prop_map(Op::Advance),

@@ -166,14 +166,14 @@ impl Run {
 fn offer(driver: &mut Driver, mut values: Values<'_>) -> Result<String, String> {
     let name = values.take("lane", lane)?;
     let window = values.take("window", time)?;
-    let weight = values.take_or("n", 1, number)?;
+    let cost = values.take_or("n", 1, number)?;
     let bytes = values.take_or("bytes", 1, number)?;
     let writer = values.take_or("by", 0, number)?;
     let usage = values.take_or("usage", Usage::default(), usage)?;
     let waits = values.take_or("waits", true, flag)?;
     let apart = values.take_or("apart", false, flag)?;
     values.none_left()?;
-    let group = Group { weight, bytes, writer, usage, waits, apart };
+    let group = Group { cost, bytes, writer, usage, waits, apart };
     let offered = driver.offer(name.borrow(), group, window);
     Ok(match offered {
         Ok(ticket) => format!("ticket {ticket}"),

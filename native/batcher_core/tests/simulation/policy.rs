@@ -89,7 +89,7 @@ impl Policy for Learning {
     fn offer(&mut self, now: Nanos, write: Write) {
         let at = self.at(now);
         let group =
-            Group { weight: 1, bytes: 1, writer: write.writer, waits: true, ..Group::default() };
+            Group { cost: 1, bytes: 1, writer: write.writer, waits: true, ..Group::default() };
         let accepted = self.engine.offer(at, LANE, group, WINDOW).expect("there is room");
         match accepted.is_alone {
             true => (self.alone, self.lane) = (Some(vec![write]), Some(accepted.lane)),

@@ -150,7 +150,7 @@ pub(crate) fn offer_to(
     window: Duration,
 ) -> Caller {
     let caller = Caller::default();
-    let group = Group { weight: 1, bytes: 8, ..Group::default() };
+    let group = Group { cost: 1, bytes: 8, ..Group::default() };
     let offer = || {
         shard.offer((), lane, group, window, None, |contents, until| {
             contents.answers.add(Arc::clone(&caller), until);
@@ -163,7 +163,7 @@ pub(crate) fn offer_to(
 
 /// A write to the put lane whose caller waits, and has to commit it if it is alone.
 pub(crate) fn offer_waiting(shard: &'static Shard<Failing>) -> Option<Alone> {
-    let group = Group { weight: 1, bytes: 8, waits: true, ..Group::default() };
+    let group = Group { cost: 1, bytes: 8, waits: true, ..Group::default() };
     shard.offer((), LaneRef::Put, group, AT_ONCE, None, |_, _| ()).unwrap()
 }
 

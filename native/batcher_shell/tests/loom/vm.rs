@@ -99,7 +99,7 @@ impl Caller {
         wait: Option<Duration>,
     ) -> Result<Option<Alone>, Refused> {
         let waits = wait.is_some();
-        let group = Group { weight: 1, bytes: 8, waits, ..Group::default() };
+        let group = Group { cost: 1, bytes: 8, waits, ..Group::default() };
         shard.offer((), lane, group, window, wait, |contents, until| {
             contents.writes.push(Arc::clone(self));
             contents.answers.add(Arc::clone(self), until);
@@ -153,7 +153,7 @@ fn answer(callers: &mut Callers) -> Vec<Arc<Caller>> {
 
 /// A write to the put lane that fails before it is in its slot.
 pub(crate) fn fail_to_fill(shard: &'static Shard) {
-    let group = Group { weight: 1, bytes: 8, ..Group::default() };
+    let group = Group { cost: 1, bytes: 8, ..Group::default() };
     let fail = |_: &mut Contents<Model>, _| resume_unwind(Box::new("provoked"));
     let offer = || shard.offer((), LaneRef::Put, group, LATE, None, fail).map(|_| ());
     assert!(catch_unwind(AssertUnwindSafe(offer)).is_err());
