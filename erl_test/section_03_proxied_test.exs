@@ -22,7 +22,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03ProxiedTest do
         ref = Native.join(c.shard)
         :sent = Native.take(ref)
         assert_receive {{^ref, :commit, :put_batch, _function}, _entries, _info}
-        :handed_over = Native.answer(ref, :slices, List.duplicate(:ok, @writes))
+        :handed_over = Native.answer(ref, :slices, List.duplicate(:ok, @writes), false)
         assert {:own, [_ | _]} = Native.finish(ref)
       end)
     )
@@ -60,7 +60,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section03ProxiedTest do
     ref = Native.join(c.shard)
     :sent = Native.take(ref)
     assert_receive {{^ref, :commit, :put_batch, _function}, _entries, _info}
-    :handed_over = Native.answer(ref, :slices, List.duplicate(:ok, @writes))
+    :handed_over = Native.answer(ref, :slices, List.duplicate(:ok, @writes), false)
     {:own, proxied} = Native.finish(ref)
     {:own, ^proxied} = Native.finish(ref)
     assert Native.pass_finish(ref)

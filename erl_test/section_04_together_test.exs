@@ -32,7 +32,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section04TogetherTest do
     assert Native.take(committer) == :large
     assert {:commit, batches} = Native.take_large(committer)
     assert for({prefix, _function, _entries, _info} <- batches, do: prefix) == prefixes
-    assert Native.answer(committer, :error, :done) == :done
+    assert Native.answer(committer, :error, :done, false) == :done
     Native.leave(committer)
     Native.close(shard)
   end

@@ -203,7 +203,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section10OwnerDeathTest do
     take_all(committer)
     # In queue order, lanes too.
     replies = for {_tag, _lane, item} <- writes, do: item
-    {:more, rest} = Native.answer(committer, :slices, replies)
+    {:more, rest} = Native.answer(committer, :slices, replies, false)
     {told, _, _} = Enum.at(writes, 128)
     Native.panic_thread(c.shard)
     assert_receive {^told, {:error, {:batcher_crashed, "provoked"}}}, 5_000
@@ -241,7 +241,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section10OwnerDeathTest do
   end
 
   defp answer_all(committer, replies) do
-    case Native.answer(committer, :slices, replies) do
+    case Native.answer(committer, :slices, replies, false) do
       {:more, rest} -> answer_all(committer, rest)
       _done -> :ok
     end

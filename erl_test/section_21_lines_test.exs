@@ -120,12 +120,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21LinesTest do
   test "21.1 a commit is slow from :slow_commit_ms on, and a failed one is told of as failed", %{
     shard: shard
   } do
-    size = fn -> {["p", "q", :batch], 4, 5, 6} end
-    unasked = fn -> flunk("asked for") end
-    Log.commit(shard, :slices, {:ok, []}, 999, 1_000, unasked)
-    Log.commit(shard, :slices, {:ok, []}, 1_000_000, :infinity, unasked)
-    refute_written(:commit_slow)
-    Log.commit(shard, :slices, {:ok, []}, 1_000, 1_000, size)
+    refute Log.commit?(:slices, 999, 1_000)
+    refute Log.commit?(:slices, 1_000_000, :infinity)
+    assert Log.commit?(:slices, 1_000, 1_000)
+    Log.commit(shard, :slices, {:ok, []}, 1_000, {["p", "q", :batch], 4, 5, 6})
     assert {:warning, meta, text} = next_line(:commit_slow)
     assert text =~ "a commit of 4 writes (3 lanes, 5 items, 6 bytes) took 1 ms"
     refute Map.has_key?(meta, :result)
@@ -137,7 +135,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section21LinesTest do
           exit: :backend_failed,
           mismatch: :replies_mismatched
         ] do
-      Log.commit(shard, how, {:error, "s3cret"}, 2_000, 1_000, fn -> {["p", "q"], 1, 1, 9} end)
+      assert Log.commit?(how, 0, 1_000)
+      Log.commit(shard, how, {:error, "s3cret"}, 2_000, {["p", "q"], 1, 1, 9})
       assert {:error, meta, text} = next_line(kind)
       assert text =~ "1 write (2 lanes, 1 item, 9 bytes)"
       assert {meta.lane, meta.lanes, meta.commit_us} == {:namespace, 2, 2_000}

@@ -39,15 +39,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Alone do
     info = {{count, cost, 1, bytes}, window_ms, 0, :alone}
     telemetry? = Telemetry.Emit.loaded?()
     if telemetry?, do: Telemetry.Emit.start(shard, lane, info, %{})
-    started = System.monotonic_time(:microsecond)
+    started = :erlang.monotonic_time(:microsecond)
     proposal = proposal(lane, function, item, backend)
     {how, reply, outcome} = Commit.outcome(shard, backend, proposal, count)
     give_back(shard, permit, how)
 
-    commit_us = System.monotonic_time(:microsecond) - started
+    commit_us = :erlang.monotonic_time(:microsecond) - started
     if telemetry?, do: Telemetry.Emit.commit(shard, lane, info, commit_us, outcome, %{})
-    slow_us = Settings.slow_commit_us(settings)
-    Log.commit(shard, how, outcome, commit_us, slow_us, fn -> {[lane], 1, cost, bytes} end)
+
+    if Log.commit?(how, commit_us, Settings.slow_commit_us(settings)),
+      do: Log.commit(shard, how, outcome, commit_us, {[lane], 1, cost, bytes})
+
     answer(how, lane, count, reply)
   end
 

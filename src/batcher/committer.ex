@@ -37,6 +37,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     Telemetry
   }
 
+  require Library
   use Shown, :committer
 
   # Rests this long before it gives memory back, or leaves if enough others rest.
@@ -129,8 +130,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
       {{^ref, :commit, lane, function}, entries, info} ->
         batches = [batch(state, {lane, function, entries, info}) | state.batches]
-        commit(state, :lists.reverse(batches))
-        take(worked(cleaned(state, batches)))
+        committed = commit(state, :lists.reverse(batches))
+        next(committed, worked(cleaned(%{state | sent?: false}, batches)))
 
       {^ref, :part, entries, bytes} ->
         # The VM walks through all binaries of a message when it is received.
@@ -139,7 +140,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
       {^ref, :answer, [reply]} ->
         if answer(ref, :exit, reply) == :handed_over, do: finish(ref), else: :erlang.yield()
-        take(worked(state))
+        take(worked(%{state | sent?: false}))
 
       :work when not state.sent? ->
         take(state)
@@ -148,7 +149,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         __MODULE__.loop(look_later(%{state | worked?: false}), wait)
 
       {^ref, :look} ->
-        if Library.call(fn -> Native.retire(ref, @resting) end),
+        if Library.call(Native.retire(ref, @resting)),
           do: :ok,
           else: :proc_lib.hibernate(__MODULE__, :loop, [%{state | looks?: false}])
 
@@ -169,21 +170,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   defp take(%{asked: [_ | _]} = state), do: answer_system(state)
 
   defp take(%{ref: ref} = state) do
-    taken(%{state | sent?: false}, Library.call(fn -> Native.take(ref) end))
+    taken(state, Library.call(Native.take(ref)))
   end
 
   defp taken(%{ref: ref} = state, taken) do
     case taken do
       {:commit, small} ->
-        commit(state, for(it <- small, do: batch(state, it)))
-        # Messages first: of one that never rests there would be more and more.
-        __MODULE__.loop(worked(state), 0)
+        committed = commit(state, batches(state, small))
+        next(committed, worked(state))
 
       :leave ->
         :ok
 
       :large ->
-        taken(state, Library.call(fn -> Native.take_large(ref) end))
+        taken(state, Library.call(Native.take_large(ref)))
 
       :deliver ->
         finish(ref)
@@ -196,6 +196,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
         __MODULE__.loop(state)
     end
   end
+
+  # After a commit. Messages first: of a committer that never rests there would be more and more.
+  defp next(:rest, %{asked: []} = state), do: __MODULE__.loop(state)
+  defp next(_committed, state), do: __MODULE__.loop(state, 0)
 
   # --- What `:sys` asks for
 
@@ -211,7 +215,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   end
 
   defp left(%{ref: ref} = state) do
-    :ok = Library.call(fn -> Native.leave(ref) end)
+    :ok = Library.call(Native.leave(ref))
     %{state | ref: nil, looks?: false, worked?: false}
   end
 
@@ -234,6 +238,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   # --- Memory
 
   # One timer for many batches: one for each would take a tenth of the time of a small one.
+  defp worked(%{looks?: true, worked?: true} = state), do: state
   defp worked(%{looks?: true} = state), do: %{state | worked?: true}
   defp worked(state), do: look_later(%{state | worked?: true})
 
@@ -262,7 +267,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   defp without_batches(%{parts: [], batches: []} = state), do: state
   defp without_batches(state), do: %{state | parts: [], batches: []}
 
-  # What a lane brings to its commit: its name, the function that fits it, its lists, and what is told of it.
+  # What lanes bring to their commit, mostly one: its name, the function that fits it, its lists, and what is told of it.
+  defp batches(state, [small]), do: [batch(state, small)]
+  defp batches(state, small), do: for(it <- small, do: batch(state, it))
+
+  defp batch(%{parts: []}, {lane, function, entries, info}),
+    do: {lane, {function, lists(lane, [entries])}, info}
+
   defp batch(%{parts: parts}, {lane, function, entries, info}),
     do: {lane, {function, lists(lane, :lists.reverse(parts, [entries]))}, info}
 
@@ -271,39 +282,52 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   defp lists(_lane, [groups]), do: groups
   defp lists(_lane, parts), do: :lists.append(parts)
 
-  # The order of effects: contract 8. `batches`: of the lanes that are committed together, mostly one.
+  # The order of effects: contract 8. `batches`: of the lanes that are committed together, mostly one. `:rest`: it is
+  # known that there is nothing to take.
   defp commit(state, batches) do
     told = if Telemetry.Emit.loaded?(), do: emit_start(state.shard, batches)
-    started = System.monotonic_time(:microsecond)
+    started = :erlang.monotonic_time(:microsecond)
     {expected, items, groups, bytes} = counts(batches)
-    proposal = Proposal.of(for({_lane, part, _info} <- batches, do: part), items)
+    proposal = Proposal.of(parts(batches), items)
     settings = Settings.of(state.shard)
     backend = Settings.backend(settings)
     proposal = single(state, batches, proposal, backend)
     outcome = Commit.outcome(state.shard, backend, proposal, expected)
-    commit_us = System.monotonic_time(:microsecond) - started
+    commit_us = :erlang.monotonic_time(:microsecond) - started
     {how, reply, result} = outcome
     awaited = if commit_us >= @long_commit_us, do: callers_to_await(state.ref, groups)
-    answered = answer(state.ref, how, reply)
 
     # The callers just answered run first: their next writes are the next batch. One that is alone and writes again and
-    # again need not: its lane lingers (5.4).
-    cond do
-      answered == :handed_over -> finish(state.ref)
-      groups == 1 and lingers?(batches) -> :ok
-      true -> :erlang.yield()
+    # again need not: its lane lingers (5.4), and the committer rests at once if nothing is to come behind the answer.
+    is_last = groups == 1 and lingers?(batches)
+    answered = answer(state.ref, how, reply, is_last and not (told != nil or awaited != nil))
+
+    case answered do
+      :handed_over -> finish(state.ref)
+      :done when not is_last -> :erlang.yield()
+      _done_or_rest -> :ok
     end
 
     if told, do: emit(state.shard, batches, told, commit_us, result)
 
-    size = fn -> {for({lane, _part, _info} <- batches, do: lane), groups, items, bytes} end
-    Log.commit(state.shard, how, result, commit_us, Settings.slow_commit_us(settings), size)
+    if Log.commit?(how, commit_us, Settings.slow_commit_us(settings)) do
+      lanes = for {lane, _part, _info} <- batches, do: lane
+      Log.commit(state.shard, how, result, commit_us, {lanes, groups, items, bytes})
+    end
 
     if awaited,
-      do: gather(state.ref, awaited, System.monotonic_time(:microsecond) + patience(commit_us))
+      do: gather(state.ref, awaited, :erlang.monotonic_time(:microsecond) + patience(commit_us))
+
+    answered
   end
 
+  defp parts([{_lane, part, _info}]), do: [part]
+  defp parts(batches), do: for({_lane, part, _info} <- batches, do: part)
+
   # Replies, items, calls and bytes.
+  defp counts([{_lane, _part, {{replies, cost, groups, bytes}, _, _, _}}]),
+    do: {replies, max(cost, groups), groups, bytes}
+
   defp counts(batches) do
     for {_lane, _part, {{replies, cost, groups, bytes}, _, _, _}} <- batches,
         reduce: {0, 0, 0, 0} do
@@ -340,7 +364,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   defp gather(ref, awaited, until) do
     gathered = gathered(ref)
 
-    if gathered != nil and gathered < awaited and System.monotonic_time(:microsecond) < until do
+    if gathered != nil and gathered < awaited and :erlang.monotonic_time(:microsecond) < until do
       :erlang.yield()
       gather(ref, awaited, until)
     end
@@ -351,19 +375,20 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     behind && behind + groups
   end
 
-  defp gathered(ref), do: Library.call(fn -> Native.gathered(ref) end)
+  defp gathered(ref), do: Library.call(Native.gathered(ref))
 
   defp patience(commit_us), do: min(div(commit_us, @patience), @most_patience_us)
 
-  defp answer(ref, how, reply),
-    do: answered(ref, how, Library.call(fn -> Native.answer(ref, how, reply) end))
+  # `rests?`: see `Native.answer/4`.
+  defp answer(ref, how, reply, rests? \\ false),
+    do: answered(ref, how, Library.call(Native.answer(ref, how, reply, rests?)))
 
   defp answered(ref, how, {:more, rest}), do: answer(ref, how, rest)
 
   defp answered(ref, how, {:large, rest}) do
     # What was handed over stands before it.
     finish(ref)
-    answered(ref, how, Library.call(fn -> Native.answer_large(ref, how, rest) end))
+    answered(ref, how, Library.call(Native.answer_large(ref, how, rest)))
   end
 
   # A caller that was passed is answered, and any other is left to the committer that goes on with this batch.
@@ -379,7 +404,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   defp finish(ref) do
     :erlang.yield()
 
-    case Library.call(fn -> Native.finish(ref) end) do
+    case Library.call(Native.finish(ref)) do
       :done ->
         :ok
 

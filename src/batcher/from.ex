@@ -5,6 +5,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.From do
   # Invariant: a term that is no such `from` is found out before anything is queued.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{Library, Native}
+  require Library
 
   @typedoc "A `from` as `Native.offer/8` takes it."
   @type native :: GenServer.from() | {:other, to :: term, tag :: term}
@@ -48,7 +49,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.From do
   @spec pass([Native.proxied()], (() -> boolean)) :: :ok
   def pass(proxied, pass) do
     :erlang.yield()
-    if Library.call(pass), do: deliver(proxied), else: :ok
+    if Library.call(pass.()), do: deliver(proxied), else: :ok
   end
 
   defp deliver([{to, message} | rest]) when is_pid(to) or is_reference(to) do

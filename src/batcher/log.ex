@@ -107,19 +107,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Log do
     end
   end
 
-  @doc """
-  Tells what became of a commit, if that is to be told. `lanes`: their names; `size`: writes, items and bytes, asked for
-  only if there is something to say.
-  """
-  @spec commit(integer, atom, term, non_neg_integer, non_neg_integer | :infinity, (() -> size)) ::
-          :ok
-        when size: {[binary | atom], writes :: integer, items :: integer, bytes :: integer}
-  def commit(_shard, :slices, _result, commit_us, slow_us, _size) when commit_us < slow_us,
-    do: :ok
+  @doc "Whether a commit that went so is to be told of: it failed, or was slow (21.1)."
+  @spec commit?(atom, non_neg_integer, non_neg_integer | :infinity) :: boolean
+  def commit?(:slices, commit_us, slow_us), do: commit_us >= slow_us
+  def commit?(_failed, _commit_us, _slow_us), do: true
 
-  def commit(shard, how, result, commit_us, _slow_us, size) do
-    {lanes, writes, items, bytes} = size.()
-
+  @doc "Tells what became of a commit of these lanes."
+  @spec commit(integer, atom, term, non_neg_integer, size) :: :ok
+        when size:
+               {lanes :: [binary | atom], writes :: integer, items :: integer, bytes :: integer}
+  def commit(shard, how, result, commit_us, {lanes, writes, items, bytes}) do
     tell(
       shard,
       committed(how),

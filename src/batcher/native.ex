@@ -216,10 +216,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
 
   @doc """
   Answers callers of what the committer has taken: with slices of a list of replies, or each with the same term. What
-  became of the commit, `how` says too.
+  became of the commit, `how` says too. `rests?`: if all have been answered and there is nothing to take, the committer
+  rests from then on: `:rest`.
   """
-  @spec answer(reference, how, term) :: answered
-  def answer(_committer, _how, _replies), do: :erlang.nif_error(:not_loaded)
+  @spec answer(reference, how, term, rests? :: boolean) :: answered | :rest
+  def answer(_committer, _how, _replies, _rests?), do: :erlang.nif_error(:not_loaded)
 
   @doc "Answers the next caller, on a dirty scheduler."
   @spec answer_large(reference, how, term) :: answered

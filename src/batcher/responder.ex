@@ -9,6 +9,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Responder do
   # ends with its owner, to which it is linked for that.
 
   alias Ferricstore.Raft.WARaftBackend.Batcher.{From, Library, Native, Shown}
+  require Library
 
   use Shown, :responder
 
@@ -110,7 +111,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Responder do
   end
 
   defp respond(ref) do
-    case Library.call(fn -> Native.respond(ref) end) do
+    case Library.call(Native.respond(ref)) do
       :done ->
         :ok
 

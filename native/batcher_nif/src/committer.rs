@@ -64,7 +64,7 @@ impl Task {
         let mut answerer = Answerer::new(env, shard, first, &mut self.is_known);
         while let Some(flight) = self.flights.get(self.answered_parts) {
             answerer.lane = flight.lane;
-            match answer(&flight.slot.contents, &mut answerer, replies)? {
+            match answer(&flight.batch, &mut answerer, replies)? {
                 Progress::Done(rest) => replies = rest,
                 Progress::Failed => break,
                 Progress::More(rest) => return Ok((atoms::more(), rest).encode(env)),
@@ -75,7 +75,7 @@ impl Task {
         }
         drop(answerer);
         self.answered = Some(now());
-        let is_done = first.slot.contents.lock().answers.handovers.is_empty();
+        let is_done = first.batch.lock().answers.handovers.is_empty();
         Ok(if is_done { atoms::done() } else { atoms::handed_over() }.encode(env))
     }
 
@@ -87,7 +87,7 @@ impl Task {
             return (next.is_empty(), next);
         }
         let first = self.flights.first();
-        first.map_or((true, Vec::new()), |first| first.slot.contents.lock().answers.finish(env))
+        first.map_or((true, Vec::new()), |first| first.batch.lock().answers.finish(env))
     }
 
     /// The calling process is about to send what it has got a copy of. False: others have.
@@ -96,7 +96,7 @@ impl Task {
             return sending.lock().forget(1);
         }
         let first = self.flights.first();
-        first.is_some_and(|first| first.slot.contents.lock().answers.pass_finish())
+        first.is_some_and(|first| first.batch.lock().answers.pass_finish())
     }
 }
 
@@ -118,8 +118,8 @@ impl Committer {
     fn give_back<R>(&self, task: &mut Task, tell: impl FnOnce(Ended) -> R) -> R {
         let Task { flights, verdict, returned, answered, .. } = std::mem::take(task);
         let mut ended = Ended { verdict, returned, answered, late_replies: 0 };
-        let long_names = flights.into_iter().filter_map(|Flight { key, slot, .. }| {
-            ended.late_replies += slot.contents.lock().answers.clear();
+        let long_names = flights.into_iter().filter_map(|Flight { key, batch, .. }| {
+            ended.late_replies += batch.lock().answers.clear();
             measure::is_long(name_len(&key)).then_some(key)
         });
         let long_names: Vec<_> = long_names.collect();
@@ -184,6 +184,12 @@ pub(crate) fn take<'a>(env: Env<'a>, committer: &ResourceArc<Committer>) -> Term
     }
 }
 
+/// The calling committer has answered its batch, and rests if there is nothing to take: `:rest`. Otherwise it is to ask.
+pub(crate) fn rest<'a>(env: Env<'a>, committer: &Committer, task: &mut Task) -> Term<'a> {
+    let rests = committer.give_back(task, |ended| committer.shard.rest(env, committer.id, ended));
+    if rests { atoms::rest() } else { atoms::done() }.encode(env)
+}
+
 /// The calling committer has answered its batch, if it had one, and takes nothing more: it is one no longer.
 pub(crate) fn leave(env: Env<'_>, committer: &Committer) {
     let mut task = committer.task.lock();
@@ -210,8 +216,8 @@ pub(crate) fn sent<'a>(env: Env<'a>, more: bool, proxied: Vec<Term<'a>>) -> Term
 
 /// Whether it takes too long for a scheduler.
 fn is_long(flights: &[Flight<Beam>]) -> bool {
-    let groups: u64 = flights.iter().map(|flight| flight.slot.groups).sum();
-    let many = |flight: &Flight<Beam>| flight.slot.contents.lock().writes.messages() as u64;
+    let groups: u64 = flights.iter().map(|flight| flight.tally.writes).sum();
+    let many = |flight: &Flight<Beam>| flight.batch.lock().writes.messages() as u64;
     let many = || flights.iter().map(many).sum::<u64>() > MANY_GROUPS;
     let names = flights.iter().map(|flight| name_len(&flight.key)).sum();
     groups > LONG_BATCH || groups > MANY_GROUPS && many() || measure::is_long(names)
@@ -227,7 +233,7 @@ pub(crate) fn batches<'a>(
 ) -> Term<'a> {
     let mut batches: Vec<_> = flights.iter().map(LaneBatch::of).collect();
     let (groups, bytes) = batches.iter().fold((0, 0), |(groups, bytes), batch| {
-        (groups + batch.flight.slot.groups, bytes + batch.writes.bytes)
+        (groups + batch.flight.tally.writes, bytes + batch.writes.bytes)
     });
     let lanes = flights.len() as u64;
     let is_small = groups <= (lanes * SMALL_BATCH).min(SMALL_BATCHES)
@@ -245,7 +251,7 @@ pub(crate) fn batches<'a>(
         atoms::sent().encode(env)
     };
     for LaneBatch { flight, writes, .. } in batches {
-        flight.slot.contents.put_back(writes.emptied());
+        flight.batch.put_back(writes.emptied());
     }
     taken
 }
@@ -262,17 +268,15 @@ type Info = ((u64, u64, u64, u64), u64, u64, Atom);
 
 impl<'f> LaneBatch<'f> {
     fn of(flight: &'f Flight<Beam>) -> Self {
-        let writes = flight.slot.contents.take_writes();
+        let writes = flight.batch.take_writes();
         let function = commit_function(flight.key.borrow(), writes.shape);
         LaneBatch { flight, writes, function }
     }
 
     fn info(&self) -> Info {
-        let slot = &self.flight.slot;
-        let counts = (self.writes.replies, slot.cost, slot.groups, self.writes.bytes);
-        let waited =
-            slot.left.map_or_else(Default::default, |left| left.duration_since(slot.opened));
-        (counts, millis(slot.window), micros(waited), atoms::reason(self.flight.reason))
+        let Flight { cost, tally, window, waited, reason, .. } = *self.flight;
+        let counts = (self.writes.replies, cost, tally.writes, self.writes.bytes);
+        (counts, millis(window), micros(waited), atoms::reason(reason))
     }
 
     fn copy<'a>(&mut self, env: Env<'a>) -> Term<'a> {

@@ -209,6 +209,7 @@ fn answer<'a>(
     committer: ResourceArc<Committer>,
     how: Atom,
     replies: Term<'a>,
+    rests: bool,
 ) -> NifResult<Term<'a>> {
     let (sliced, mut chunk) = (how == atoms::slices(), Chunk::new());
     let mut task = committer.task.lock();
@@ -218,6 +219,9 @@ fn answer<'a>(
     });
     if task.part().is_some() {
         measure::consume(env, chunk.percent());
+    }
+    if rests && progress.as_ref().is_ok_and(|&progress| atoms::done() == progress) {
+        return Ok(committer::rest(env, &committer, &mut task));
     }
     progress
 }
@@ -243,7 +247,7 @@ fn answer_large<'a>(
 #[rustler::nif]
 fn pass(committer: ResourceArc<Committer>) -> bool {
     let task = committer.task.lock();
-    task.part().is_some_and(|flight| flight.slot.contents.lock().answers.pass())
+    task.part().is_some_and(|flight| flight.batch.lock().answers.pass())
 }
 
 #[rustler::nif]

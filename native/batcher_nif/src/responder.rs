@@ -140,9 +140,9 @@ impl<'b, 'a> Answerer<'b, 'a> {
         first: &'b Flight<Beam>,
         is_known: &'b mut bool,
     ) -> Self {
-        let Flight { lane, slot, .. } = first;
+        let Flight { lane, batch, .. } = first;
         let (given, handovers) = (Vec::new(), Vec::new());
-        Answerer { env, shard, lane: *lane, is_known, first: &slot.contents, given, handovers }
+        Answerer { env, shard, lane: *lane, is_known, first: batch, given, handovers }
     }
 
     /// These are about to be answered.

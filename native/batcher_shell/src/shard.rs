@@ -187,6 +187,14 @@ impl<V: Vm> Shard<V> {
         })
     }
 
+    /// The same, but of what is next nothing is taken: false if there is something, or the committer is not to rest.
+    pub fn rest(&'static self, sender: V::Env<'_>, id: WorkerId, ended: Ended) -> bool {
+        self.end(Some(sender), |state, now| {
+            let Some(emptied) = state.ask(now, id, ended) else { return (false, Vec::new()) };
+            (state.rest(id), emptied)
+        })
+    }
+
     /// The same of a committer that wants nothing more: what is due is another's.
     pub fn leave(&'static self, sender: V::Env<'_>, id: WorkerId, ended: Ended) {
         self.end(Some(sender), |state, now| {

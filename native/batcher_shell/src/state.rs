@@ -154,10 +154,33 @@ pub struct Flight<V: Vm> {
     pub lane: LaneId,
     /// The name of that.
     pub key: LaneKey,
-    /// Its batch, and what the commit function and telemetry want to know of it (7, 13).
-    pub slot: Slot<Batch<V>>,
+    /// Its batch.
+    pub batch: Batch<V>,
+    /// What that counts against the maximum of its lane.
+    pub cost: u64,
+    /// What it holds.
+    pub tally: Tally,
+    /// The window of the write that opened its slot.
+    pub window: Duration,
+    /// How long that was open.
+    pub waited: Duration,
     /// Why it left.
     pub reason: Reason,
+}
+
+impl<V: Vm> Flight<V> {
+    fn of(lane: LaneId, key: &LaneKey, slot: &Slot<Batch<V>>, reason: Reason) -> Self {
+        Flight {
+            lane,
+            key: key.clone(),
+            batch: slot.contents.clone(),
+            cost: slot.cost,
+            tally: Tally::default().and(slot),
+            window: slot.window,
+            waited: slot.left.map_or_else(Duration::default, |left| left - slot.opened),
+            reason,
+        }
+    }
 }
 
 impl<V: Vm> State<V> {
@@ -219,8 +242,8 @@ impl<V: Vm> State<V> {
             let parts = std::iter::from_fn(|| Some(self.engine.poll_part(now)?.lane));
             let lanes = std::iter::once(lane).chain(parts).collect();
             let flights = self.begin(id, lanes, reason)?;
-            for Flight { key, slot, .. } in &flights {
-                self.counts.leave(key.borrow().kind(), Tally::default().and(slot));
+            for Flight { key, tally, .. } in &flights {
+                self.counts.leave(key.borrow().kind(), *tally);
             }
             Some(flights)
         });
@@ -233,6 +256,15 @@ impl<V: Vm> State<V> {
         )
     }
 
+    /// A worker that is awake rests, if there is nothing to do.
+    pub(crate) fn rest(&mut self, id: WorkerId) -> bool {
+        let rests = self.work() == 0 && !self.is_over();
+        if rests {
+            self.workers.rest(id);
+        }
+        rests
+    }
+
     /// A worker that is awake gets what is in flight of these lanes.
     fn begin(
         &mut self,
@@ -240,12 +272,12 @@ impl<V: Vm> State<V> {
         lanes: Vec<LaneId>,
         reason: Reason,
     ) -> Option<Vec<Flight<V>>> {
-        let flight = |&lane: &LaneId| {
+        // Mostly one, which is not to take the room of several.
+        let mut flights = Vec::with_capacity(lanes.len());
+        flights.extend(lanes.iter().filter_map(|&lane| {
             let view = self.engine.lane(lane)?;
-            let slot = view.in_flight()?.clone();
-            Some(Flight { lane, key: view.key().clone(), slot, reason })
-        };
-        let flights: Vec<_> = lanes.iter().filter_map(flight).collect();
+            Some(Flight::of(lane, view.key(), view.in_flight()?, reason))
+        }));
         if flights.is_empty() {
             return None;
         }
@@ -382,9 +414,13 @@ impl<V: Vm> State<V> {
     /// How many more workers are to be awake: as many as there is something to do for, or all that rest, when they are to
     /// find that there is no more to come.
     fn wanted(&self) -> usize {
-        let work = self.engine.wanted() + self.workers.wanted();
-        let missing = work.saturating_sub(self.workers.awake());
+        let missing = self.work().saturating_sub(self.workers.awake());
         if self.is_over() { missing.max(self.workers.idle()) } else { missing }
+    }
+
+    /// How many workers there is something to do for.
+    fn work(&self) -> usize {
+        self.engine.wanted() + self.workers.wanted()
     }
 
     /// Whether no work is to come. The one that sends replies may die, and leave them to others.

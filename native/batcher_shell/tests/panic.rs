@@ -117,7 +117,7 @@ fn a_committer_that_its_owner_does_not_speak_of_is_buried() {
             break flights;
         }
     };
-    assert_eq!(taken[0].slot.contents.lock().answers.remaining().len(), 1);
+    assert_eq!(taken[0].batch.lock().answers.remaining().len(), 1);
     assert_eq!(told([&waiting]), [0]);
 }
 

@@ -66,7 +66,7 @@ fn the_memory_of_a_batch_that_was_not_committed_is_empty() {
     let second = join(shard, 2);
     offer(shard, AT_ONCE);
     let flights = commit(shard, second);
-    assert_eq!(flights[0].slot.contents.lock().answers.all().len(), 1);
+    assert_eq!(flights[0].batch.lock().answers.all().len(), 1);
 }
 
 #[test]

@@ -170,14 +170,14 @@ pub(crate) fn offer_waiting(shard: &'static Shard<Failing>) -> Option<Alone> {
 /// What this committer is to commit.
 pub(crate) fn commit(shard: &'static Shard<Failing>, id: WorkerId) -> Vec<Flight<Failing>> {
     let Taken::Commit(flights) = shard.take((), id, Ended::default()) else { panic!("it is due") };
-    flights.iter().for_each(|flight| drop(flight.slot.contents.take_writes()));
+    flights.iter().for_each(|flight| drop(flight.batch.take_writes()));
     flights
 }
 
 /// Replies to all who are left.
 pub(crate) fn answer(flights: Vec<Flight<Failing>>) {
     for flight in flights {
-        let answers = &mut flight.slot.contents.lock().answers;
+        let answers = &mut flight.batch.lock().answers;
         while let Some((caller, true)) = answers.pass() {
             caller.fetch_add(1, Relaxed);
         }

@@ -236,7 +236,7 @@ impl Crew {
     fn answer(&self, flights: &[Flight<Model>]) -> Vec<Arc<Caller>> {
         let mut writes = Vec::new();
         for flight in flights {
-            let batch = &flight.slot.contents;
+            let batch = &flight.batch;
             writes.extend(batch.take_writes());
             let proxied = answer(&mut batch.lock().answers);
             proxied.iter().for_each(|caller| caller.reply());
