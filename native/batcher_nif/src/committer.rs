@@ -8,7 +8,7 @@ use crate::beam::{Beam, Shard, Terms};
 use crate::responder::Answerer;
 use crate::writes::{Writes, commit_function, entries};
 use crate::{atoms, measure};
-use batcher_core::LaneKey;
+use batcher_core::{LaneKey, Tally};
 use batcher_shell::sync::{micros, millis, now};
 use batcher_shell::{Batch, Ended, Event, Failure, Flight, Proxied, Taken, Verdict, WorkerId};
 use parking_lot::Mutex;
@@ -35,6 +35,8 @@ pub(crate) struct Task {
     answered_parts: usize,
     /// The engine has heard all that it wants to know of the callers that are answered.
     is_known: bool,
+    /// Something was handed over: it may be left to [finish](Self::finish).
+    hands_over: bool,
     /// What the committer says of the commit.
     pub(crate) verdict: Verdict,
     /// When its callers began to be answered, which is when the backend had returned, and when all of them had been.
@@ -61,7 +63,8 @@ impl Task {
     ) -> NifResult<Term<'a>> {
         self.returned.get_or_insert_with(now);
         let Some(first) = self.flights.first() else { return Ok(atoms::done().encode(env)) };
-        let mut answerer = Answerer::new(env, shard, first, &mut self.is_known);
+        let mut answerer =
+            Answerer::new(env, shard, first, &mut self.is_known, &mut self.hands_over);
         while let Some(flight) = self.flights.get(self.answered_parts) {
             answerer.lane = flight.lane;
             match answer(&flight.batch, &mut answerer, replies)? {
@@ -75,8 +78,7 @@ impl Task {
         }
         drop(answerer);
         self.answered = Some(now());
-        let is_done = first.batch.lock().answers.handovers.is_empty();
-        Ok(if is_done { atoms::done() } else { atoms::handed_over() }.encode(env))
+        Ok(if self.hands_over { atoms::handed_over() } else { atoms::done() }.encode(env))
     }
 
     /// Sends what was handed over and has not been sent by now, one handover at a time. True: nothing was left. And copies
@@ -231,76 +233,64 @@ pub(crate) fn batches<'a>(
     committer: &ResourceArc<Committer>,
     flights: &[Flight<Beam>],
 ) -> Term<'a> {
-    let mut batches: Vec<_> = flights.iter().map(LaneBatch::of).collect();
-    let (groups, bytes) = batches.iter().fold((0, 0), |(groups, bytes), batch| {
-        (groups + batch.flight.tally.writes, bytes + batch.writes.bytes)
-    });
-    let lanes = flights.len() as u64;
-    let is_small = groups <= (lanes * SMALL_BATCH).min(SMALL_BATCHES)
-        && bytes <= (lanes * SMALL_BYTES).min(SMALL_BATCHES_BYTES)
-        && batches.iter().all(|batch| batch.writes.messages() == 1);
-    let taken = if is_small {
-        let small: Vec<_> = batches.iter_mut().map(|batch| batch.copy(env)).collect();
-        (atoms::commit(), small).encode(env)
-    } else {
-        let last = batches.len() - 1;
-        for (place, batch) in batches.iter_mut().enumerate() {
-            let name = if place == last { atoms::commit() } else { atoms::with() };
-            batch.send(env, committer, name);
-        }
-        atoms::sent().encode(env)
-    };
-    for LaneBatch { flight, writes, .. } in batches {
-        flight.batch.put_back(writes.emptied());
+    if is_small(flights) {
+        let batches = list_of(env, flights.iter().map(|flight| copy(env, flight)));
+        return (atoms::commit(), batches).encode(env);
     }
-    taken
+    let last = flights.len() - 1;
+    for (place, flight) in flights.iter().enumerate() {
+        let name = if place == last { atoms::commit() } else { atoms::with() };
+        send(env, committer, flight, name);
+    }
+    atoms::sent().encode(env)
 }
 
-/// What a lane brings to a commit.
-struct LaneBatch<'a> {
-    flight: &'a Flight<Beam>,
-    writes: Writes,
-    function: Atom,
+fn is_small(flights: &[Flight<Beam>]) -> bool {
+    let Tally { writes, bytes, .. } =
+        flights.iter().fold(Tally::default(), |sum, flight| sum.plus(flight.tally));
+    let lanes = flights.len() as u64;
+    writes <= (lanes * SMALL_BATCH).min(SMALL_BATCHES)
+        && bytes <= (lanes * SMALL_BYTES).min(SMALL_BATCHES_BYTES)
+}
+
+fn copy<'a>(env: Env<'a>, flight: &Flight<Beam>) -> Term<'a> {
+    flight.batch.take(|writes| {
+        let (function, info) = told(flight, writes);
+        let entries = entries(env, writes.copy(env).into_iter(), &flight.key, writes.shape);
+        writes.clear();
+        (lane_term(env, &flight.key), function, entries, info).encode(env)
+    })
+}
+
+fn send(env: Env<'_>, committer: &ResourceArc<Committer>, flight: &Flight<Beam>, name: Atom) {
+    let mut writes = flight.batch.take_writes();
+    let (function, info) = told(flight, &writes);
+    let (key, shape) = (&flight.key, writes.shape);
+    let (last, parts) = writes.parts();
+    for part in parts.iter_mut().filter(|part| !part.is_empty()) {
+        let bytes = part.bytes;
+        part.send(env, committer.pid, |env, terms| {
+            (committer, atoms::part(), entries(env, terms, key, shape), bytes).encode(env)
+        });
+    }
+    last.send(env, committer.pid, |env, terms| {
+        let head = (committer, name, lane_term(env, key), function);
+        (head, entries(env, terms, key, shape), info).encode(env)
+    });
+    writes.clear();
+    flight.batch.put_back(writes);
 }
 
 /// `{{replies, cost, groups, bytes}, window_ms, waited_us, reason}`.
 type Info = ((u64, u64, u64, u64), u64, u64, Atom);
 
-impl<'f> LaneBatch<'f> {
-    fn of(flight: &'f Flight<Beam>) -> Self {
-        let writes = flight.batch.take_writes();
-        let function = commit_function(flight.key.borrow(), writes.shape);
-        LaneBatch { flight, writes, function }
-    }
-
-    fn info(&self) -> Info {
-        let Flight { cost, tally, window, waited, reason, .. } = *self.flight;
-        let counts = (self.writes.replies, cost, tally.writes, self.writes.bytes);
-        (counts, millis(window), micros(waited), atoms::reason(reason))
-    }
-
-    fn copy<'a>(&mut self, env: Env<'a>) -> Term<'a> {
-        let (info, lane, shape) = (self.info(), &self.flight.key, self.writes.shape);
-        let (terms, _none) = self.writes.parts();
-        let entries = entries(env, terms.copy(env).into_iter(), lane, shape);
-        (lane_term(env, lane), self.function, entries, info).encode(env)
-    }
-
-    fn send(&mut self, env: Env<'_>, committer: &ResourceArc<Committer>, name: Atom) {
-        let (info, lane, shape) = (self.info(), &self.flight.key, self.writes.shape);
-        let function = self.function;
-        let (last, parts) = self.writes.parts();
-        for part in parts.iter_mut().filter(|part| !part.is_empty()) {
-            let bytes = part.bytes;
-            part.send(env, committer.pid, |env, terms| {
-                (committer, atoms::part(), entries(env, terms, lane, shape), bytes).encode(env)
-            });
-        }
-        last.send(env, committer.pid, |env, terms| {
-            let head = (committer, name, lane_term(env, lane), function);
-            (head, entries(env, terms, lane, shape), info).encode(env)
-        });
-    }
+/// What a committer is told of a lane in its commit: the function that fits it, and the rest.
+fn told(flight: &Flight<Beam>, writes: &Writes) -> (Atom, Info) {
+    let Flight { cost, tally, window, waited, reason, .. } = *flight;
+    let counts = (writes.replies, cost, tally.writes, writes.bytes);
+    let info = (counts, millis(window), micros(waited), atoms::reason(reason));
+    let function = commit_function(flight.key.borrow(), writes.shape);
+    (function, info)
 }
 
 fn name_len(lane: &LaneKey) -> usize {

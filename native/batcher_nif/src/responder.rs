@@ -123,6 +123,8 @@ pub(crate) struct Answerer<'b, 'a> {
     pub(crate) lane: LaneId,
     /// The engine need not be told which callers are answered.
     is_known: &'b mut bool,
+    /// Something was handed over.
+    hands_over: &'b mut bool,
     first: &'b Batch<Beam>,
     /// Replies, by the schedulers of their callers.
     given: Vec<(Home, Given)>,
@@ -139,10 +141,11 @@ impl<'b, 'a> Answerer<'b, 'a> {
         shard: &'static Shard,
         first: &'b Flight<Beam>,
         is_known: &'b mut bool,
+        hands_over: &'b mut bool,
     ) -> Self {
         let Flight { lane, batch, .. } = first;
         let (given, handovers) = (Vec::new(), Vec::new());
-        Answerer { env, shard, lane: *lane, is_known, first: batch, given, handovers }
+        Answerer { env, shard, lane: *lane, is_known, hands_over, first: batch, given, handovers }
     }
 
     /// These are about to be answered.
@@ -217,6 +220,7 @@ impl<'b, 'a> Answerer<'b, 'a> {
     fn end(&mut self) {
         self.hand_over();
         if !self.handovers.is_empty() {
+            *self.hands_over = true;
             self.first.lock().answers.handovers.extend(self.handovers.drain(..));
         }
     }

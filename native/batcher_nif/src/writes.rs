@@ -46,13 +46,13 @@ impl Part {
         self.items.is_empty()
     }
 
-    /// Its items, copied, and leaves it empty.
-    pub(crate) fn copy<'a>(&mut self, env: Env<'a>) -> Vec<Term<'a>> {
-        let copy = |&kept| self.arena.enter(|inside| inside.term(kept).in_env(env));
-        let items = self.items.iter().map(copy).collect();
+    /// Adds copies of its items, and leaves it empty.
+    fn copy<'a>(&mut self, env: Env<'a>, items: &mut Vec<Term<'a>>) {
+        self.arena.enter(|inside| {
+            items.extend(self.items.iter().map(|&kept| inside.term(kept).in_env(env)));
+        });
         self.arena.clear();
         self.clear();
-        items
     }
 
     /// Sends a message made of its items, and leaves it empty.
@@ -216,11 +216,20 @@ impl Writes {
         (self.last.get_or_insert_default(), &mut self.parts)
     }
 
-    /// When all parts have been sent: nothing, with the memory of one of them.
-    pub(crate) fn emptied(mut self) -> Self {
+    /// The items of all parts, copied, and leaves these empty.
+    pub(crate) fn copy<'a>(&mut self, env: Env<'a>) -> Vec<Term<'a>> {
+        let mut items = Vec::new();
+        for part in self.parts.iter_mut().chain(&mut self.last) {
+            part.copy(env, &mut items);
+        }
+        items
+    }
+
+    /// All parts are empty: keeps the memory of the last one.
+    pub(crate) fn clear(&mut self) {
         self.parts.clear();
         self.parts.shrink_to(KEPT);
-        Writes { last: self.last, parts: self.parts, ..Writes::default() }
+        (self.replies, self.bytes, self.shape) = (0, 0, Shape::Empty);
     }
 
     /// How many parts there are, and how many items are in the last of them. What comes later stands behind that.

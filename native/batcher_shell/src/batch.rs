@@ -58,11 +58,16 @@ impl<V: Vm> Batch<V> {
         sync::lock_when(&self.contents, |contents| contents.filled >= self.accepted)
     }
 
-    /// The writes, for the committer. What held them may be [put back](Self::put_back).
-    pub fn take_writes(&self) -> V::Writes {
+    /// The writes, for the committer, which are to be empty when `take` returns.
+    pub fn take<R>(&self, take: impl FnOnce(&mut V::Writes) -> R) -> R {
         let mut contents = self.lock();
         contents.taken = true;
-        std::mem::take(&mut contents.writes)
+        take(&mut contents.writes)
+    }
+
+    /// The same, to be emptied when the lock is free. What held them may be [put back](Self::put_back).
+    pub fn take_writes(&self) -> V::Writes {
+        self.take(std::mem::take)
     }
 
     /// The writes have left. What held them may hold the writes of another slot.
@@ -77,7 +82,7 @@ impl<V: Vm> Batch<V> {
     /// Under the lock of the shard, which waits for nothing: all groups were in when the writes were taken.
     pub(crate) fn reset(&mut self) -> bool {
         let Some(locked) = Arc::get_mut(&mut self.contents) else { return false };
-        let mut contents = sync::lock(locked);
+        let contents = locked.get_mut();
         contents.filled = 0;
         self.most = self.most.max(self.accepted);
         let was_empty = std::mem::take(&mut self.accepted) == 0;

@@ -158,6 +158,11 @@ mod modelled {
             self.0.lock().expect("a model ends with its first panic")
         }
 
+        /// What it guards, where no other thread can reach it.
+        pub fn get_mut(&mut self) -> &mut T {
+            self.0.get_mut().expect("a model ends with its first panic")
+        }
+
         /// Takes the lock if it is free.
         pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
             self.0.try_lock().ok()

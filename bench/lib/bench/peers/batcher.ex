@@ -10,20 +10,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Peers.Batcher do
   alias Ferricstore.Raft.WARaftBackend.Batcher
   alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{From, Work}
 
-  @settings [
-    waraft_backend_batcher_backend: :backend,
-    waraft_hot_batch_window_ms: :window_ms
-  ]
-
   @impl true
   def start(work), do: start(work, [])
 
   @doc "The same with options of the shards."
   @spec start(Work.t(), keyword) :: :ok
   def start(work, options) do
-    for {key, field} <- @settings,
-        do: Application.put_env(:ferricstore, key, Map.fetch!(work, field))
-
+    options = [backend: work.backend, hot_batch_window_ms: work.window_ms] ++ options
     for shard <- 0..(work.shards - 1), do: {:ok, _owner} = Batcher.start_link(shard, options)
     :ok
   end
@@ -31,7 +24,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Peers.Batcher do
   @impl true
   def stop(:ok, work) do
     for shard <- 0..(work.shards - 1), do: :ok = Batcher.stop(shard)
-    for {key, _field} <- @settings, do: Application.delete_env(:ferricstore, key)
     :ok
   end
 
