@@ -284,39 +284,39 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
   # The order of effects: contract 8. `batches`: of the lanes that are committed together, mostly one. `:rest`: it is
   # known that there is nothing to take.
-  defp commit(state, batches) do
-    told = if Telemetry.Emit.loaded?(), do: emit_start(state.shard, batches)
+  defp commit(%{shard: shard, ref: ref, single_backend: single_backend}, batches) do
+    told = if Telemetry.Emit.loaded?(), do: emit_start(shard, batches)
     started = :erlang.monotonic_time(:microsecond)
     {expected, items, groups, bytes} = counts(batches)
     proposal = Proposal.of(parts(batches), items)
-    settings = Settings.of(state.shard)
+    settings = Settings.of(shard)
     backend = Settings.backend(settings)
-    proposal = single(state, batches, proposal, backend)
-    outcome = Commit.outcome(state.shard, backend, proposal, expected)
+    proposal = single(single_backend, batches, proposal, backend)
+    outcome = Commit.outcome(shard, backend, proposal, expected)
     commit_us = :erlang.monotonic_time(:microsecond) - started
     {how, reply, result} = outcome
-    awaited = if commit_us >= @long_commit_us, do: callers_to_await(state.ref, groups)
+    awaited = if commit_us >= @long_commit_us, do: callers_to_await(ref, groups)
 
     # The callers just answered run first: their next writes are the next batch. One that is alone and writes again and
     # again need not: its lane lingers (5.4), and the committer rests at once if nothing is to come behind the answer.
     is_last = groups == 1 and lingers?(batches)
-    answered = answer(state.ref, how, reply, is_last and not (told != nil or awaited != nil))
+    answered = answer(ref, how, reply, is_last and not (told != nil or awaited != nil))
 
     case answered do
-      :handed_over -> finish(state.ref)
+      :handed_over -> finish(ref)
       :done when not is_last -> :erlang.yield()
       _done_or_rest -> :ok
     end
 
-    if told, do: emit(state.shard, batches, told, commit_us, result)
+    if told, do: emit(shard, batches, told, commit_us, result)
 
     if Log.commit?(how, commit_us, Settings.slow_commit_us(settings)) do
       lanes = for {lane, _part, _info} <- batches, do: lane
-      Log.commit(state.shard, how, result, commit_us, {lanes, groups, items, bytes})
+      Log.commit(shard, how, result, commit_us, {lanes, groups, items, bytes})
     end
 
     if awaited,
-      do: gather(state.ref, awaited, :erlang.monotonic_time(:microsecond) + patience(commit_us))
+      do: gather(ref, awaited, :erlang.monotonic_time(:microsecond) + patience(commit_us))
 
     answered
   end
@@ -336,10 +336,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     end
   end
 
-  defp single(state, [{lane, _part, _info}], proposal, backend),
-    do: Proposal.single(proposal, lane, state.single_backend, backend)
+  defp single(single_backend, [{lane, _part, _info}], proposal, backend),
+    do: Proposal.single(proposal, lane, single_backend, backend)
 
-  defp single(_state, _batches, proposal, _backend), do: proposal
+  defp single(_single_backend, _batches, proposal, _backend), do: proposal
 
   defp lingers?([{_lane, _part, {_counts, _window_ms, _wait_us, reason}} | _]),
     do: reason == :commit

@@ -154,7 +154,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Settings do
     do: Code.ensure_loaded?(module) and function_exported?(module, function, arity)
 
   @doc "What is done before a call of the backend: a seam for tests (14.1)."
-  def call_hook, do: Application.get_env(@host, :waraft_backend_batcher_call_hook)
+  def call_hook, do: :application.get_env(@host, :waraft_backend_batcher_call_hook, nil)
 
   @doc "What is done before an asynchronous write is queued: a seam for tests (14.2)."
   def cast_hook, do: Application.get_env(@host, :waraft_backend_batcher_cast_hook)

@@ -19,6 +19,7 @@ impl Vm for Beam {
     type Env<'a> = Env<'a>;
     type Owner = ResourceArc<Owner>;
     type Committer = ResourceArc<Committer>;
+    type Waker = LocalPid;
     type Responder = ResourceArc<Responder>;
     type Writes = Writes;
     type Answers = Answers;
@@ -44,9 +45,13 @@ impl Vm for Beam {
         Watch::new(sender, process, index, alone)
     }
 
+    fn waker(committer: &ResourceArc<Committer>) -> LocalPid {
+        committer.pid
+    }
+
     /// Sends `:work`.
-    fn wake(committer: &ResourceArc<Committer>, sender: Option<Env<'_>>) {
-        arena::send_atom(sender, committer.pid, atoms::work());
+    fn wake(waker: LocalPid, sender: Option<Env<'_>>) {
+        arena::send_atom(sender, waker, atoms::work());
     }
 
     /// Sends `{tag, :ok}`, or `{tag, {:error, reason}}` after a failure.

@@ -11,10 +11,11 @@ use crate::counts::{Counts, Verdict};
 use crate::distributions::{Distributions, Times};
 use crate::total::Share;
 use crate::vm::{Alone, Failure, Notice, Vm};
-use crate::workers::{Proxied, Worker, WorkerId, Workers};
+use crate::workers::{LaneIds, Proxied, Worker, WorkerId, Workers};
 use batcher_core::{
     BarrierId, Bound, Engine, LaneId, LaneKey, Pacing, Phase, Reason, Refused, Slot, Tally,
 };
+use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -96,8 +97,8 @@ pub enum Event<V: Vm> {
 pub struct Effects<V: Vm> {
     /// The timer would look too late.
     pub(crate) wakes_timer: bool,
-    /// To be woken.
-    pub(crate) committers: Vec<V::Committer>,
+    /// Committers to be woken, mostly one.
+    pub(crate) wakers: SmallVec<[V::Waker; 1]>,
     /// Their barriers are done.
     pub(crate) waiters: Vec<V::Waiter>,
     /// The owner, and how many more committers are wanted of it.
@@ -109,8 +110,8 @@ pub struct Effects<V: Vm> {
 impl<V: Vm> Effects<V> {
     /// Tells processes. `sender` is the calling one, `None` on the thread of a timer.
     pub(crate) fn run(self, sender: Option<V::Env<'_>>) {
-        for committer in self.committers {
-            V::wake(&committer, sender);
+        for waker in self.wakers {
+            V::wake(waker, sender);
         }
         for waiter in self.waiters {
             V::tell(waiter, sender, None);
@@ -266,12 +267,7 @@ impl<V: Vm> State<V> {
     }
 
     /// A worker that is awake gets what is in flight of these lanes.
-    fn begin(
-        &mut self,
-        id: WorkerId,
-        lanes: Vec<LaneId>,
-        reason: Reason,
-    ) -> Option<Vec<Flight<V>>> {
+    fn begin(&mut self, id: WorkerId, lanes: LaneIds, reason: Reason) -> Option<Vec<Flight<V>>> {
         // Mostly one, which is not to take the room of several.
         let mut flights = Vec::with_capacity(lanes.len());
         flights.extend(lanes.iter().filter_map(|&lane| {
@@ -382,16 +378,16 @@ impl<V: Vm> State<V> {
         if !wakes_timer && quiet {
             return None;
         }
-        let (committers, waiters) = (Vec::new(), Vec::new());
+        let (wakers, waiters) = (SmallVec::new(), Vec::new());
         let to_watch = self.alone.take_to_watch();
-        let mut effects = Effects { wakes_timer, committers, waiters, wanted: None, to_watch };
+        let mut effects = Effects { wakes_timer, wakers, waiters, wanted: None, to_watch };
         while self.wanted() > 0 {
-            let Some(committer) = self.workers.wake() else {
+            let Some(waker) = self.workers.wake() else {
                 let more = self.workers.ask_for(self.wanted());
                 effects.wanted = self.owner.clone().filter(|_| more > 0).map(|owner| (owner, more));
                 break;
             };
-            effects.committers.push(committer);
+            effects.wakers.push(waker);
         }
         while let Some(barrier) = self.engine.poll_barrier() {
             effects.waiters.extend(self.waiters.remove(&barrier));

@@ -15,8 +15,11 @@ pub trait Vm: Clone + Default + 'static {
     /// A process that runs a shard. Its death is told, with [`Event::OwnerDown`](crate::Event::OwnerDown), as long as
     /// this is kept.
     type Owner: Clone;
-    /// A process that commits. When it dies, [`Event::WorkerDown`](crate::Event::WorkerDown) is due.
+    /// A process that commits. When it dies, [`Event::WorkerDown`](crate::Event::WorkerDown) is due, as long as this is
+    /// kept.
     type Committer: Clone;
+    /// What wakes one. To copy it touches nothing that its process touches.
+    type Waker: Clone;
     /// A process that answers the callers of one scheduler.
     type Responder: Clone;
     /// The writes of a slot.
@@ -49,8 +52,11 @@ pub trait Vm: Clone + Default + 'static {
         alone: Alone,
     ) -> Option<Self::Watch>;
 
+    /// What wakes a committer.
+    fn waker(committer: &Self::Committer) -> Self::Waker;
+
     /// Tells a committer that there is work to [take](crate::Shard::take).
-    fn wake(committer: &Self::Committer, sender: Option<Self::Env<'_>>);
+    fn wake(waker: Self::Waker, sender: Option<Self::Env<'_>>);
 
     /// Tells that a barrier is done, or that it never will be.
     fn tell(waiter: Self::Waiter, sender: Option<Self::Env<'_>>, failure: Option<&Failure>);

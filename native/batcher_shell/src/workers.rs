@@ -7,6 +7,7 @@ use crate::responders::Handover;
 use crate::vm::Vm;
 use batcher_core::{LaneId, Reason};
 use foldhash::fast::RandomState;
+use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,9 @@ pub struct WorkerId(pub u64);
 /// Replies that only a process can send. Each stays here until that is about to send it.
 pub type Proxied<V> = Handover<<V as Vm>::Terms>;
 
+/// The lanes of a commit, mostly one.
+pub(crate) type LaneIds = SmallVec<[LaneId; 2]>;
+
 /// What a committer does.
 pub(crate) enum Worker<V: Vm> {
     /// Sleeps until it is woken.
@@ -29,13 +33,14 @@ pub(crate) enum Worker<V: Vm> {
     /// Sends replies that only a process can send, for as long as that takes. If it dies, another one sends the rest.
     Sending(Proxied<V>),
     /// Has what is in flight of these lanes, which left together for this reason.
-    Committing(Vec<LaneId>, Reason),
+    Committing(LaneIds, Reason),
     /// Has died with that. Its callers are told what its owner says.
-    Dead(Vec<LaneId>, Reason, Option<V::Terms>),
+    Dead(LaneIds, Reason, Option<V::Terms>),
 }
 
 struct Entry<V: Vm> {
     committer: V::Committer,
+    waker: V::Waker,
     worker: Worker<V>,
 }
 
@@ -65,17 +70,18 @@ pub(crate) struct Workers<V: Vm> {
 impl<V: Vm> Workers<V> {
     pub(crate) fn join(&mut self, id: WorkerId, committer: V::Committer) {
         self.asked_for = self.asked_for.saturating_sub(1);
-        self.entries.insert(id, Entry { committer, worker: Worker::Idle });
+        let waker = V::waker(&committer);
+        self.entries.insert(id, Entry { committer, waker, worker: Worker::Idle });
         self.idle.push(id);
     }
 
     /// The next one to be woken.
-    pub(crate) fn wake(&mut self) -> Option<V::Committer> {
+    pub(crate) fn wake(&mut self) -> Option<V::Waker> {
         let id = self.idle.pop()?;
         let entry = self.entries.get_mut(&id).expect("the idle are there");
         entry.worker = Worker::Awake;
         self.awake += 1;
-        Some(entry.committer.clone())
+        Some(entry.waker.clone())
     }
 
     /// A worker asks for work, and is awake. Returns what it did before; `None` if it is dead, or not known.
@@ -92,7 +98,7 @@ impl<V: Vm> Workers<V> {
     }
 
     /// A worker that is awake has this to do.
-    pub(crate) fn begin(&mut self, id: WorkerId, lanes: Vec<LaneId>, reason: Reason) {
+    pub(crate) fn begin(&mut self, id: WorkerId, lanes: LaneIds, reason: Reason) {
         self.set(id, Worker::Committing(lanes, reason));
     }
 
@@ -209,7 +215,7 @@ impl<V: Vm> Workers<V> {
 
     /// The lane of the next batch that a dead one has left, why that left, and what its callers are told, if the owner
     /// has said that.
-    pub(crate) fn poll_dead(&mut self) -> Option<(Vec<LaneId>, Reason, Option<V::Terms>)> {
+    pub(crate) fn poll_dead(&mut self) -> Option<(LaneIds, Reason, Option<V::Terms>)> {
         let id = self.dead.pop_front()?;
         match self.entries.remove(&id)?.worker {
             Worker::Dead(lanes, reason, reply) => Some((lanes, reason, reply)),

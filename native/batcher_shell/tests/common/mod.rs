@@ -51,6 +51,7 @@ impl Vm for Failing {
     type Env<'a> = ();
     type Owner = ();
     type Committer = u64;
+    type Waker = u64;
     type Responder = ();
     type Writes = Writes;
     type Answers = Callers<Caller>;
@@ -69,7 +70,11 @@ impl Vm for Failing {
         false
     }
 
-    fn wake(&committer: &u64, _sender: Option<()>) {
+    fn waker(&committer: &u64) -> u64 {
+        committer
+    }
+
+    fn wake(committer: u64, _sender: Option<()>) {
         fail_if("wake");
         WOKEN.with_borrow_mut(|woken| woken.push(committer));
     }

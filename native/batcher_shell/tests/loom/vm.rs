@@ -278,6 +278,7 @@ impl Vm for Model {
     type Env<'a> = ();
     type Owner = ();
     type Committer = Arc<Committer>;
+    type Waker = Arc<Committer>;
     type Responder = ();
     type Writes = Vec<Arc<Caller>>;
     type Answers = Callers;
@@ -307,7 +308,11 @@ impl Vm for Model {
         false
     }
 
-    fn wake(committer: &Arc<Committer>, _sender: Option<()>) {
+    fn waker(committer: &Arc<Committer>) -> Arc<Committer> {
+        Arc::clone(committer)
+    }
+
+    fn wake(committer: Arc<Committer>, _sender: Option<()>) {
         committer.crew.woken.lock().unwrap().push_back(committer.id);
         committer.crew.arrived.notify_one();
     }
