@@ -30,8 +30,15 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section04TogetherTest do
 
     Native.flush(shard, make_ref())
     assert Native.take(committer) == :large
-    assert {:commit, batches} = Native.take_large(committer)
-    assert for({prefix, _function, _entries, _info} <- batches, do: prefix) == prefixes
+    assert Native.take_large(committer) == :sent
+
+    taken =
+      for _each <- prefixes do
+        assert_receive {{^committer, _name, prefix, _function}, _entries, _info}
+        prefix
+      end
+
+    assert taken == prefixes
     assert Native.answer(committer, :error, :done, false) == :done
     Native.leave(committer)
     Native.close(shard)

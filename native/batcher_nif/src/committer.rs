@@ -168,6 +168,8 @@ pub(crate) fn take<'a>(env: Env<'a>, committer: &ResourceArc<Committer>) -> Term
         }
         Taken::Answer(taken, reply) => {
             task.flights = taken;
+            // By the one that has died, perhaps.
+            task.hands_over = true;
             let Terms { mut arena, kept } = reply.unwrap_or_else(|| {
                 let mut terms = Terms::default();
                 terms.add(|env| atoms::failure(env, &Failure::CommitterDown));

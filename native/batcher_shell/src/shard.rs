@@ -110,7 +110,8 @@ impl<V: Vm> Shard<V> {
         wait: Option<Duration>,
         put: impl FnOnce(&mut Contents<V>, Option<Instant>),
     ) -> Result<Option<Alone>, Refused> {
-        let (placed, effects) = self.change(Some(sender), |state, now| {
+        let now = sync::now();
+        let (placed, effects) = self.change(Some(sender), |state| {
             if let Err(refused) = state.admit_to_total(group.bytes) {
                 state.counts.refuse(refused);
                 return Err(refused);
@@ -179,7 +180,8 @@ impl<V: Vm> Shard<V> {
     /// The committer has answered the callers of the batch that it had, if it had one, which has `ended` so, has emptied
     /// what held them, and gets what is next.
     pub fn take(&'static self, sender: V::Env<'_>, id: WorkerId, ended: Ended) -> Taken<V> {
-        self.end(Some(sender), |state, now| {
+        let now = sync::now();
+        self.end(Some(sender), |state| {
             let Some(emptied) = state.ask(now, id, ended) else {
                 return (Taken::Leave, Vec::new());
             };
@@ -189,7 +191,8 @@ impl<V: Vm> Shard<V> {
 
     /// The same, but of what is next nothing is taken: false if there is something, or the committer is not to rest.
     pub fn rest(&'static self, sender: V::Env<'_>, id: WorkerId, ended: Ended) -> bool {
-        self.end(Some(sender), |state, now| {
+        let now = ended.answered.unwrap_or_else(sync::now);
+        self.end(Some(sender), |state| {
             let Some(emptied) = state.ask(now, id, ended) else { return (false, Vec::new()) };
             (state.rest(id), emptied)
         })
@@ -197,7 +200,8 @@ impl<V: Vm> Shard<V> {
 
     /// The same of a committer that wants nothing more: what is due is another's.
     pub fn leave(&'static self, sender: V::Env<'_>, id: WorkerId, ended: Ended) {
-        self.end(Some(sender), |state, now| {
+        let now = sync::now();
+        self.end(Some(sender), |state| {
             let emptied = state.ask(now, id, ended);
             if emptied.is_some() {
                 state.workers.leave(id);
@@ -208,7 +212,8 @@ impl<V: Vm> Shard<V> {
 
     /// A write that was alone has been committed by its process, or that is no more: its lane goes on.
     pub fn give_back(&'static self, sender: Option<V::Env<'_>>, alone: Alone, verdict: Verdict) {
-        let watch = self.end(sender, |state, now| {
+        let now = sync::now();
+        let watch = self.end(sender, |state| {
             let (lane, watch) = state.alone.remove(alone).unzip();
             let ended = Ended { verdict, ..Ended::default() };
             (watch, state.commit_done(now, lane.as_slice(), Reason::Alone, ended))
@@ -228,10 +233,11 @@ impl<V: Vm> Shard<V> {
     fn end<R>(
         &'static self,
         sender: Option<V::Env<'_>>,
-        end: impl FnOnce(&mut State<V>, Instant) -> (R, Vec<Batch<V>>),
+        end: impl FnOnce(&mut State<V>) -> (R, Vec<Batch<V>>),
     ) -> R {
-        let ((result, emptied), closed) =
-            self.with(sender, |state, now| (end(state, now), state.is_closed()));
+        let (((result, emptied), closed), effects) =
+            self.change(sender, |state| (end(state), state.is_closed()));
+        self.run_effects(sender, effects);
         drop(emptied);
         if closed {
             // The timer forgets the shard with the last commit.
@@ -285,7 +291,8 @@ impl<V: Vm> Shard<V> {
         sender: Option<V::Env<'_>>,
         change: impl FnOnce(&mut State<V>, Instant) -> R,
     ) -> R {
-        let (result, effects) = self.change(sender, change);
+        let now = sync::now();
+        let (result, effects) = self.change(sender, |state| change(state, now));
         self.run_effects(sender, effects);
         result
     }
@@ -294,12 +301,11 @@ impl<V: Vm> Shard<V> {
     pub(crate) fn change<R>(
         &'static self,
         sender: Option<V::Env<'_>>,
-        change: impl FnOnce(&mut State<V>, Instant) -> R,
+        change: impl FnOnce(&mut State<V>) -> R,
     ) -> (R, Option<Effects<V>>) {
-        let now = sync::now();
         let changed = self.guard(sender, || {
             let mut state = lock(&self.state);
-            let changed = change(&mut state, now);
+            let changed = change(&mut state);
             state.settle_total();
             (changed, state.collect())
         });

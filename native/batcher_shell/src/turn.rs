@@ -90,7 +90,7 @@ impl<V: Vm> Shard<V> {
     fn fail_abandoned(&'static self) -> bool {
         let mut abandoned = Vec::new();
         let polled = self.guard(None, || {
-            self.change(None, |state, _now| {
+            self.change(None, |state| {
                 let next = std::iter::from_fn(|| state.engine.poll_abandoned());
                 abandoned.extend(next.take(BATCHES_AT_ONCE));
                 let writes = abandoned.iter().map(Batch::groups).sum::<u64>();

@@ -4,7 +4,7 @@
 mod common;
 
 use batcher_core::{Config, LaneRef};
-use batcher_shell::{Ended, Event, Shard, Taken, Timer};
+use batcher_shell::{Ended, Event, Shard, Taken, Timer, WorkerId};
 use common::*;
 
 /// A shard that waits for an owner as long as it takes.
@@ -126,4 +126,55 @@ fn a_committer_that_comes_when_replies_are_left_sends_them_first() {
     while timer.round() {
         // Then nothing is left.
     }
+}
+
+/// A committer answers what it has taken, and would rest.
+fn answer_and_rest(shard: &'static Shard<Failing>, id: WorkerId) -> bool {
+    answer(commit(shard, id));
+    shard.rest((), id, Ended::default())
+}
+
+#[test]
+fn a_committer_rests_behind_its_commit_until_it_is_woken() {
+    let (_timer, shard) = new();
+    let id = join(shard, 1);
+    offer(shard, AT_ONCE);
+    assert!(answer_and_rest(shard, id));
+    WOKEN.take();
+    let next = offer(shard, AT_ONCE);
+    assert_eq!(WOKEN.take(), [1]);
+    answer(commit(shard, id));
+    assert_eq!(told([&next]), [1]);
+}
+
+#[test]
+fn a_committer_does_not_rest_while_there_is_something_to_take() {
+    let (_timer, shard) = new();
+    let id = join(shard, 1);
+    offer(shard, AT_ONCE);
+    let flights = commit(shard, id);
+    let behind = offer(shard, AT_ONCE);
+    WOKEN.take();
+    answer(flights);
+    assert!(!shard.rest((), id, Ended::default()));
+    // It is awake, and nobody else is needed.
+    assert_eq!(WOKEN.take(), []);
+    answer(commit(shard, id));
+    assert_eq!(told([&behind]), [1]);
+}
+
+#[test]
+fn a_committer_does_not_rest_when_all_is_over_or_it_is_dead() {
+    let (timer, shard) = new();
+    let (leaving, dead) = (join(shard, 1), join(shard, 2));
+    offer(shard, AT_ONCE);
+    let flights = commit(shard, leaving);
+    shard.notify(Event::WorkerDown(dead));
+    hear(timer);
+    assert!(!shard.rest((), dead, Ended::default()));
+    shard.close(());
+    hear(timer);
+    answer(flights);
+    assert!(!shard.rest((), leaving, Ended::default()));
+    assert!(matches!(shard.take((), leaving, Ended::default()), Taken::Leave));
 }

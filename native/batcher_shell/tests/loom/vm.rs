@@ -209,7 +209,13 @@ impl Crew {
             match shard.take((), id, Ended::default()) {
                 Taken::Commit(flights) => {
                     self.begin();
-                    committed.extend(self.answer(&flights));
+                    let writes = self.answer(&flights);
+                    let is_one = writes.len() == 1;
+                    committed.extend(writes);
+                    // Behind several it asks, as a committer does.
+                    if is_one && shard.rest((), id, Ended::default()) {
+                        return committed;
+                    }
                 }
                 Taken::Answer(flights, _reply) => drop(self.answer(&flights)),
                 Taken::Send(callers) => {
