@@ -38,7 +38,8 @@ impl<'a> Offer<'a> {
         }
         let caller = Caller::of(env, self.from)?;
         let mut words_left = measure::SHORT;
-        let is_long = Binary::from_term(self.lane).is_ok_and(|name| measure::is_long(name.len()));
+        let prefix = self.prefix();
+        let is_long = prefix.as_ref().is_some_and(|prefix| measure::is_long(prefix.len()));
         let (Some(bytes), false) = (measure::bytes_within(self.item, &mut words_left), is_long)
         else {
             return Ok(atoms::large().encode(env));
@@ -49,31 +50,36 @@ impl<'a> Offer<'a> {
         };
         measure::consume(env, measure::percent(words));
         let item = GroupTerm::of(self.item, words, bytes);
-        self.queue(env, shard, caller, tag_bytes, None, item)
+        self.queue(env, shard, prefix, caller, (tag_bytes, None), item)
     }
 
     /// On a dirty scheduler: what is large is copied before the lock is taken.
     pub(crate) fn make_large(self, env: Env<'a>, shard: &'static Shard) -> NifResult<Term<'a>> {
         let caller = Caller::of(env, self.from)?;
-        let (tag_bytes, tag) = match caller.bytes_within(&mut { measure::SHORT }) {
+        let tag = match caller.bytes_within(&mut { measure::SHORT }) {
             Some(bytes) => (bytes, None),
             None => (measure::bytes(self.from), Some(caller.copy_tag())),
         };
         let item = GroupTerm::large(self.item);
-        self.queue(env, shard, caller, tag_bytes, tag, item)
+        let prefix = self.prefix();
+        self.queue(env, shard, prefix, caller, tag, item)
     }
 
-    /// `tag` is a copy of the caller's, if that takes long to copy.
+    /// The name of a namespace lane.
+    fn prefix(&self) -> Option<Binary<'a>> {
+        Binary::from_term(self.lane).ok()
+    }
+
+    /// `tag`: how many bytes the caller's takes, and a copy of it, if it takes long to copy.
     fn queue(
         self,
         env: Env<'a>,
         shard: &'static Shard,
+        prefix: Option<Binary<'a>>,
         caller: Caller<'a>,
-        tag_bytes: u64,
-        tag: Option<(Arena, Kept)>,
+        (tag_bytes, tag): (u64, Option<(Arena, Kept)>),
         item: GroupTerm<'a>,
     ) -> NifResult<Term<'a>> {
-        let prefix = self.lane.decode::<Binary>().ok();
         // One command whose reply is to be bare, as in a namespace lane (16.1).
         let single = atoms::single() == self.lane;
         let long = prefix.as_ref().filter(|prefix| prefix.len() >= LONG_PREFIX);
