@@ -220,16 +220,16 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section04LanesTest do
     Enum.each([first.tag | tags], &await_reply/1)
   end
 
-  test "4.2 :max_in_flight is 128 by default", %{shard: shard} do
+  test "4.2 :max_in_flight is 256 by default", %{shard: shard} do
     start_batcher(shard)
     backend(shard, :block)
-    tags = for n <- 1..130, do: {raw(shard, "prefix #{n}", {:set, n}, 0), n}
-    commits = next_commits(shard, 128)
-    wait_queued(shard, "prefix 130", 1)
+    tags = for n <- 1..258, do: {raw(shard, "prefix #{n}", {:set, n}, 0), n}
+    commits = next_commits(shard, 256)
+    wait_queued(shard, "prefix 258", 1)
     refute_commit(shard)
-    assert Enum.sort(lists(commits)) == for(n <- 1..128, do: [{:set, n}])
+    assert Enum.sort(lists(commits)) == for(n <- 1..256, do: [{:set, n}])
 
-    for {commit, n} <- Enum.zip(commits, [129, 130]) do
+    for {commit, n} <- Enum.zip(commits, [257, 258]) do
       release(commit)
       next = next_commit(shard)
       assert next.list == [{:set, n}]

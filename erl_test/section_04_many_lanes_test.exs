@@ -6,7 +6,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section04ManyLanesTest do
   import Ferricstore.Raft.WARaftBackend.Batcher.Writes
 
   @namespaces 10_000
-  @in_flight 128
+  @in_flight 256
   # Committers that rest, and what the VM starts on its own.
   @few 20
   # Lanes that are kept for their next write, the hot ones included.

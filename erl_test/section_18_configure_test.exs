@@ -31,7 +31,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section18ConfigureTest do
   test "18.4 what options/1 says of those that depend on others", %{shard: shard} do
     start_batcher(shard)
 
-    assert %{max_in_flight: {128, :default}, overflow: {:queue, :default}} =
+    assert %{max_in_flight: {256, :default}, overflow: {:queue, :default}} =
              Batcher.options(shard)
 
     :ok = Batcher.configure(shard, commit_scope: :shard)

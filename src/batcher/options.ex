@@ -15,7 +15,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options do
 
   @app :ferricstore_batcher
   @no_limit 0xFFFF_FFFF_FFFF_FFFF
-  @max_in_flight %{lane: 128, shard: 1}
+  @max_in_flight %{lane: 256, shard: 1}
   # As similar as two names are if one of them is a slip of the pen: a letter too many, too few, or in the wrong place.
   @near 0.93
 

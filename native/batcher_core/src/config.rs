@@ -117,7 +117,7 @@ impl Default for Config {
             pacing: Pacing::Commit,
             commit_scope: CommitScope::Lane,
             linger: Duration::from_micros(100),
-            max_in_flight: 128,
+            max_in_flight: 256,
             max_items: 1_000_000,
             max_bytes: 1 << 30,
             adoption_timeout: Duration::from_secs(5),

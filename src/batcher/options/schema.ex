@@ -51,7 +51,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Options.Schema do
     max_in_flight: [
       type: :positive,
       default: nil,
-      default_doc: "128, with `commit_scope: :shard` 1",
+      default_doc: "256, with `commit_scope: :shard` 1",
       doc:
         "most commits of the shard in flight at once, each by a process of its own. More hide the time that one takes, " <>
           "fewer let more writes gather. What else is due leaves in the order in which it became so"
