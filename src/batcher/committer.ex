@@ -68,7 +68,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     # Of the batch that is being received, and the batches before it that are of the same commit, the last one first.
     parts: [],
     batches: [],
-    # What was taken is in the mailbox, in whole or in part: to ask again would give it back.
+    # What was taken is in the mailbox, in whole or in part: nothing is asked for meanwhile, which would give it back.
     sent?: false,
     looks?: false,
     worked?: false
@@ -297,20 +297,23 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     {how, reply, result} = outcome
     awaited = if commit_us >= @long_commit_us, do: callers_to_await(ref, groups)
 
+    logs? = Log.commit?(how, commit_us, Settings.slow_commit_us(settings))
+
     # The callers just answered run first: their next writes are the next batch. One that is alone and writes again and
-    # again need not: its lane lingers (5.4), and the committer rests at once if nothing is to come behind the answer.
-    is_last = groups == 1 and lingers?(batches)
-    answered = answer(ref, how, reply, is_last and not (told != nil or awaited != nil))
+    # again need not: its lane lingers (5.4), and the committer rests at once if it does nothing else behind the answer.
+    lone_writer? = groups == 1 and lingers?(batches)
+    busy? = told != nil or awaited != nil or logs? or bytes >= @large
+    answered = answer(ref, how, reply, lone_writer? and not busy?)
 
     case answered do
       :handed_over -> finish(ref)
-      :done when not is_last -> :erlang.yield()
+      :done when not lone_writer? -> :erlang.yield()
       _done_or_rest -> :ok
     end
 
     if told, do: emit(shard, batches, told, commit_us, result)
 
-    if Log.commit?(how, commit_us, Settings.slow_commit_us(settings)) do
+    if logs? do
       lanes = for {lane, _part, _info} <- batches, do: lane
       Log.commit(shard, how, result, commit_us, {lanes, groups, items, bytes})
     end

@@ -216,8 +216,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Native do
 
   @doc """
   Answers callers of what the committer has taken: with slices of a list of replies, or each with the same term. What
-  became of the commit, `how` says too. `rests?`: if all have been answered and there is nothing to take, the committer
-  rests from then on: `:rest`.
+  became of the commit, `how` says too. `rests?`: if all have been answered here, the commit has ended with this call, and
+  the committer rests unless there is something to take: `:rest`, otherwise `:done`.
   """
   @spec answer(reference, how, term, rests? :: boolean) :: answered | :rest
   def answer(_committer, _how, _replies, _rests?), do: :erlang.nif_error(:not_loaded)

@@ -157,7 +157,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Settings do
   def call_hook, do: :application.get_env(@host, :waraft_backend_batcher_call_hook, nil)
 
   @doc "What is done before an asynchronous write is queued: a seam for tests (14.2)."
-  def cast_hook, do: Application.get_env(@host, :waraft_backend_batcher_cast_hook)
+  def cast_hook, do: :application.get_env(@host, :waraft_backend_batcher_cast_hook, nil)
 
   defp window!(key, default) do
     case Application.get_env(@host, key, default) do

@@ -8,7 +8,7 @@ use crate::config::{CommitScope, Pacing};
 use crate::engine::Engine;
 use crate::lane::State;
 use crate::name::LaneId;
-use crate::pace::{Leave, PacedCommit, Queued};
+use crate::pace::{CommitEnd, Leave, Queued};
 use crate::phase::Phase;
 use crate::slot::{Commit, Reason};
 use std::time::{Duration, Instant};
@@ -135,7 +135,7 @@ impl<B: Default> Engine<B> {
         self.barriers.answered(slot.epoch);
         let together = self.config.commit_scope == CommitScope::Shard;
         let left = slot.left.filter(|_| of_life);
-        let commit = PacedCommit { head: id, paced: slot.paced, left };
+        let commit = CommitEnd { head: id, paced: slot.paced, left };
         let leave = if together && of_life {
             self.part_ended(now, id, commit)
         } else {
@@ -151,12 +151,7 @@ impl<B: Default> Engine<B> {
     }
 
     /// What becomes of what waits in the same lane, if something does.
-    fn lane_commit_ended(
-        &mut self,
-        now: Instant,
-        id: LaneId,
-        commit: PacedCommit,
-    ) -> Option<Leave> {
+    fn lane_commit_ended(&mut self, now: Instant, id: LaneId, commit: CommitEnd) -> Option<Leave> {
         let lane = self.lanes.lane(id).expect("it had a commit in flight");
         let first = lane.queue.front();
         let (groups, window) =
@@ -172,7 +167,7 @@ impl<B: Default> Engine<B> {
     }
 
     /// What becomes of what waits in all lanes that are not in flight, if the commit has ended: its first part has.
-    fn part_ended(&mut self, now: Instant, id: LaneId, commit: PacedCommit) -> Option<Leave> {
+    fn part_ended(&mut self, now: Instant, id: LaneId, commit: CommitEnd) -> Option<Leave> {
         let lane = self.lanes.lane(id).expect("it had a commit in flight");
         lane.pace.forget(id);
         self.schedule.join(id, lane, self.epochs.now);

@@ -97,7 +97,7 @@ impl Pace {
         &mut self,
         config: &Config,
         now: Instant,
-        commit: PacedCommit,
+        commit: CommitEnd,
         queue: Queued,
         learned: &mut Learned,
     ) -> Leave {
@@ -121,7 +121,7 @@ impl Pace {
 
 /// A commit that has ended.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct PacedCommit {
+pub(crate) struct CommitEnd {
     /// The lane of its first part.
     pub(crate) head: LaneId,
     /// It had left because the one before it had ended.

@@ -235,9 +235,8 @@ pub(crate) fn batches<'a>(
     committer: &ResourceArc<Committer>,
     flights: &[Flight<Beam>],
 ) -> Term<'a> {
-    if is_small(flights) {
-        let batches = list_of(env, flights.iter().map(|flight| copy(env, flight)));
-        return (atoms::commit(), batches).encode(env);
+    if let Some(copies) = copies(env, flights) {
+        return (atoms::commit(), copies).encode(env);
     }
     let last = flights.len() - 1;
     for (place, flight) in flights.iter().enumerate() {
@@ -247,6 +246,17 @@ pub(crate) fn batches<'a>(
     atoms::sent().encode(env)
 }
 
+/// Copies of all of them, if they are small together.
+fn copies<'a>(env: Env<'a>, flights: &[Flight<Beam>]) -> Option<Vec<Term<'a>>> {
+    let is_copied = |flight: &Flight<Beam>| flight.batch.lock().writes.came_copied;
+    // None is copied unless all are; one by itself says so when it is.
+    if !is_small(flights) || flights.len() > 1 && flights.iter().any(is_copied) {
+        return None;
+    }
+    flights.iter().map(|flight| copy(env, flight)).collect()
+}
+
+/// As the engine counts them, with their tags and the names of their lanes.
 fn is_small(flights: &[Flight<Beam>]) -> bool {
     let Tally { writes, bytes, .. } =
         flights.iter().fold(Tally::default(), |sum, flight| sum.plus(flight.tally));
@@ -255,12 +265,16 @@ fn is_small(flights: &[Flight<Beam>]) -> bool {
         && bytes <= (lanes * SMALL_BYTES).min(SMALL_BATCHES_BYTES)
 }
 
-fn copy<'a>(env: Env<'a>, flight: &Flight<Beam>) -> Term<'a> {
-    flight.batch.take(|writes| {
+/// `None` if some of its writes came as copies: these are moved.
+fn copy<'a>(env: Env<'a>, flight: &Flight<Beam>) -> Option<Term<'a>> {
+    flight.batch.empty_writes(|writes| {
+        if writes.came_copied {
+            return None;
+        }
         let (function, info) = told(flight, writes);
         let entries = entries(env, writes.copy(env).into_iter(), &flight.key, writes.shape);
         writes.clear();
-        (lane_term(env, &flight.key), function, entries, info).encode(env)
+        Some((lane_term(env, &flight.key), function, entries, info).encode(env))
     })
 }
 

@@ -2,7 +2,7 @@
 //! small enough to be copied on a scheduler.
 //!
 //! Counts words as the VM lays them out and the bytes of every binary, on the heap or off it.
-//! Small things of little cost (references, floats) count a flat amount.
+//! Small things (references, floats) count a flat amount.
 //!
 //! Invariant: a term is visited no further than there are words left to spend on it.
 

@@ -188,6 +188,8 @@ pub(crate) struct Writes {
     pub(crate) replies: u64,
     pub(crate) bytes: u64,
     pub(crate) shape: Shape,
+    /// Some of them came as copies, since to copy them takes long.
+    pub(crate) came_copied: bool,
     /// The parts before the last.
     parts: Vec<Part>,
 }
@@ -197,6 +199,7 @@ impl Writes {
         match item.parts {
             None => self.last.get_or_insert_default().push(item.term, item.bytes),
             Some(parts) => {
+                self.came_copied = true;
                 self.parts.extend(self.last.take().into_iter().chain(parts));
                 self.last = self.parts.pop();
             }
@@ -230,6 +233,7 @@ impl Writes {
         self.parts.clear();
         self.parts.shrink_to(KEPT);
         (self.replies, self.bytes, self.shape) = (0, 0, Shape::Empty);
+        self.came_copied = false;
     }
 
     /// How many parts there are, and how many items are in the last of them. What comes later stands behind that.

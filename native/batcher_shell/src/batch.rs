@@ -58,16 +58,21 @@ impl<V: Vm> Batch<V> {
         sync::lock_when(&self.contents, |contents| contents.filled >= self.accepted)
     }
 
-    /// The writes, for the committer, which are to be empty when `take` returns.
-    pub fn take<R>(&self, take: impl FnOnce(&mut V::Writes) -> R) -> R {
+    /// The writes, for the committer: they are empty when `empty` returns something, and otherwise not taken.
+    pub fn empty_writes<R>(&self, empty: impl FnOnce(&mut V::Writes) -> Option<R>) -> Option<R> {
         let mut contents = self.lock();
-        contents.taken = true;
-        take(&mut contents.writes)
+        let emptied = empty(&mut contents.writes);
+        // Not if that has failed in the midst of them: then their memory is for no other slot.
+        contents.taken |= emptied.is_some();
+        emptied
     }
 
-    /// The same, to be emptied when the lock is free. What held them may be [put back](Self::put_back).
+    /// The writes, for the committer, which empties what held them when the lock is free. That may be
+    /// [put back](Self::put_back).
     pub fn take_writes(&self) -> V::Writes {
-        self.take(std::mem::take)
+        let mut contents = self.lock();
+        contents.taken = true;
+        std::mem::take(&mut contents.writes)
     }
 
     /// The writes have left. What held them may hold the writes of another slot.
@@ -79,7 +84,7 @@ impl<V: Vm> Batch<V> {
     /// nothing was ever put in, since it was the batch of a write that is alone. False if writes are left in it, or
     /// if another handle still keeps it, whose holder may take the next callers for callers of this batch.
     ///
-    /// Under the lock of the shard, which waits for nothing: all groups were in when the writes were taken.
+    /// Under the lock of the shard, which waits for nothing: without another handle nobody has the lock of the contents.
     pub(crate) fn reset(&mut self) -> bool {
         let Some(locked) = Arc::get_mut(&mut self.contents) else { return false };
         let contents = locked.get_mut();

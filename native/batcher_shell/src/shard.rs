@@ -174,27 +174,28 @@ impl<V: Vm> Shard<V> {
 
     /// A committing process has started and rests. One that comes when all is over is told to leave.
     pub fn join(&'static self, sender: V::Env<'_>, id: WorkerId, committer: V::Committer) {
-        self.with(Some(sender), |state, _now| state.workers.join(id, committer));
+        let waker = V::waker(&committer);
+        self.with(Some(sender), |state, _now| state.workers.join(id, committer, waker));
     }
 
-    /// The committer has answered the callers of the batch that it had, if it had one, which has `ended` so, has emptied
+    /// The committer has answered the callers of the batch that it had, if it had one, which has `ended` so, has not_kept
     /// what held them, and gets what is next.
     pub fn take(&'static self, sender: V::Env<'_>, id: WorkerId, ended: Ended) -> Taken<V> {
         let now = sync::now();
         self.end(Some(sender), |state| {
-            let Some(emptied) = state.ask(now, id, ended) else {
+            let Some(not_kept) = state.ask(now, id, ended) else {
                 return (Taken::Leave, Vec::new());
             };
-            (state.take(now, id), emptied)
+            (state.take(now, id), not_kept)
         })
     }
 
-    /// The same, but of what is next nothing is taken: false if there is something, or the committer is not to rest.
+    /// The same, but of what is next nothing is taken: the committer rests, or, `false`, is to ask for that.
     pub fn rest(&'static self, sender: V::Env<'_>, id: WorkerId, ended: Ended) -> bool {
         let now = ended.answered.unwrap_or_else(sync::now);
         self.end(Some(sender), |state| {
-            let Some(emptied) = state.ask(now, id, ended) else { return (false, Vec::new()) };
-            (state.rest(id), emptied)
+            let Some(not_kept) = state.ask(now, id, ended) else { return (false, Vec::new()) };
+            (state.rest(id), not_kept)
         })
     }
 
@@ -202,11 +203,11 @@ impl<V: Vm> Shard<V> {
     pub fn leave(&'static self, sender: V::Env<'_>, id: WorkerId, ended: Ended) {
         let now = sync::now();
         self.end(Some(sender), |state| {
-            let emptied = state.ask(now, id, ended);
-            if emptied.is_some() {
+            let not_kept = state.ask(now, id, ended);
+            if not_kept.is_some() {
                 state.workers.leave(id);
             }
-            ((), emptied.unwrap_or_default())
+            ((), not_kept.unwrap_or_default())
         });
     }
 
@@ -235,10 +236,10 @@ impl<V: Vm> Shard<V> {
         sender: Option<V::Env<'_>>,
         end: impl FnOnce(&mut State<V>) -> (R, Vec<Batch<V>>),
     ) -> R {
-        let (((result, emptied), closed), effects) =
+        let (((result, not_kept), closed), effects) =
             self.change(sender, |state| (end(state), state.is_closed()));
         self.run_effects(sender, effects);
-        drop(emptied);
+        drop(not_kept);
         if closed {
             // The timer forgets the shard with the last commit.
             self.notify(Event::Wake);

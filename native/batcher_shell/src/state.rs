@@ -257,9 +257,9 @@ impl<V: Vm> State<V> {
         )
     }
 
-    /// A worker that is awake rests, if there is nothing to do.
+    /// A worker that is awake rests, if the others that are awake are enough for what there is to do.
     pub(crate) fn rest(&mut self, id: WorkerId) -> bool {
-        let rests = self.work() == 0 && !self.is_over();
+        let rests = self.work() < self.workers.awake() && !self.is_over();
         if rests {
             self.workers.rest(id);
         }
@@ -289,12 +289,12 @@ impl<V: Vm> State<V> {
         reason: Reason,
         ended: Ended,
     ) -> Vec<Batch<V>> {
-        let mut emptied = Vec::new();
+        let mut not_kept = Vec::new();
         self.count(now, lanes, reason, ended);
         // With the first one the commit has ended.
         for &lane in lanes.iter().rev() {
             let batch = self.engine.handle_commit_done(now, lane);
-            emptied.extend(batch.and_then(|mut batch| {
+            not_kept.extend(batch.and_then(|mut batch| {
                 if !batch.reset() {
                     return Some(batch);
                 }
@@ -302,7 +302,7 @@ impl<V: Vm> State<V> {
                 self.engine.recycle(batch, most)
             }));
         }
-        emptied
+        not_kept
     }
 
     /// A commit of these lanes has ended, and is counted, unless the library has failed meanwhile and forgotten it.

@@ -26,7 +26,7 @@ pub(crate) type LaneIds = SmallVec<[LaneId; 2]>;
 
 /// What a committer does.
 pub(crate) enum Worker<V: Vm> {
-    /// Sleeps until it is woken.
+    /// Does nothing more until it is woken.
     Idle,
     /// Has been woken, or is about to ask anyway.
     Awake,
@@ -68,9 +68,8 @@ pub(crate) struct Workers<V: Vm> {
 }
 
 impl<V: Vm> Workers<V> {
-    pub(crate) fn join(&mut self, id: WorkerId, committer: V::Committer) {
+    pub(crate) fn join(&mut self, id: WorkerId, committer: V::Committer, waker: V::Waker) {
         self.asked_for = self.asked_for.saturating_sub(1);
-        let waker = V::waker(&committer);
         self.entries.insert(id, Entry { committer, waker, worker: Worker::Idle });
         self.idle.push(id);
     }

@@ -3,9 +3,10 @@
 
 mod common;
 
-use batcher_core::{Config, LaneRef};
-use batcher_shell::{Ended, Event, Shard, Taken, Timer, WorkerId};
+use batcher_core::{Config, Group, LaneRef};
+use batcher_shell::{Contents, Ended, Event, Shard, Taken, Timer, WorkerId};
 use common::*;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A shard that waits for an owner as long as it takes.
 fn patient() -> Config {
@@ -177,4 +178,27 @@ fn a_committer_does_not_rest_when_all_is_over_or_it_is_dead() {
     answer(flights);
     assert!(!shard.rest((), leaving, Ended::default()));
     assert!(matches!(shard.take((), leaving, Ended::default()), Taken::Leave));
+}
+
+#[test]
+fn writes_whose_taking_has_failed_are_in_no_other_slot() {
+    let (_timer, shard) = new();
+    let id = join(shard, 1);
+    let group = Group { cost: 1, bytes: 8, ..Group::default() };
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let put = |contents: &mut Contents<Failing>, _until| {
+            held.push(contents.writes.0);
+            contents.writes.0 += 1;
+        };
+        shard.offer((), LaneRef::Put, group, AT_ONCE, None, put).unwrap();
+        let Taken::Commit(flights) = shard.take((), id, Ended::default()) else {
+            panic!("it is due")
+        };
+        let fail = || flights[0].batch.empty_writes(|_writes| -> Option<()> { panic!("provoked") });
+        assert!(catch_unwind(AssertUnwindSafe(fail)).is_err());
+        drop(flights);
+        shard.rest((), id, Ended::default());
+    }
+    assert_eq!(held, [0, 0]);
 }

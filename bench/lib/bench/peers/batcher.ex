@@ -1,6 +1,7 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Peers.Batcher do
   @moduledoc false
-  # The batcher itself, through its public functions, with default options.
+  # The batcher itself, through its public functions, with the backend and the window as options, as the README
+  # has it, and the defaults otherwise.
   #
   # A namespace's window is at least 1 ms. Without a window a write goes through the generic lane, as a group of one:
   # its window is 0 unless the environment says otherwise.

@@ -21,9 +21,9 @@ pub(crate) type Caller = Arc<AtomicUsize>;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Failing;
 
-/// May fail when their memory is freed.
+/// How many writes. May fail when their memory is freed.
 #[derive(Default)]
-pub(crate) struct Writes;
+pub(crate) struct Writes(pub(crate) usize);
 
 impl Drop for Writes {
     fn drop(&mut self) {

@@ -212,8 +212,11 @@ impl Crew {
                     let writes = self.answer(&flights);
                     let is_one = writes.len() == 1;
                     committed.extend(writes);
+                    drop(flights);
+                    let ended =
+                        Ended { answered: Some(batcher_shell::sync::now()), ..Ended::default() };
                     // Behind several it asks, as a committer does.
-                    if is_one && shard.rest((), id, Ended::default()) {
+                    if is_one && shard.rest((), id, ended) {
                         return committed;
                     }
                 }
