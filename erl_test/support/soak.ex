@@ -73,7 +73,9 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Soak do
     VmLoad.wait_until(fn -> Batcher.snapshot(@shard).in_flight != %{} end)
   end
 
-  defp prepare(kind) when kind in [:writes, :namespaces], do: start([])
+  defp prepare(:writes), do: start([])
+  # As many committers as there may be from the first round on.
+  defp prepare(:namespaces), do: start(max_in_flight: 128)
 
   defp start(options), do: {:ok, _owner} = Batcher.start_link(@shard, options ++ VmLoad.way())
 
