@@ -7,7 +7,18 @@
 use crate::sync::{self, Lock, LockGuard};
 use crate::vm::Vm;
 use crossbeam_utils::CachePadded;
+use std::any::Any;
+use std::cell::Cell;
 use std::sync::Arc;
+
+sync::thread_local! {
+    /// Where this thread has put a group last: mostly its next one goes there as well. To count a reference for each
+    /// group takes two atomic operations, on a cache line that all cores want.
+    static LAST: Cell<Option<AnyLocked>> = Cell::new(None);
+}
+
+/// A [`Locked`]: a thread's own variable can't be of a type for each VM.
+type AnyLocked = Arc<dyn Any + Send + Sync>;
 
 /// A handle of a batch.
 #[derive(Clone, Default)]
@@ -16,8 +27,12 @@ pub struct Batch<V: Vm> {
     accepted: u64,
     /// How many the contents have held at most, in this slot or one before.
     most: u64,
-    contents: Arc<Locked<V>>,
+    shared: Arc<Shared<V>>,
 }
+
+/// What all handles have in common. The last of them empties the contents, whose memory a thread may have for longer.
+#[derive(Default)]
+struct Shared<V: Vm>(Arc<Locked<V>>);
 
 /// Begins a cache line and shares none.
 type Locked<V> = CachePadded<Lock<Contents<V>>>;
@@ -40,7 +55,7 @@ impl<V: Vm> Batch<V> {
     /// A place for one more group.
     pub(crate) fn reserve(&mut self) -> Reservation<V> {
         self.accepted += 1;
-        Reservation { contents: Arc::clone(&self.contents), is_filled: false }
+        Reservation::new(&self.shared.0)
     }
 
     /// How many groups had been accepted when this handle was made.
@@ -55,7 +70,7 @@ impl<V: Vm> Batch<V> {
 
     /// What it holds, as soon as all groups are in that were accepted when this handle was made or copied.
     pub fn lock(&self) -> LockGuard<'_, Contents<V>> {
-        sync::lock_when(&self.contents, |contents| contents.filled >= self.accepted)
+        sync::lock_when(&self.shared.0, |contents| contents.filled >= self.accepted)
     }
 
     /// The writes, for the committer: they are empty when `empty` returns something, and otherwise not taken.
@@ -86,8 +101,8 @@ impl<V: Vm> Batch<V> {
     ///
     /// Under the lock of the shard, which waits for nothing: without another handle nobody has the lock of the contents.
     pub(crate) fn reset(&mut self) -> bool {
-        let Some(locked) = Arc::get_mut(&mut self.contents) else { return false };
-        let contents = locked.get_mut();
+        let Some(Shared(locked)) = Arc::get_mut(&mut self.shared) else { return false };
+        let mut contents = sync::lock(locked);
         contents.filled = 0;
         self.most = self.most.max(self.accepted);
         let was_empty = std::mem::take(&mut self.accepted) == 0;
@@ -95,16 +110,40 @@ impl<V: Vm> Batch<V> {
     }
 }
 
+impl<V: Vm> Drop for Shared<V> {
+    fn drop(&mut self) {
+        if Arc::get_mut(&mut self.0).is_none() {
+            let rest = std::mem::take(&mut *sync::lock(&self.0));
+            // When the lock is free.
+            drop(rest);
+        }
+    }
+}
+
 /// The place of a group that was accepted. Whatever becomes of it, nobody waits for a place that is no more.
 pub(crate) struct Reservation<V: Vm> {
-    contents: Arc<Locked<V>>,
+    /// `None` once it is dropped.
+    locked: Option<Arc<Locked<V>>>,
     is_filled: bool,
+    /// Where this thread had put a group before, if that is elsewhere: not dropped under the lock of the shard.
+    _left: Option<AnyLocked>,
 }
 
 impl<V: Vm> Reservation<V> {
+    fn new(locked: &Arc<Locked<V>>) -> Self {
+        let (same, left) = match LAST.with(Cell::take).map(Arc::downcast::<Locked<V>>) {
+            Some(Ok(last)) if Arc::ptr_eq(&last, locked) => (Some(last), None),
+            Some(Ok(last)) => (None, Some(last as AnyLocked)),
+            Some(Err(last)) => (None, Some(last)),
+            None => (None, None),
+        };
+        let locked = same.unwrap_or_else(|| Arc::clone(locked));
+        Reservation { locked: Some(locked), is_filled: false, _left: left }
+    }
+
     /// Puts the group in.
     pub(crate) fn fill<R>(mut self, put: impl FnOnce(&mut Contents<V>) -> R) -> R {
-        let mut contents = sync::lock(&self.contents);
+        let mut contents = sync::lock(self.locked.as_ref().expect("it is dropped later"));
         let result = put(&mut contents);
         contents.filled += 1;
         drop(contents);
@@ -115,8 +154,10 @@ impl<V: Vm> Reservation<V> {
 
 impl<V: Vm> Drop for Reservation<V> {
     fn drop(&mut self) {
+        let Some(locked) = self.locked.take() else { return };
         if !self.is_filled {
-            sync::lock(&self.contents).filled += 1;
+            sync::lock(&locked).filled += 1;
         }
+        LAST.with(|last| last.set(Some(locked)));
     }
 }

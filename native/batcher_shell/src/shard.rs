@@ -178,7 +178,7 @@ impl<V: Vm> Shard<V> {
         self.with(Some(sender), |state, _now| state.workers.join(id, committer, waker));
     }
 
-    /// The committer has answered the callers of the batch that it had, if it had one, which has `ended` so, has not_kept
+    /// The committer has answered the callers of the batch that it had, if it had one, which has `ended` so, has emptied
     /// what held them, and gets what is next.
     pub fn take(&'static self, sender: V::Env<'_>, id: WorkerId, ended: Ended) -> Taken<V> {
         let now = sync::now();

@@ -1,5 +1,5 @@
-//! What threads meet through: locks, the channel of events, the clock. Loom's own where the
-//! crate is built with `--cfg loom`, so that the models run the code that the library runs.
+//! What threads meet through: locks, the channel of events, the clock, and what each has for itself. Loom's own where
+//! the crate is built with `--cfg loom`, so that the models run the code that the library runs.
 //!
 //! Invariant: no other module of this crate names a lock, a channel or a clock.
 
@@ -10,6 +10,11 @@ pub use modelled::{
     Mutex, Mutex as Lock, MutexGuard as LockGuard, Receiver, RecvTimeoutError, Sender, now,
     unbounded,
 };
+
+#[cfg(loom)]
+pub use loom::thread_local;
+#[cfg(not(loom))]
+pub use std::thread_local;
 
 #[cfg(not(loom))]
 pub use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
@@ -156,11 +161,6 @@ mod modelled {
         /// Waits for the lock.
         pub fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().expect("a model ends with its first panic")
-        }
-
-        /// What it guards, where no other thread can reach it.
-        pub fn get_mut(&mut self) -> &mut T {
-            self.0.get_mut().expect("a model ends with its first panic")
         }
 
         /// Takes the lock if it is free.

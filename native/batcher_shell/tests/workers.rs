@@ -7,6 +7,7 @@ use batcher_core::{Config, Group, LaneRef};
 use batcher_shell::{Contents, Ended, Event, Shard, Taken, Timer, WorkerId};
 use common::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 /// A shard that waits for an owner as long as it takes.
 fn patient() -> Config {
@@ -68,6 +69,19 @@ fn the_memory_of_a_batch_that_was_not_committed_is_empty() {
     offer(shard, AT_ONCE);
     let flights = commit(shard, second);
     assert_eq!(flights[0].batch.lock().answers.all().len(), 1);
+}
+
+#[test]
+fn what_a_batch_held_is_gone_with_it_though_a_thread_wrote_there_last() {
+    let (_timer, shard) = new();
+    let id = join(shard, 1);
+    let caller = offer(shard, AT_ONCE);
+    let flights = commit(shard, id);
+    // It has no reply: whoever waits is in there yet.
+    assert!(shard.rest((), id, Ended::default()));
+    assert_eq!(Arc::strong_count(&caller), 2);
+    drop(flights);
+    assert_eq!(Arc::strong_count(&caller), 1);
 }
 
 #[test]
