@@ -8,8 +8,7 @@ use std::time::Instant;
 /// Processes and messages of a VM, and what writes and callers are there.
 ///
 /// None of these functions may block, but for the lock of a batch, and none but `process` is called under the lock of the
-/// shard. A
-/// `sender` is the calling process, `None` on the thread of a timer.
+/// shard. A `sender` is the calling process, `None` on the thread of a timer.
 pub trait Vm: Clone + Default + 'static {
     /// A calling process.
     type Env<'a>: Copy;
