@@ -340,7 +340,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Case do
   """
   def put_call_timeout(shard, ms) do
     settings = Settings.settings(Settings.of(shard), call_timeout_ms: ms)
-    :persistent_term.put({Settings, shard}, settings)
+    :persistent_term.put(Settings.key(shard), settings)
   end
 
   @doc """
