@@ -20,25 +20,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section04TogetherTest do
   end
 
   # The test is owner and committer itself.
-  test "7 what came as a copy, since that takes long, is moved in a small batch", %{shard: shard} do
-    committer = own_and_commit(shard, [])
-    # Counted as a few bytes: nobody tells what a fun holds.
-    holds = Enum.to_list(1..1_000)
-    command = {:run, fn -> holds end}
-    assert Native.offer(shard, "p", command, 1, 60_000, make_ref(), nil, nil) == :large
-
-    for _twice <- 1..2,
-        do: :queued = Native.offer_large(shard, "p", command, 1, 60_000, make_ref(), nil, nil)
-
-    Native.flush(shard, make_ref())
-    assert Native.take(committer) == :sent
-    assert_receive {^committer, :part, [^command], _bytes}
-    assert_receive {{^committer, :commit, "p", _function}, [^command], {{2, 2, 2, _}, _, _, _}}
-    assert Native.answer(committer, :error, :done, true) == :rest
-    Native.leave(committer)
-    Native.close(shard)
-  end
-
   test "4.4 prefixes that are long together are copied on a dirty scheduler", %{shard: shard} do
     committer = own_and_commit(shard, commit_scope: :shard)
     # None by itself.

@@ -4,6 +4,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section07CommitTest do
 
   import Ferricstore.Raft.WARaftBackend.Batcher.Writes
 
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Native
+
   @batch :__commit_batch_direct__
   @put :__commit_put_batch_direct__
   @delete :__commit_delete_batch_direct__
@@ -269,6 +271,25 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Section07CommitTest do
     assert await_death(owner)
     assert await_reply(first.tag) == {:done, {:set, 0}}
     refute_commit(shard)
+  end
+
+  test "7 what came as a copy, since that takes long, is moved in a small batch", %{shard: shard} do
+    committer = own_and_commit(shard, [])
+    # Counted as a few bytes: nobody tells what a fun holds.
+    holds = Enum.to_list(1..1_000)
+    command = {:run, fn -> holds end}
+    assert Native.offer(shard, "p", command, 1, 60_000, make_ref(), nil, nil) == :large
+
+    for _twice <- 1..2,
+        do: :queued = Native.offer_large(shard, "p", command, 1, 60_000, make_ref(), nil, nil)
+
+    Native.flush(shard, make_ref())
+    assert Native.take(committer) == :sent
+    assert_receive {^committer, :part, [^command], _bytes}
+    assert_receive {{^committer, :commit, "p", _function}, [^command], {{2, 2, 2, _}, _, _, _}}
+    assert Native.answer(committer, :error, :done, true) == :rest
+    Native.leave(committer)
+    Native.close(shard)
   end
 
   # One batch of these commands; answers how it was committed.

@@ -16,6 +16,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Settings do
   @max_window_ms Type.max_ms()
   # More than there is memory.
   @most_bytes 0x7FFF_FFFF_FFFF_FFFF
+  # Each write looks for its shard's: an integer is found in less than half the time of a tuple. Nobody else has these.
+  @keys :erlang.phash2(__MODULE__) * 0x1_0000_0000
 
   @backend_key Schema.fetch(:backend)[:host]
   @backend Schema.fetch(:backend)[:default]
@@ -59,9 +61,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Settings do
   @doc "The settings of a shard, looked up once for each call and each commit."
   @spec of(integer) :: t
   def of(shard), do: :persistent_term.get(key(shard), settings())
-
-  # Each write looks for it: an integer is found in less than half the time of a tuple. Nobody else has these.
-  @keys :erlang.phash2(__MODULE__) * 0x1_0000_0000
 
   @doc "The key of a shard's settings among the persistent terms."
   @spec key(integer) :: integer

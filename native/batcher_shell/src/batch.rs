@@ -122,9 +122,8 @@ impl<V: Vm> Drop for Shared<V> {
 
 /// The place of a group that was accepted. Whatever becomes of it, nobody waits for a place that is no more.
 pub(crate) struct Reservation<V: Vm> {
-    /// `None` once it is dropped.
+    /// `None` once it is filled.
     locked: Option<Arc<Locked<V>>>,
-    is_filled: bool,
     /// Where this thread had put a group before, if that is elsewhere: not dropped under the lock of the shard.
     _left: Option<AnyLocked>,
 }
@@ -137,27 +136,26 @@ impl<V: Vm> Reservation<V> {
             Some(Err(last)) => (None, Some(last)),
             None => (None, None),
         };
-        let locked = same.unwrap_or_else(|| Arc::clone(locked));
-        Reservation { locked: Some(locked), is_filled: false, _left: left }
+        Reservation { locked: Some(same.unwrap_or_else(|| Arc::clone(locked))), _left: left }
     }
 
     /// Puts the group in.
     pub(crate) fn fill<R>(mut self, put: impl FnOnce(&mut Contents<V>) -> R) -> R {
-        let mut contents = sync::lock(self.locked.as_ref().expect("it is dropped later"));
-        let result = put(&mut contents);
+        let locked = self.locked.take().expect("it is filled once");
+        let mut contents = sync::lock(&locked);
+        // Before it is in: nobody waits for it if that fails, and none looks until the lock is free.
         contents.filled += 1;
+        let result = put(&mut contents);
         drop(contents);
-        self.is_filled = true;
+        LAST.with(|last| last.set(Some(locked)));
         result
     }
 }
 
 impl<V: Vm> Drop for Reservation<V> {
     fn drop(&mut self) {
-        let Some(locked) = self.locked.take() else { return };
-        if !self.is_filled {
-            sync::lock(&locked).filled += 1;
+        if let Some(locked) = &self.locked {
+            sync::lock(locked).filled += 1;
         }
-        LAST.with(|last| last.set(Some(locked)));
     }
 }
