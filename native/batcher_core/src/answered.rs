@@ -8,7 +8,7 @@ use std::collections::HashSet;
 /// So many are remembered: one of them is enough for what gathers behind a commit to leave.
 const REMEMBERED: usize = 10_000;
 /// Memory for so many is kept for the next commit.
-const KEPT: usize = 1_024;
+const KEPT: usize = 4_096;
 
 #[derive(Debug, Default)]
 pub(crate) struct Answered(HashSet<u64, RandomState>);

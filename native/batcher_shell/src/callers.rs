@@ -7,8 +7,8 @@
 
 use std::time::Instant;
 
-/// Of a batch that is done, memory for so many calls is kept.
-pub const KEPT: usize = 1024;
+/// Of a batch that is done, memory for so many calls is kept. To have it anew for each batch takes long under its lock.
+pub const KEPT: usize = 4096;
 
 /// So many callers are looked at under the lock that their committer and new ones need.
 const AT_ONCE: usize = 256;
