@@ -13,9 +13,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Responder do
 
   use Shown, :responder
 
-  # Waits awake for so long if the handover before came no longer than `@near_us` ago.
-  @stay_us 60
-  @near_us 100
+  # Waits awake for so long, if the last wait was no longer.
+  @stay_us 200
 
   @doc "Starts the responders of a shard, one for each scheduler; they end with the calling owner."
   @spec start_all(integer) :: [pid]
@@ -44,10 +43,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Responder do
   end
 
   @doc false
-  def loop(ref, %{owner: owner} = about, last_us) do
+  def loop(ref, %{owner: owner} = about, idle_us) do
     receive do
       {^ref, :handover} ->
-        heard(ref, about, answer(ref, last_us))
+        heard(ref, about, answer(ref, idle_us))
 
       {:EXIT, ^owner, _reason} ->
         :ok
@@ -56,7 +55,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Responder do
         heard(ref, about, system)
 
       _stranger ->
-        __MODULE__.loop(ref, about, last_us)
+        __MODULE__.loop(ref, about, idle_us)
     end
   end
 
@@ -65,7 +64,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Responder do
     :sys.handle_system_msg(request, from, about.owner, __MODULE__, about.debug, state)
   end
 
-  defp heard(ref, about, last_us), do: __MODULE__.loop(ref, about, last_us)
+  defp heard(ref, about, idle_us), do: __MODULE__.loop(ref, about, idle_us)
 
   # --- What `:sys` asks for
 
@@ -83,30 +82,29 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Responder do
 
   # --- Replies
 
-  # Sends what was handed over; the time at which that was done, or what `:sys` has asked meanwhile.
-  defp answer(ref, last_us) do
+  # Sends what was handed over, and lets the callers run; the time when they have, or what `:sys` has asked meanwhile.
+  defp answer(ref, idle_us) do
+    near? = now_us() - idle_us < @stay_us
     respond(ref)
-    now_us = now_us()
-
-    if now_us - last_us < @near_us do
-      stay(ref, now_us + @stay_us, now_us)
-    else
-      :erlang.yield()
-      now_us
-    end
+    :erlang.yield()
+    idle_us = now_us()
+    if near?, do: stay(ref, idle_us + @stay_us, idle_us), else: idle_us
   end
 
   # Commits follow each other so closely that to sleep between them would take longer than a commit, since a
   # scheduler that sleeps is woken by its operating system. So the scheduler is kept awake for the next handover. Any
   # other process that can run here does.
-  defp stay(ref, until_us, last_us) do
-    :erlang.yield()
-
+  defp stay(ref, until_us, idle_us) do
     receive do
-      {^ref, :handover} -> answer(ref, last_us)
-      {:system, _from, _request} = system -> system
+      {^ref, :handover} ->
+        answer(ref, idle_us)
+
+      {:system, _from, _request} = system ->
+        system
     after
-      0 -> if now_us() < until_us, do: stay(ref, until_us, last_us), else: last_us
+      0 ->
+        :erlang.yield()
+        if now_us() < until_us, do: stay(ref, until_us, idle_us), else: idle_us
     end
   end
 
@@ -116,7 +114,6 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Responder do
         :ok
 
       :more ->
-        :erlang.yield()
         respond(ref)
 
       {:own, proxied} ->

@@ -269,9 +269,6 @@ fn join_responder(env: Env<'_>, shard: Found) -> NifResult<Term<'_>> {
 #[rustler::nif]
 fn respond(env: Env<'_>, responder: ResourceArc<Responder>) -> Term<'_> {
     let (more, proxied) = responder.send_first(env);
-    if proxied.is_empty() {
-        measure::consume(env, answers::CHUNK_PERCENT);
-    }
     committer::sent(env, more, proxied)
 }
 

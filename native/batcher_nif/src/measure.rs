@@ -7,7 +7,9 @@
 //! Invariant: a term is visited no further than there are words left to spend on it.
 
 use crate::arena::Elements;
+use batcher_shell::sync::age_us;
 use rustler::{Binary, Env, MapIterator, Term, TermType};
+use std::time::Instant;
 
 pub(crate) const WORD: u64 = 8;
 const CELL: u64 = 2;
@@ -29,6 +31,11 @@ pub(crate) fn is_long(bytes: usize) -> bool {
 /// How much of a process's time slice of a millisecond visiting and copying so many words takes.
 pub(crate) fn percent(words: u64) -> i32 {
     i32::try_from(words / (SHORT / 50)).unwrap_or(i32::MAX)
+}
+
+/// How much of a time slice has passed since then.
+pub(crate) fn percent_since(started: Instant) -> i32 {
+    i32::try_from(age_us(started) / 10).unwrap_or(i32::MAX)
 }
 
 /// Takes so many percent from the time slice of the calling process.

@@ -7,6 +7,7 @@ use crate::arena::{Arena, Kept};
 use crate::atoms;
 use crate::beam::{Beam, Shard, Terms};
 use crate::caller::Home;
+use crate::measure;
 use batcher_core::LaneId;
 use batcher_shell::{Batch, Flight, Handover, Handovers, Sent, sync, sync::Mutex};
 use rustler::{Encoder, Env, LocalPid, Monitor, Resource, ResourceArc, Term};
@@ -14,6 +15,10 @@ use std::sync::Arc;
 
 /// Below this many callers a responder is not worth waking.
 const FEW: usize = 3;
+/// How much of a time slice it takes at least to send what was handed over, woken processes included. While the committer
+/// goes on answering, its callers run, and handovers come: if the responder's callers ran behind each of these, handovers
+/// would wait until the committer sent them, which is to fight for the run queue of the responder's scheduler.
+const HANDOVER_PERCENT: i32 = 10;
 
 /// A process that is bound to a scheduler.
 pub(crate) struct Responder {
@@ -43,8 +48,11 @@ impl Responder {
     /// Sends the replies of one handover. True: there are more. And copies of what only the process itself can send: it
     /// does when it has [passed](Self::pass) that.
     pub(crate) fn send_first<'a>(&self, env: Env<'a>) -> (bool, Vec<Term<'a>>) {
-        let mut proxied = Vec::new();
+        let (mut proxied, started) = (Vec::new(), sync::now());
         let more = self.queue.send_first(|replies| replies.send(env, &mut proxied));
+        if proxied.is_empty() {
+            measure::consume(env, measure::percent_since(started).max(HANDOVER_PERCENT));
+        }
         (more, proxied)
     }
 
