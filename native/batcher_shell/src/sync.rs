@@ -93,13 +93,14 @@ fn is_taken<T>(lock: &Lock<T>) -> bool {
     lock.is_locked()
 }
 
-/// Between two looks of a thread that has let others run on its core often enough: the holder of the lock answers
-/// callers, copies a whole slot, or does not run.
-#[cfg(not(loom))]
-const NAP: std::time::Duration = std::time::Duration::from_micros(50);
-/// So often does it. Where no other wants to run that takes 40 us, and a nap 130, since the core falls asleep.
+/// So often does a thread let others run on its core before it naps. Where none wants to, that takes 40 us, and a nap 130,
+/// since the core falls asleep.
 #[cfg(not(loom))]
 const YIELDS: u32 = 100;
+/// Between two looks of a thread that has waited for longer: the holder of the lock answers callers, copies a whole slot,
+/// or does not run.
+#[cfg(not(loom))]
+const NAP: std::time::Duration = std::time::Duration::from_micros(50);
 
 /// Lets threads that nap come to a lock that was just given back.
 #[cfg(not(loom))]
@@ -123,6 +124,7 @@ struct Wait {
 
 #[cfg(not(loom))]
 impl Wait {
+    /// Until the next look: spins at first, then lets others run on its core, then naps.
     fn pause(&mut self) {
         if !self.backoff.is_completed() {
             self.backoff.snooze();
@@ -148,7 +150,7 @@ fn is_taken<T>(_lock: &Lock<T>) -> bool {
 
 #[cfg(loom)]
 #[derive(Default)]
-struct Wait;
+struct Wait {}
 
 #[cfg(loom)]
 impl Wait {
