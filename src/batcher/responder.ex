@@ -82,7 +82,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Responder do
 
   # --- Replies
 
-  # Sends what was handed over, and lets the callers run; the time when they have, or what `:sys` has asked meanwhile.
+  # Sends what was handed over, and lets the callers run. The time since when there is nothing to do, or what `:sys` has
+  # asked meanwhile.
   defp answer(ref, idle_us) do
     near? = now_us() - idle_us < @stay_us
     respond(ref)

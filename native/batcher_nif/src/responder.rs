@@ -15,9 +15,9 @@ use std::sync::Arc;
 
 /// Below this many callers a responder is not worth waking.
 const FEW: usize = 3;
-/// How much of a time slice it takes at least to send what was handed over, woken processes included. While the committer
-/// goes on answering, its callers run, and handovers come: if the responder's callers ran behind each of these, handovers
-/// would wait until the committer sent them, which is to fight for the run queue of the responder's scheduler.
+/// How much of a time slice it takes at least to send what was handed over, woken processes included: a responder sends
+/// several handovers before these run. Otherwise the last ones would wait for it until the committer has sent them, which
+/// is to fight for the run queue of the responder's scheduler.
 const HANDOVER_PERCENT: i32 = 10;
 
 /// A process that is bound to a scheduler.
