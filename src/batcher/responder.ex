@@ -85,17 +85,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Responder do
   # Sends what was handed over, and lets the callers run. The time since when there is nothing to do, or what `:sys` has
   # asked meanwhile.
   defp answer(ref, idle_us) do
-    near? = now_us() - idle_us < @stay_us
+    near? = near?(idle_us)
     respond(ref)
     :erlang.yield()
     idle_us = now_us()
-    if near?, do: stay(ref, idle_us + @stay_us, idle_us), else: idle_us
+    if near?, do: stay(ref, idle_us), else: idle_us
   end
 
   # Commits follow each other so closely that to sleep between them would take longer than a commit, since a
   # scheduler that sleeps is woken by its operating system. So the scheduler is kept awake for the next handover. Any
   # other process that can run here does.
-  defp stay(ref, until_us, idle_us) do
+  defp stay(ref, idle_us) do
     receive do
       {^ref, :handover} ->
         answer(ref, idle_us)
@@ -105,9 +105,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Responder do
     after
       0 ->
         :erlang.yield()
-        if now_us() < until_us, do: stay(ref, until_us, idle_us), else: idle_us
+        if near?(idle_us), do: stay(ref, idle_us), else: idle_us
     end
   end
+
+  defp near?(idle_us), do: now_us() - idle_us < @stay_us
 
   defp respond(ref) do
     case Library.call(Native.respond(ref)) do

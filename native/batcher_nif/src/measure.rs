@@ -33,7 +33,7 @@ pub(crate) fn percent(words: u64) -> i32 {
     i32::try_from(words / (SHORT / 50)).unwrap_or(i32::MAX)
 }
 
-/// How much of a time slice has passed since then.
+/// How much of a time slice of a millisecond has passed since then, in percent.
 pub(crate) fn percent_since(started: Instant) -> i32 {
     i32::try_from(age_us(started) / 10).unwrap_or(i32::MAX)
 }
