@@ -113,6 +113,10 @@ impl<B> Lane<B> {
             return None;
         }
         self.state = if self.in_flight.is_some() { State::Busy } else { State::Idle };
+        if self.in_flight.is_none() {
+            // As if it were new: what commits of the closed life have answered concerns the next one no more.
+            self.pace = Pace::default();
+        }
         Some(std::mem::take(&mut self.queue))
     }
 

@@ -124,9 +124,9 @@ impl Pace {
 pub(crate) struct CommitEnd {
     /// The lane of its first part.
     pub(crate) head: LaneId,
-    /// It had left because the one before it had ended.
+    /// It had left because the one before it had ended, and is of this life.
     pub(crate) paced: bool,
-    /// When it had left, if it is one of this life.
+    /// When it had left, if it is of this life.
     pub(crate) left: Option<Instant>,
 }
 

@@ -82,7 +82,7 @@ impl Naive {
         self.config.max_in_flight.saturating_sub(count)
     }
 
-    fn is_of_life(&self, slot: usize) -> bool {
+    pub(super) fn is_of_life(&self, slot: usize) -> bool {
         self.slots[slot].tickets().iter().any(|&ticket| ticket >= self.closed_until)
     }
 

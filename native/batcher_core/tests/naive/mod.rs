@@ -260,12 +260,16 @@ impl Naive {
         self.inputs += 1;
         self.life = Life::Closed;
         self.closed_until = self.tickets;
+        // Lanes that are in flight forget theirs when that ends.
+        for channel in self.fronts().iter().map(|&slot| self.slots[slot].lane).chain([ALL]) {
+            self.paced.remove(&channel);
+            self.answered.remove(&channel);
+        }
         for slot in self.slots.iter_mut().filter(|slot| slot.place == Place::Queued) {
             slot.place = Place::Abandoned;
         }
         self.gate = None;
         self.answering.retain(|&(channel, _), _| channel != ALL);
-        self.paced.remove(&ALL);
     }
 
     /// The commit of this lane has ended, the callers of the lane are being answered.
@@ -318,6 +322,7 @@ impl Naive {
         let forgotten = !is_kept && queued.is_empty();
         if forgotten {
             self.paced.remove(&lane);
+            self.answered.remove(&lane);
         }
         let is_head = self.slots[part].head == part;
         if channel == ALL && !is_head {
@@ -326,8 +331,11 @@ impl Naive {
         }
         self.paced.remove(&channel);
         let lingers = channel == ALL || !forgotten;
-        if self.slots[part].paced && self.config.pacing == Pacing::Commit && lingers {
+        let paced = self.slots[part].paced && self.is_of_life(part);
+        if paced && self.config.pacing == Pacing::Commit && lingers {
             self.paced.insert(channel, now + self.config.linger);
+        } else if !self.is_answering(channel) {
+            self.answered.remove(&channel);
         }
         let first: Vec<usize> =
             if channel == ALL { self.fronts() } else { queued.into_iter().take(1).collect() };
