@@ -113,11 +113,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.MachineTest do
 
   test "a command is packed into one binary, unless large binaries are shared" do
     small = {:batch, [{:put, "a", String.duplicate("v", 64), 0}, {:incr, "n", 1}, self(), :what]}
-    large = {:put_batch, [{"a", String.duplicate("v", 65), 0}]}
+    many_small = {:put_batch, for(i <- 1..64, do: {"#{i}", String.duplicate("v", 128), 0})}
+    large = {:put_batch, [{"a", String.duplicate("v", 1_024), 0}]}
     assert is_binary(Machine.pack(small))
+    assert is_binary(Machine.pack(many_small))
     assert Machine.pack(large) == large
 
-    for command <- [small, large] do
+    for command <- [small, many_small, large] do
       [plain, packed] =
         for command <- [command, Machine.pack(command)] do
           {state, replies} = Machine.apply(%{index: 1}, command, Machine.init(%{}))
@@ -185,6 +187,17 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.MachineTest do
       assert :binary.referenced_byte_size(value) in [byte_size(value), bit_size(value)]
       Machine.apply(%{index: 2}, {:delete, key}, state)
     end
+  end
+
+  test "a snapshot of small values is a few binaries, and no heap full of references", %{
+    state: state
+  } do
+    entries = for i <- 1..50_000, do: {"k#{i}", String.duplicate("x", 128), i}
+    {state, _oks} = Machine.apply(%{index: 1}, {:put_batch, entries}, state)
+    {frozen, weight} = Snapshot.freeze(state)
+    assert weight > 50_000 * 128
+    assert Enum.all?(frozen.rows, &match?([_one], &1))
+    assert frozen.rows |> :erts_debug.size() < 1_000
   end
 
   test "what a snapshot holds is what was there when it was asked for", %{state: state} do

@@ -11,7 +11,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Machine do
 
   import Kernel, except: [apply: 3]
 
-  alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.{Snapshot, Table}
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.{Pieces, Snapshot, Table}
 
   # A snapshot copies the whole table, so its cost grows with the state, and a log without snapshots grows
   # without end. One is asked for when the commands since the last one weigh as much as the state did then:
@@ -41,13 +41,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Machine do
         }
 
   @doc """
-  A command as it goes to Ra: one binary, which the processes that it passes through share, where a list of
-  thousands of small terms would be copied by each of them. A command with binaries that are shared anyway,
-  of more than 64 bytes, stays as it is.
+  A command as it goes to Ra: one binary, where a list of thousands of small terms would be copied by each process that it
+  passes through. A command with large binaries, which are shared anyway, stays as it is.
   """
   @spec pack(term()) :: term()
   def pack(command) do
-    case :erlang.term_to_iovec(command) do
+    case Pieces.of(command) do
       [packed] -> packed
       _with_large_binaries -> command
     end

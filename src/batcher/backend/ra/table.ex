@@ -4,13 +4,15 @@
 defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Table do
   @moduledoc false
 
+  alias Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Pieces
+
   # The rows that are copied out of the table in one go, and put back by one insert.
   @chunk 1_000
 
   # What a row weighs besides its external format, as in the machine.
   @row_overhead 16
 
-  @typedoc "Chunks of rows, each in the external term format; binaries of more than 64 bytes are shared, not copied."
+  @typedoc "Chunks of rows, each in the external term format; large binaries are shared, not copied."
   @type chunks :: [[binary()]]
 
   @doc """
@@ -36,7 +38,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Backend.Ra.Table do
   defp copy(:"$end_of_table", chunks, weight), do: {chunks, weight}
 
   defp copy({rows, continuation}, chunks, weight) do
-    chunk = :erlang.term_to_iovec(rows)
+    chunk = Pieces.of(rows)
     weight = weight + :erlang.iolist_size(chunk) + @row_overhead * length(rows)
     copy(:ets.select(continuation), [chunk | chunks], weight)
   end
