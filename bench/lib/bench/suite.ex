@@ -101,9 +101,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Suite do
        shards: [1, 4],
        namespaces: [1, 16],
        peers: [:auto, :direct, :batcher],
-       repeat: 5,
-       seconds: 0.5,
-       warm_up: 0.12
+       # Many and short: a disk that is slow for a second is so for all peers.
+       repeat: 10,
+       seconds: 0.2,
+       warm_up: 0.1
      }, %{callers: [1, 16, 256], namespaces: [16]}},
     {:open, Map.merge(@open, %{backend: :ra, callers: [2_000]}), @open_quick},
     {:open, Map.merge(@open, %{backend: :log_200us}), @open_quick},
