@@ -112,9 +112,11 @@ impl<B> Lane<B> {
         if !self.is_stale(epochs) {
             return None;
         }
-        self.state = if self.in_flight.is_some() { State::Busy } else { State::Idle };
-        if self.in_flight.is_none() {
-            // As if it were new: what commits of the closed life have answered concerns the next one no more.
+        if self.in_flight.is_some() {
+            self.state = State::Busy;
+        } else {
+            self.state = State::Idle;
+            // Processes that the closed life has answered are strangers to the next one.
             self.pace = Pace::default();
         }
         Some(std::mem::take(&mut self.queue))
