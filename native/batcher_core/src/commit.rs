@@ -16,8 +16,8 @@ pub(crate) struct CommitPace {
     answering_too: Vec<(LaneId, u64)>,
     /// The writers that these, or else the last commit, have answered, as long as that matters.
     answered: Answered,
-    /// Until when their writes still leave because a commit has ended.
-    lingers_until: Option<Instant>,
+    /// Until when their writes still leave because a commit has ended, and the epoch of that: in a later life they do not.
+    lingers: Option<(Instant, u64)>,
 }
 
 impl CommitPace {
@@ -45,18 +45,19 @@ impl CommitPace {
         self.answering.is_some()
     }
 
-    /// Whether a write belongs to what a commit before it has begun: that has just answered its process.
-    pub(crate) fn returns(&self, now: Instant, writer: u64) -> bool {
-        let lingers = self.lingers_until.is_some_and(|until| now < until);
+    /// Whether a write belongs to what a commit before it has begun: that has just answered its process. The life of the
+    /// shard is that of epochs from `life_from` on.
+    pub(crate) fn returns(&self, now: Instant, writer: u64, life_from: u64) -> bool {
+        let lingers = self.lingers.is_some_and(|(until, epoch)| now < until && epoch >= life_from);
         (self.is_answering() || lingers) && self.answered.has(writer)
     }
 
-    /// A commit has ended; the first ticket that came after it had begun to answer, if it had. `lingers_until`: so long
-    /// writes of the processes that it has answered still leave at once.
-    pub(crate) fn end(&mut self, commit: LaneId, lingers_until: Option<Instant>) -> Option<u64> {
+    /// A commit has ended; the first ticket that came after it had begun to answer, if it had. `lingers`: so long
+    /// writes of the processes that it has answered still leave at once, and its epoch.
+    pub(crate) fn end(&mut self, commit: LaneId, lingers: Option<(Instant, u64)>) -> Option<u64> {
         let answering_from = self.forget(commit);
-        self.lingers_until = lingers_until;
-        if lingers_until.is_none() && !self.is_answering() {
+        self.lingers = lingers;
+        if lingers.is_none() && !self.is_answering() {
             self.answered.forget();
         }
         answering_from

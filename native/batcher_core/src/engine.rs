@@ -170,7 +170,8 @@ impl<B: Default> Engine<B> {
         let leave = if slot.follows {
             Leave::Window
         } else {
-            let arrival = Arrival { now, writer: group.writer, is_first, waiting };
+            let (writer, life_from) = (group.writer, self.epochs.life_from);
+            let arrival = Arrival { now, writer, life_from, is_first, waiting };
             pace.arrive(pacing, &arrival, &mut self.learned)
         };
         slot.follows |= pace.is_answering() && (leave == Leave::Now || window.is_zero());

@@ -135,7 +135,7 @@ impl<B: Default> Engine<B> {
         self.barriers.answered(slot.epoch);
         let together = self.config.commit_scope == CommitScope::Shard;
         let left = slot.left.filter(|_| of_life);
-        let commit = CommitEnd { head: id, paced: slot.paced && of_life, left };
+        let commit = CommitEnd { head: id, epoch: slot.epoch, paced: slot.paced, left };
         let leave = if together && of_life {
             self.part_ended(now, id, commit)
         } else {

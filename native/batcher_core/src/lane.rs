@@ -112,13 +112,7 @@ impl<B> Lane<B> {
         if !self.is_stale(epochs) {
             return None;
         }
-        if self.in_flight.is_some() {
-            self.state = State::Busy;
-        } else {
-            self.state = State::Idle;
-            // Processes that the closed life has answered are strangers to the next one.
-            self.pace = Pace::default();
-        }
+        self.state = if self.in_flight.is_some() { State::Busy } else { State::Idle };
         Some(std::mem::take(&mut self.queue))
     }
 

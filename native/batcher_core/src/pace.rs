@@ -24,6 +24,8 @@ pub(crate) struct Pace {
 pub(crate) struct Arrival {
     pub(crate) now: Instant,
     pub(crate) writer: u64,
+    /// The first epoch of this life.
+    pub(crate) life_from: u64,
     /// Nothing else is queued or in flight in the channel.
     pub(crate) is_first: bool,
     /// What waits, itself among it.
@@ -84,10 +86,12 @@ impl Pace {
         arrival: &Arrival,
         learned: &mut Learned,
     ) -> Leave {
-        let Arrival { now, writer, is_first, waiting } = *arrival;
+        let Arrival { now, writer, life_from, is_first, waiting } = *arrival;
         match pacing {
             Pacing::Auto => learned_leave(self.auto.arrive(now, is_first, waiting, learned)),
-            Pacing::Commit | Pacing::Window if self.commit.returns(now, writer) => Leave::Now,
+            Pacing::Commit | Pacing::Window if self.commit.returns(now, writer, life_from) => {
+                Leave::Now
+            }
             Pacing::Commit | Pacing::Window => Leave::Window,
         }
     }
@@ -102,8 +106,8 @@ impl Pace {
         learned: &mut Learned,
     ) -> Leave {
         let paces = config.pacing == Pacing::Commit;
-        let lingers_until = (paces && commit.paced).then(|| now + config.linger);
-        let answering_from = self.commit.end(commit.head, lingers_until);
+        let lingers = (paces && commit.paced).then(|| (now + config.linger, commit.epoch));
+        let answering_from = self.commit.end(commit.head, lingers);
         if config.pacing == Pacing::Auto {
             return learned_leave(self.auto.end(now, commit.left, queue.waiting, learned));
         }
@@ -124,7 +128,9 @@ impl Pace {
 pub(crate) struct CommitEnd {
     /// The lane of its first part.
     pub(crate) head: LaneId,
-    /// It had left because the one before it had ended, and is of this life.
+    /// The epoch of that part.
+    pub(crate) epoch: u64,
+    /// It had left because the one before it had ended.
     pub(crate) paced: bool,
     /// When it had left, if it is of this life.
     pub(crate) left: Option<Instant>,

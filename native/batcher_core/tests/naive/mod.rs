@@ -260,16 +260,13 @@ impl Naive {
         self.inputs += 1;
         self.life = Life::Closed;
         self.closed_until = self.tickets;
-        // Lanes that are in flight forget theirs when that ends.
-        for channel in self.fronts().iter().map(|&slot| self.slots[slot].lane).chain([ALL]) {
-            self.paced.remove(&channel);
-            self.answered.remove(&channel);
-        }
         for slot in self.slots.iter_mut().filter(|slot| slot.place == Place::Queued) {
             slot.place = Place::Abandoned;
         }
         self.gate = None;
         self.answering.retain(|&(channel, _), _| channel != ALL);
+        self.answered.remove(&ALL);
+        self.paced.clear();
     }
 
     /// The commit of this lane has ended, the callers of the lane are being answered.
@@ -330,11 +327,12 @@ impl Naive {
             return;
         }
         self.paced.remove(&channel);
-        let lingers = channel == ALL || !forgotten;
-        let paced = self.slots[part].paced && self.is_of_life(part);
-        if paced && self.config.pacing == Pacing::Commit && lingers {
+        let follows_one = self.slots[part].paced && self.config.pacing == Pacing::Commit;
+        let lingers = follows_one && (channel == ALL || !forgotten);
+        if lingers && self.is_of_life(part) {
             self.paced.insert(channel, now + self.config.linger);
-        } else if !self.is_answering(channel) {
+        }
+        if !lingers && !self.is_answering(channel) {
             self.answered.remove(&channel);
         }
         let first: Vec<usize> =
