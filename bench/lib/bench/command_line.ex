@@ -64,7 +64,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.CommandLine do
       loads: list(1..1_000, "rates in percent of what saturates direct commits (open)"),
       windows: list(0..60_000, "windows in milliseconds (window, open)"),
       depths: list(1..10_000_000, "queued writes (depth)"),
-      repeat: [type: {:number, 1..1_000}, value: "N", help: "samples of each figure"],
+      repeat: [
+        type: {:number, 1..1_000},
+        value: "N",
+        help: "samples of each figure, in mix three times as many of up to 4 callers"
+      ],
       seconds: [type: {:seconds, 3_600}, value: "S", help: "length of a sample"],
       warm_up: [type: {:seconds, 3_600}, value: "S", help: "what goes before it"],
       data_dir: [

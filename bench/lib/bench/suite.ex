@@ -102,7 +102,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Suite do
        namespaces: [1, 16],
        peers: [:auto, :direct, :batcher],
        # Many and short: a disk that is slow for a second is so for all peers.
-       repeat: 10,
+       repeat: 8,
        seconds: 0.2,
        warm_up: 0.1
      }, %{callers: [1, 16, 256], namespaces: [16]}},

@@ -10,16 +10,21 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Mix do
   alias Ferricstore.Raft.WARaftBackend.Batcher.Tools.Histogram
   alias Ferricstore.Raft.WARaftBackend.Batcher.Bench.{Backends, ClosedLoop, Line, Scenario, Work}
 
+  # So few callers make few writes in a sample, and each of these waits for the disk: it takes more samples to tell.
+  @few_callers 4
+  @more 3
+
   @impl true
   def run(spec, emit, progress) do
     for shards <- spec.shards, namespaces <- spec.namespaces, callers <- spec.callers do
       cell = [shards: shards, namespaces: namespaces, callers: callers]
       work = Work.new([backend: Backends.module(spec.backend)] ++ cell)
       settings = %{seconds: spec.seconds, warm_up: spec.warm_up, watch?: true}
+      repeat = spec.repeat * more(callers)
 
       rounds =
-        for repetition <- 1..spec.repeat, peer <- Scenario.in_turn(spec.peers, repetition) do
-          progress.("mix #{describe(cell)} #{peer} #{repetition}/#{spec.repeat}")
+        for repetition <- 1..repeat, peer <- Scenario.in_turn(spec.peers, repetition) do
+          progress.("mix #{describe(cell)} #{peer} #{repetition}/#{repeat}")
           {peer, figures(ClosedLoop.sample(peer, work, settings))}
         end
 
@@ -36,10 +41,11 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Bench.Scenarios.Mix do
 
   @impl true
   def seconds(spec) do
-    [spec.shards, spec.namespaces, spec.callers, spec.peers]
-    |> Scenario.combinations()
-    |> then(&Scenario.seconds(spec, &1))
+    cells = Scenario.combinations([spec.shards, spec.namespaces, spec.peers])
+    Scenario.seconds(spec, cells * (spec.callers |> Enum.map(&more/1) |> Enum.sum()))
   end
+
+  defp more(callers), do: if(callers <= @few_callers, do: @more, else: 1)
 
   defp describe(cell), do: Enum.map_join(cell, " ", fn {key, value} -> "#{key}=#{value}" end)
 
