@@ -9,8 +9,8 @@
 //! `docs/tour.md` follows one write through all crates.
 //!
 //! A file imports only from files before it: `callers`, `counts`, `total`, `vm`, `alone`, `sync`, `distributions`,
-//! `batch`, `responders`, `workers`, `lock_times`, `state`, `shard`, `life`, `look`, `gauges`, `metrics`, `stats`,
-//! `turn`, `timer`.
+//! `batch`, `responders`, `workers`, `lock_times`, `effects`, `flight`, `state`, `shard`, `life`, `look`, `gauges`,
+//! `metrics`, `stats`, `turn`, `timer`.
 
 #![forbid(unsafe_code)]
 
@@ -19,6 +19,8 @@ mod batch;
 mod callers;
 mod counts;
 mod distributions;
+mod effects;
+mod flight;
 mod gauges;
 mod life;
 #[cfg(feature = "lock-times")]
@@ -40,6 +42,8 @@ pub use batch::{Batch, Contents};
 pub use callers::{Callers, Expired, KEPT};
 pub use counts::{Counts, RefusedBy, Verdict};
 pub use distributions::{Distribution, Distributions, QUANTILES, Summary};
+pub use effects::{Effects, Event};
+pub use flight::{Ended, Flight, Taken};
 pub use gauges::{CommittedBy, Gauges};
 #[cfg(feature = "lock-times")]
 pub use lock_times::take_lock_times;
@@ -47,7 +51,6 @@ pub use look::LaneLook;
 pub use metrics::{METRICS, Metric, Read, Unit};
 pub use responders::{Handover, Handovers, Responders, Sent, finish};
 pub use shard::{Happened, Shard};
-pub use state::{Effects, Ended, Event, Flight, Taken};
 pub use stats::{BusyLane, Seen, Value};
 pub use timer::Timer;
 pub use total::bound_total;

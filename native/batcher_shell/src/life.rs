@@ -2,8 +2,9 @@
 //!
 //! Invariant: what callers look at before they offer is set under the lock, together with the engine's configuration.
 
+use crate::effects::Event;
 use crate::shard::Shard;
-use crate::state::{Event, State};
+use crate::state::State;
 use crate::vm::{Failure, Vm};
 use batcher_core::{CommitScope, Config, Phase};
 use std::sync::atomic::Ordering;

@@ -5,10 +5,12 @@
 
 use crate::batch::{Batch, Contents, Reservation};
 use crate::counts::Verdict;
+use crate::effects::{Effects, Event};
+use crate::flight::{Ended, Taken};
 #[cfg(feature = "lock-times")]
 use crate::lock_times::lock;
 use crate::responders::Responders;
-use crate::state::{Effects, Ended, Event, State, Taken};
+use crate::state::State;
 #[cfg(not(feature = "lock-times"))]
 use crate::sync::lock;
 use crate::sync::{self, Lock, Sender};

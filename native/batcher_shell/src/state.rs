@@ -7,17 +7,16 @@
 
 use crate::alone::AloneWrites;
 use crate::batch::Batch;
-use crate::counts::{Counts, Verdict};
+use crate::counts::Counts;
 use crate::distributions::{Distributions, Times};
+use crate::effects::Effects;
+use crate::flight::{Ended, Flight, Taken};
 use crate::total::Share;
-use crate::vm::{Alone, Failure, Notice, Vm};
-use crate::workers::{LaneIds, Proxied, Worker, WorkerId, Workers};
-use batcher_core::{
-    BarrierId, Bound, Engine, LaneId, LaneKey, Pacing, Phase, Reason, Refused, Slot, Tally,
-};
+use crate::vm::{Failure, Vm};
+use crate::workers::{LaneIds, Worker, WorkerId, Workers};
+use batcher_core::{BarrierId, Bound, Engine, LaneId, Pacing, Phase, Reason, Refused, Tally};
 use smallvec::SmallVec;
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Looks at all callers for those that have waited too long are at least so far apart.
@@ -68,118 +67,6 @@ impl<V: Vm> Default for State<V> {
             looks_at: None,
             swept: 0,
             dismisses: false,
-        }
-    }
-}
-
-/// What a timer is told of a shard.
-pub enum Event<V: Vm> {
-    /// Look again: a deadline comes earlier than the one noted, or the shard was opened or closed.
-    Wake,
-    /// The owner of this number has died.
-    OwnerDown(u64),
-    /// This committer has died.
-    WorkerDown(WorkerId),
-    /// The process that commits this write itself has died.
-    AloneDown(Alone),
-    /// What a process leaves to the timer, because it may be exiting.
-    Run(Effects<V>),
-    /// A name that takes long to free: it is dropped on the thread of the timer.
-    Free(LaneKey),
-    /// The library failed in a calling process, under the owner of this number.
-    Crash(u64, Arc<str>),
-    /// Fail here and now.
-    #[cfg(feature = "seams")]
-    Panic,
-}
-
-/// Effects of a change, in the order in which they are run.
-pub struct Effects<V: Vm> {
-    /// The timer would look too late.
-    pub(crate) wakes_timer: bool,
-    /// Committers to be woken, mostly one.
-    pub(crate) wakers: SmallVec<[V::Waker; 1]>,
-    /// Their barriers are done.
-    pub(crate) waiters: Vec<V::Waiter>,
-    /// The owner, and how many more committers are wanted of it.
-    pub(crate) wanted: Option<(V::Owner, usize)>,
-    /// Processes to be watched, each for its write.
-    pub(crate) to_watch: Vec<(Alone, V::Process)>,
-}
-
-impl<V: Vm> Effects<V> {
-    /// Tells processes. `sender` is the calling one, `None` on the thread of a timer.
-    pub(crate) fn run(self, sender: Option<V::Env<'_>>) {
-        for waker in self.wakers {
-            V::wake(waker, sender);
-        }
-        for waiter in self.waiters {
-            V::tell(waiter, sender, None);
-        }
-        if let Some((owner, count)) = self.wanted {
-            V::notify(&owner, sender, Notice::Committers(count));
-        }
-    }
-}
-
-/// What a committer has to do.
-pub enum Taken<V: Vm> {
-    /// To commit this together, and to answer its callers.
-    Commit(Vec<Flight<V>>),
-    /// To answer what a committer that has died has left, with what its owner says, if it says anything.
-    Answer(Vec<Flight<V>>, Option<V::Terms>),
-    /// To send these replies, each of which is in there until it is sent, and to ask again.
-    Send(Proxied<V>),
-    /// Nothing, until it is woken.
-    Rest,
-    /// To end.
-    Leave,
-}
-
-/// What is known of a commit that has ended.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Ended {
-    /// What became of it.
-    pub verdict: Verdict,
-    /// How many of its callers had given up before they could be answered.
-    pub late_replies: u64,
-    /// When the backend had returned; `None`: only now.
-    pub returned: Option<Instant>,
-    /// When all callers had been answered; `None`: nobody was to be.
-    pub answered: Option<Instant>,
-}
-
-/// What is in flight of one lane: a commit, or a part of one.
-pub struct Flight<V: Vm> {
-    /// Its lane.
-    pub lane: LaneId,
-    /// The name of that.
-    pub key: LaneKey,
-    /// Its batch.
-    pub batch: Batch<V>,
-    /// What that counts against the maximum of its lane.
-    pub cost: u64,
-    /// What it holds.
-    pub tally: Tally,
-    /// The window of the write that opened its slot.
-    pub window: Duration,
-    /// How long that was open.
-    pub waited: Duration,
-    /// Why it left.
-    pub reason: Reason,
-}
-
-impl<V: Vm> Flight<V> {
-    fn of(lane: LaneId, key: &LaneKey, slot: &Slot<Batch<V>>, reason: Reason) -> Self {
-        Flight {
-            lane,
-            key: key.clone(),
-            batch: slot.contents.clone(),
-            cost: slot.cost,
-            tally: Tally::default().and(slot),
-            window: slot.window,
-            waited: slot.left.map_or_else(Duration::default, |left| left - slot.opened),
-            reason,
         }
     }
 }

@@ -4,8 +4,8 @@
 //! Invariant: a shard that is open, or has a commit in flight, has an alarm; the thread of a timer ends only when there
 //! is no alarm and no event left.
 
+use crate::effects::Event;
 use crate::shard::{Happened, Shard};
-use crate::state::Event;
 use crate::sync::{self, Mutex, Receiver, RecvTimeoutError, Sender};
 use crate::vm::{Vm, panic_text};
 use std::collections::{BTreeMap, HashMap};

@@ -5,8 +5,9 @@
 use crate::alone::AloneWrites;
 use crate::batch::Batch;
 use crate::counts::Verdict;
+use crate::effects::Event;
+use crate::flight::Ended;
 use crate::shard::Shard;
-use crate::state::{Ended, Event};
 use crate::sync::{self, Mutex};
 use crate::vm::{Failure, Notice, Vm, panic_text};
 use std::collections::HashMap;

@@ -1,6 +1,7 @@
 //! A write that is alone is committed by its own process (5.6): its lane is in flight until that gives it back, or is
 //! no more.
 
+use crate::crew::Crew;
 use crate::vm::*;
 use crate::{beside, model};
 use batcher_shell::Event;

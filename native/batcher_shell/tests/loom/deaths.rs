@@ -1,5 +1,6 @@
 //! Committers that die with a batch, or before they have taken one.
 
+use crate::crew::Crew;
 use crate::vm::*;
 use crate::{beside, model};
 use batcher_shell::{Event, WorkerId};

@@ -1,5 +1,6 @@
 //! Lanes that leave together in one commit (4.4).
 
+use crate::crew::Crew;
 use crate::deaths::{another_answers, the_thread_answers};
 use crate::vm::*;
 use crate::{beside, model};

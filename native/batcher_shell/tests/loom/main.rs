@@ -5,6 +5,7 @@
 #![cfg(loom)]
 
 mod alone;
+mod crew;
 mod deaths;
 mod lanes;
 mod responders;
@@ -12,6 +13,7 @@ mod vm;
 
 use batcher_core::LaneRef;
 use batcher_shell::WorkerId;
+use crew::Crew;
 use loom::thread::{JoinHandle, spawn};
 use std::sync::Arc;
 use vm::*;

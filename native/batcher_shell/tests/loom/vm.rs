@@ -1,17 +1,15 @@
-//! Processes for the models: committers that are woken by a shared counter, callers that count their replies.
+//! The VM of the models: callers that count their replies, processes that may die, shards.
 //!
-//! Invariant: what only records (replies, batches in flight) is none of loom's, so that it adds no
-//! orders to try.
+//! Invariant: what only records is none of loom's, so that it adds no orders to try.
 
+use crate::crew::Committer;
 use batcher_core::{CommitScope, Config, Group, LaneRef, Pacing, Refused};
 use batcher_shell::{
-    Alone, Callers as AllCallers, Contents, Ended, Event, Expired, Failure, Flight, Notice, Taken,
-    Verdict, Vm, WorkerId,
+    Alone, Callers as AllCallers, Contents, Event, Expired, Failure, Notice, Vm, WorkerId,
 };
-use loom::sync::{Condvar, Mutex};
+use loom::sync::Mutex;
 use loom::thread::JoinHandle;
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -136,10 +134,10 @@ impl Process {
     }
 }
 
-type Callers = AllCallers<Arc<Caller>>;
+pub(crate) type Callers = AllCallers<Arc<Caller>>;
 
 /// Replies to all who are left; returns those that only a process reaches.
-fn answer(callers: &mut Callers) -> Vec<Arc<Caller>> {
+pub(crate) fn answer(callers: &mut Callers) -> Vec<Arc<Caller>> {
     let mut proxied = Vec::new();
     while let Some((caller, waits)) = callers.pass() {
         match caller.by_process {
@@ -157,130 +155,6 @@ pub(crate) fn fail_to_fill(shard: &'static Shard) {
     let fail = |_: &mut Contents<Model>, _| resume_unwind(Box::new("provoked"));
     let offer = || shard.offer((), LaneRef::Put, group, LATE, None, fail).map(|_| ());
     assert!(catch_unwind(AssertUnwindSafe(offer)).is_err());
-}
-
-/// A process that commits. In a model one commit is in flight at a time.
-pub(crate) struct Committer {
-    id: WorkerId,
-    crew: Arc<Crew>,
-}
-
-/// The committers of a model.
-pub(crate) struct Crew {
-    /// Those that have been woken, in order.
-    woken: Mutex<VecDeque<WorkerId>>,
-    arrived: Condvar,
-    in_flight: AtomicUsize,
-}
-
-impl Crew {
-    /// Committers of these numbers join the shard.
-    pub(crate) fn join(shard: &'static Shard, numbers: &[u64]) -> Arc<Self> {
-        let (woken, arrived) = Default::default();
-        let crew = Arc::new(Crew { woken, arrived, in_flight: AtomicUsize::new(0) });
-        numbers.iter().for_each(|&number| crew.join_one(shard, number));
-        crew
-    }
-
-    pub(crate) fn join_one(self: &Arc<Self>, shard: &'static Shard, number: u64) {
-        let id = WorkerId(number);
-        shard.join((), id, Arc::new(Committer { id, crew: Arc::clone(self) }));
-    }
-
-    fn next_woken(&self) -> WorkerId {
-        let mut woken = self.woken.lock().unwrap();
-        loop {
-            if let Some(id) = woken.pop_front() {
-                return id;
-            }
-            woken = self.arrived.wait(woken).unwrap();
-        }
-    }
-
-    /// Waits until a committer is woken, which works until nothing is left to take. Returns whose writes were
-    /// committed.
-    pub(crate) fn work(&self, shard: &'static Shard) -> Vec<Arc<Caller>> {
-        self.work_as(self.next_woken(), shard)
-    }
-
-    fn work_as(&self, id: WorkerId, shard: &'static Shard) -> Vec<Arc<Caller>> {
-        let mut committed = Vec::new();
-        loop {
-            match shard.take((), id, Ended::default()) {
-                Taken::Commit(flights) => {
-                    self.begin();
-                    let writes = self.answer(&flights);
-                    let is_one = writes.len() == 1;
-                    committed.extend(writes);
-                    drop(flights);
-                    let ended =
-                        Ended { answered: Some(batcher_shell::sync::now()), ..Ended::default() };
-                    // Behind several it asks, as a committer does.
-                    if is_one && shard.rest((), id, ended) {
-                        return committed;
-                    }
-                }
-                Taken::Answer(flights, _reply) => drop(self.answer(&flights)),
-                Taken::Send(callers) => {
-                    callers.lock().drain(..).for_each(|caller| caller.reply());
-                }
-                Taken::Rest | Taken::Leave => return committed,
-            }
-        }
-    }
-
-    fn begin(&self) {
-        assert_eq!(self.in_flight.fetch_add(1, Relaxed), 0, "one in flight");
-    }
-
-    /// A caller commits its own write, and the next commit may begin.
-    pub(crate) fn commit_alone(&self, shard: &'static Shard, caller: &Caller, alone: Alone) {
-        self.begin();
-        caller.reply();
-        self.in_flight.fetch_sub(1, Relaxed);
-        shard.give_back(Some(()), alone, Verdict::Ok);
-    }
-
-    /// Returns whose writes these were.
-    fn answer(&self, flights: &[Flight<Model>]) -> Vec<Arc<Caller>> {
-        let mut writes = Vec::new();
-        for flight in flights {
-            let batch = &flight.batch;
-            writes.extend(batch.take_writes());
-            let proxied = answer(&mut batch.lock().answers);
-            proxied.iter().for_each(|caller| caller.reply());
-            batch.lock().answers.clear();
-        }
-        self.in_flight.fetch_sub(1, Relaxed);
-        writes
-    }
-
-    /// A committer takes a batch, and dies before it has answered that.
-    pub(crate) fn kill(&self, shard: &'static Shard) -> WorkerId {
-        self.kill_with(shard, 1)
-    }
-
-    /// The same with the batches of so many lanes.
-    pub(crate) fn kill_with(&self, shard: &'static Shard, lanes: usize) -> WorkerId {
-        let id = self.next_woken();
-        let taken = shard.take((), id, Ended::default());
-        assert!(matches!(taken, Taken::Commit(flights) if flights.len() == lanes));
-        self.begin();
-        id
-    }
-
-    /// A committer that has been woken dies before it has taken anything.
-    pub(crate) fn kill_woken(&self) -> WorkerId {
-        self.next_woken()
-    }
-
-    /// Works until nothing is left to do, for none that another thread works for.
-    pub(crate) fn finish(&self, shard: &'static Shard) {
-        let next = || self.woken.lock().unwrap().pop_front();
-        while let Some(id) = next() {
-            self.work_as(id, shard);
-        }
-    }
 }
 
 impl Vm for Model {
@@ -322,8 +196,7 @@ impl Vm for Model {
     }
 
     fn wake(committer: Arc<Committer>, _sender: Option<()>) {
-        committer.crew.woken.lock().unwrap().push_back(committer.id);
-        committer.crew.arrived.notify_one();
+        committer.wake();
     }
 
     fn tell(waiter: Arc<Caller>, _sender: Option<()>, _failure: Option<&Failure>) {
@@ -391,7 +264,7 @@ pub(crate) fn together() -> Config {
 
 /// The owner says that this committer has died.
 pub(crate) fn explain(shard: &'static Shard, dead: WorkerId) {
-    shard.explain_death((), |committer| committer.id == dead, Vec::new());
+    shard.explain_death((), |committer| committer.is(dead), Vec::new());
 }
 
 /// The first owner has died.
