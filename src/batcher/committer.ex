@@ -37,6 +37,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     Telemetry
   }
 
+  alias __MODULE__.Batch
+
   require Library
   use Shown, :committer
 
@@ -125,11 +127,12 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   def loop(%__MODULE__{ref: ref} = state, wait \\ :infinity) do
     receive do
       {{^ref, :with, lane, function}, entries, info} ->
-        batch = batch(state, {lane, function, entries, info})
+        batch = Batch.of(state.parts, {lane, function, entries, info})
         __MODULE__.loop(%{state | parts: [], batches: [batch | state.batches]})
 
       {{^ref, :commit, lane, function}, entries, info} ->
-        batches = [batch(state, {lane, function, entries, info}) | state.batches]
+        batch = Batch.of(state.parts, {lane, function, entries, info})
+        batches = [batch | state.batches]
         committed = commit(state, :lists.reverse(batches))
         next(committed, worked(cleaned(%{state | sent?: false}, batches)))
 
@@ -176,7 +179,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   defp taken(%{ref: ref} = state, taken) do
     case taken do
       {:commit, small} ->
-        committed = commit(state, batches(state, small))
+        committed = commit(state, Batch.small(small))
         next(committed, worked(state))
 
       :leave ->
@@ -250,7 +253,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   # The VM collects garbage when a message takes more than is free of the heap, which is in the midst of its batch:
   # then all of that is copied. So there is room, and garbage is collected when nothing of the batch is left.
   defp cleaned(state, batches) do
-    {replies, _items, _groups, bytes} = counts(batches)
+    {replies, _items, _groups, bytes} = Batch.counts(batches)
     state = without_batches(state)
     if bytes >= @large, do: collect(replies, bytes)
     state
@@ -267,28 +270,13 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
   defp without_batches(%{parts: [], batches: []} = state), do: state
   defp without_batches(state), do: %{state | parts: [], batches: []}
 
-  # What lanes bring to their commit, mostly one: its name, the function that fits it, its lists, and what is told of it.
-  defp batches(state, [small]), do: [batch(state, small)]
-  defp batches(state, small), do: for(it <- small, do: batch(state, it))
-
-  defp batch(%{parts: []}, {lane, function, entries, info}),
-    do: {lane, {function, lists(lane, [entries])}, info}
-
-  defp batch(%{parts: parts}, {lane, function, entries, info}),
-    do: {lane, {function, lists(lane, :lists.reverse(parts, [entries]))}, info}
-
-  # A namespace lane comes as entries, a hot one as the callers' lists.
-  defp lists(lane, parts) when is_binary(lane), do: parts
-  defp lists(_lane, [groups]), do: groups
-  defp lists(_lane, parts), do: :lists.append(parts)
-
   # The order of effects: contract 8. `batches`: of the lanes that are committed together, mostly one. `:rest`: it is
   # known that there is nothing to take.
   defp commit(%{shard: shard, ref: ref, single_backend: single_backend}, batches) do
     told = if Telemetry.Emit.loaded?(), do: emit_start(shard, batches)
     started = :erlang.monotonic_time(:microsecond)
-    {expected, items, groups, bytes} = counts(batches)
-    proposal = Proposal.of(parts(batches), items)
+    {expected, items, groups, bytes} = Batch.counts(batches)
+    proposal = Proposal.of(Batch.parts(batches), items)
     settings = Settings.of(shard)
     backend = Settings.backend(settings)
     proposal = single(single_backend, batches, proposal, backend)
@@ -301,7 +289,7 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
     # The callers just answered run first: their next writes are the next batch. One that is alone and writes again and
     # again need not: its lane lingers (5.4), and the committer rests at once if it does nothing else behind the answer.
-    lone_writer? = groups == 1 and lingers?(batches)
+    lone_writer? = groups == 1 and Batch.lingers?(batches)
     busy? = told != nil or awaited != nil or logs? or bytes >= @large
     answered = answer(ref, how, reply, lone_writer? and not busy?)
 
@@ -313,10 +301,8 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
 
     if told, do: emit(shard, batches, told, commit_us, result)
 
-    if logs? do
-      lanes = for {lane, _part, _info} <- batches, do: lane
-      Log.commit(shard, how, result, commit_us, {lanes, groups, items, bytes})
-    end
+    if logs?,
+      do: Log.commit(shard, how, result, commit_us, {Batch.lanes(batches), groups, items, bytes})
 
     if awaited,
       do: gather(ref, awaited, :erlang.monotonic_time(:microsecond) + patience(commit_us))
@@ -324,28 +310,10 @@ defmodule Ferricstore.Raft.WARaftBackend.Batcher.Committer do
     answered
   end
 
-  defp parts([{_lane, part, _info}]), do: [part]
-  defp parts(batches), do: for({_lane, part, _info} <- batches, do: part)
-
-  # Replies, items, calls and bytes.
-  defp counts([{_lane, _part, {{replies, cost, groups, bytes}, _, _, _}}]),
-    do: {replies, max(cost, groups), groups, bytes}
-
-  defp counts(batches) do
-    for {_lane, _part, {{replies, cost, groups, bytes}, _, _, _}} <- batches,
-        reduce: {0, 0, 0, 0} do
-      {all_replies, items, calls, size} ->
-        {all_replies + replies, items + max(cost, groups), calls + groups, size + bytes}
-    end
-  end
-
   defp single(single_backend, [{lane, _part, _info}], proposal, backend),
     do: Proposal.single(proposal, lane, single_backend, backend)
 
   defp single(_single_backend, _batches, proposal, _backend), do: proposal
-
-  defp lingers?([{_lane, _part, {_counts, _window_ms, _wait_us, reason}} | _]),
-    do: reason == :commit
 
   # What metadata say of the commit.
   defp emit_start(shard, batches) do
