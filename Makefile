@@ -47,8 +47,9 @@ bench: setup ## measure against peers and goals, options in ARGS="..."; writes b
 bench-instructions: setup ## count the instructions of the engine's operations, with valgrind
 	@scripts/bench-instructions
 
-lint: setup ## check formatting, warnings (Rust, Elixir), circles of modules, what dependencies bring in, and types (Dialyzer)
+lint: setup ## check formatting, long files, warnings (Rust, Elixir), circles of modules, what dependencies bring in, and types (Dialyzer)
 	cargo fmt --all --check
+	! git ls-files '*.rs' '*.ex' '*.exs' | xargs wc -l | awk '$$1 >= 400 && $$2 != "total"' | grep .
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 	RUSTFLAGS="--cfg loom" cargo clippy -p batcher_shell --all-targets --locked --target-dir target/loom -- -D warnings
 	scripts/acyclic
