@@ -3,6 +3,7 @@
 //! Invariant: nothing here takes longer for more lanes. What concerns all of them is noted once, in the
 //! number of an epoch, and found by each lane when it is next looked at.
 
+use crate::auto::Learned;
 use crate::barrier::BarrierId;
 use crate::config::{CommitScope, Config};
 use crate::engine::Engine;
@@ -20,6 +21,8 @@ impl<B: Default> Engine<B> {
         if self.phase == Phase::Closed {
             self.barriers.start_life();
             self.epochs.now = self.barriers.epoch();
+            // Another life may have another backend and other writers.
+            self.learned = Learned::default();
         }
         self.phase = Phase::Running;
         self.configure(now, config);

@@ -105,6 +105,22 @@ impl Host {
         }
     }
 
+    /// All write, close behind each other, when nobody has for a while, until their commits have ended.
+    fn burst(&mut self) {
+        let start = self.driver.now() + LONG;
+        for (think, writer) in self.thinks.clone().into_iter().zip(0..) {
+            self.driver.advance(start + think);
+            self.write(writer);
+            self.note();
+        }
+        while !self.ends.is_empty() {
+            let (at, lane) = self.ends.remove(0);
+            self.driver.advance(at);
+            self.driver.done(lane.borrow());
+            self.note();
+        }
+    }
+
     /// Goes on until somebody is held.
     fn run_until_held(&mut self) {
         self.run();
@@ -238,6 +254,31 @@ fn a_hold_ends_if_nobody_comes() {
         let (at, parts) = &host.left[before];
         assert_eq!(parts[0].reason, Reason::Window);
         assert!(*at - now <= COMMIT / 4, "held for {:?}", *at - now);
+    }
+}
+
+#[test]
+fn what_is_learned_outlives_an_owner_and_ends_with_its_life() {
+    for config in scopes() {
+        for closes in [false, true] {
+            let mut host = Host::new(config.clone(), &four(), LONG);
+            for _ in 0..LEARNING {
+                host.burst();
+            }
+            if closes {
+                host.driver.close();
+            } else {
+                host.driver.owner_down();
+            }
+            host.driver.open(host.config.clone());
+            let now = host.driver.now();
+            host.driver.advance(now + LONG);
+            host.write(0);
+            host.note();
+            let (left, parts) = host.left.last().expect("there were bursts");
+            let is_alone = *left == now + LONG && parts[0].reason == Reason::Alone;
+            assert_eq!(is_alone, closes, "{:?}", config.commit_scope);
+        }
     }
 }
 
