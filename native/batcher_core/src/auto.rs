@@ -16,8 +16,8 @@ const GAIN: f64 = 1.0 / 8.0;
 const DEVIATION_GAIN: f64 = 1.0 / 4.0;
 /// The longest hold, as a part of a commit.
 const LONGEST: f64 = 1.0 / 4.0;
-/// After so many first writes in a row that nobody followed, nobody is expected to: a busy time is over.
-const LONE: u32 = 4;
+/// After so many first writes in a row that none has followed, none is expected to: a busy time is over.
+const OVER: u32 = 4;
 
 /// What a shard has learned. Times are in nanoseconds.
 #[derive(Debug)]
@@ -28,8 +28,8 @@ pub(crate) struct Learned {
     returning: f64,
     /// How many writes follow the first one of an idle channel within the longest hold.
     followers: f64,
-    /// How many first writes in a row nobody has followed.
-    lone: u32,
+    /// How many first writes in a row none has followed.
+    unfollowed: u32,
     /// How long after the answers the last of the callers that come back is there, and how far that is off as a rule.
     gap: f64,
     deviation: f64,
@@ -43,7 +43,7 @@ impl Default for Learned {
             commit: 0.0,
             returning: 0.5,
             followers: 0.0,
-            lone: 0,
+            unfollowed: 0,
             gap: 0.0,
             deviation: 0.0,
             others: 0.0,
@@ -62,10 +62,9 @@ impl Learned {
     }
 
     fn first_write_had(&mut self, followers: u64) {
-        self.lone = if followers == 0 { self.lone.saturating_add(1) } else { 0 };
-        let is_alone = self.lone >= LONE;
-        self.followers =
-            if is_alone { 0.0 } else { smooth(self.followers, followers as f64, GAIN) };
+        self.unfollowed = if followers == 0 { self.unfollowed.saturating_add(1) } else { 0 };
+        let is_over = self.unfollowed >= OVER;
+        self.followers = if is_over { 0.0 } else { smooth(self.followers, followers as f64, GAIN) };
     }
 }
 
